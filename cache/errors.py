@@ -1,0 +1,17 @@
+"""What can be wrong with a store. Each also is the builtin that code unaware of cascade would catch."""
+
+
+class StoreError(Exception):
+    """A store cannot be used as asked."""
+
+
+class NoStoreError(StoreError, FileNotFoundError):
+    """There is no committed store at this place."""
+
+
+class CorruptStoreError(StoreError, ValueError):
+    """Stored bytes are not the ones that were committed."""
+
+
+class BudgetError(StoreError, MemoryError):
+    """The work asked for does not fit in the bytes given."""

@@ -1,0 +1,134 @@
+"""Writing a store: whole chunks, in threads, and one commit at the end."""
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cache.codecs import CodecName, checksum, pack, zarr_codecs
+from cache.encodings import ELEMENT_TYPES
+from cache.files import replace_file, sync_folder, write_synced
+from cache.layout import FORMAT, MANIFEST, ChunkRecord, Manifest, chunk_key, chunk_samples
+
+
+class StoreWriter:
+    """Writes one x_i of one split to the folder `path`, run by run, and commits it.
+
+    Used as a context manager: whatever an earlier attempt left at `path` without committing is removed on the
+    way in, and what this one leaves without `commit` on the way out. At most `4 * threads` chunks wait in memory.
+
+    `run` is the number of samples handed over at a time; a chunk is a divisor of it (`layout.chunk_samples`).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        views: int,
+        samples: int,
+        sample_shape: tuple[int, int, int],
+        encoding: str,
+        codec: CodecName,
+        run: int,
+        scale: NDArray[np.float32] | None = None,
+        threads: int = 2,
+    ) -> None:
+        self.path = path
+        self.dtype = np.dtype(ELEMENT_TYPES[encoding])
+        self.chunk_samples = chunk_samples(run, int(np.prod(sample_shape)) * self.dtype.itemsize)
+        self._shape = (views, samples, *sample_shape)
+        self._chunk = (self.chunk_samples, *sample_shape)
+        self._encoding = encoding
+        self._codec: CodecName = codec
+        self._run = run
+        self._scale = np.ones(sample_shape[0], np.float32) if scale is None else scale.astype(np.float32)
+        chunks_per_view = -(-samples // self.chunk_samples)
+        self._records: list[ChunkRecord | None] = [None] * (views * chunks_per_view)
+        self._chunks_per_view = chunks_per_view
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cache-writer")
+        self._waiting: list[Future[None]] = []
+        self._queue_limit = 4 * threads
+        self._committed = False
+
+    def __enter__(self) -> Self:
+        if (self.path / MANIFEST).exists():
+            raise FileExistsError(f"{self.path} holds a committed store")
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+        self._group = zarr.create_group(self.path, zarr_format=3)
+        self._create_array("x", self._shape, (1, *self._chunk), self.dtype, self._codec)
+        return self
+
+    def write(self, view: int, first: int, x: NDArray[Any]) -> None:
+        """Hand over stored numbers x, (n, C, H, W), of samples first..first+n-1 of `view`.
+
+        `first` is a multiple of the run, and n a run, or what is left of the view. The array is read later, by
+        a thread: the caller leaves it alone.
+
+        Raises what a thread met while writing earlier chunks.
+        """
+        if first % self._run or (len(x) != self._run and first + len(x) != self._shape[1]):
+            raise ValueError(f"samples {first}..{first + len(x) - 1} are not a run of {self._run}")
+        for start in range(0, len(x), self.chunk_samples):
+            number = (first + start) // self.chunk_samples
+            rows = x[start : start + self.chunk_samples]
+            self._waiting.append(self._pool.submit(self._write_chunk, view, number, rows))
+        while len(self._waiting) > self._queue_limit:
+            self._waiting.pop(0).result()
+
+    def commit(self, *, y: NDArray[np.int64], sample_id: NDArray[np.int64], attributes: dict[str, Any]) -> None:
+        """Write labels, sample ids, scale and attributes, make all of it durable, and put the manifest in place."""
+        for future in self._waiting:
+            future.result()
+        self._waiting.clear()
+        missing = self._records.count(None)
+        if missing:
+            raise ValueError(f"{missing} of {len(self._records)} chunks of {self.path} were never written")
+        arrays = {"x": [record for record in self._records if record]}
+        for name, values in (("y", y), ("sample_id", sample_id), ("scale", self._scale)):
+            self._create_array(name, values.shape, values.shape, values.dtype, "zstd")
+            arrays[name] = [self._write_file(self.path / name / chunk_key(0), values, "zstd")]
+        self._group.attrs.put({"format": FORMAT, "encoding": self._encoding, **attributes})
+        for folder in (*(self.path / name for name in arrays), self.path):
+            sync_folder(folder)
+        replace_file(self.path / MANIFEST, msgspec.json.encode(Manifest(FORMAT, arrays)))
+        self._committed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if not self._committed:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _create_array(
+        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: "np.dtype[Any]", codec: CodecName
+    ) -> None:
+        self._group.create_array(
+            name,
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            compressors=zarr_codecs(codec, dtype.itemsize),
+            filters=None,
+            fill_value=0,
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )
+
+    def _write_chunk(self, view: int, number: int, rows: NDArray[Any]) -> None:
+        if len(rows) < self.chunk_samples:  # a Zarr chunk is whole on disk, also the last one
+            rows = np.concatenate([rows, np.zeros((self.chunk_samples - len(rows), *self._chunk[1:]), self.dtype)])
+        path = self.path / "x" / chunk_key(view, number, 0, 0, 0)
+        self._records[view * self._chunks_per_view + number] = self._write_file(path, rows, self._codec)
+
+    @staticmethod
+    def _write_file(path: Path, numbers: NDArray[Any], codec: CodecName) -> ChunkRecord:
+        data = pack(numbers, codec)
+        write_synced(path, data)
+        return ChunkRecord(length=len(data), crc32c=checksum(data))

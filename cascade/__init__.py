@@ -1,0 +1,27 @@
+"""The method of "Shallow Learning for Deep Networks": plain torch modules, no files and no store."""
+
+from cascade.blocks import Block
+from cascade.downsample import DOWNSAMPLES, Downsample, InvertibleDownsample
+from cascade.ensemble import ensemble
+from cascade.heads import Head
+from cascade.network import Network, Prefix, count_network, make_block, make_head, parameter_count
+from cascade.quantiser import Quantiser
+from cascade.shapes import StageShape, stage_shapes
+
+__all__ = [
+    "DOWNSAMPLES",
+    "Block",
+    "Downsample",
+    "Head",
+    "InvertibleDownsample",
+    "Network",
+    "Prefix",
+    "Quantiser",
+    "StageShape",
+    "count_network",
+    "ensemble",
+    "make_block",
+    "make_head",
+    "parameter_count",
+    "stage_shapes",
+]

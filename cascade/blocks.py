@@ -1,0 +1,33 @@
+"""theta_j: one block of the network, x_{j+1} = ReLU(W P x_j) (Eq. 1)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cascade.downsample import Downsample, channels_after, make_downsample
+
+
+class Block(nn.Module):
+    """Down-sampling, 3x3 convolution with padding 1, optional batch norm, ReLU.
+
+    Maps (N, in_channels, H, W) to (N, out_channels, H', W'), where H' = H/2 if `downsample` is given, else H.
+    The convolution has a bias only where no batch norm follows, as in the released code: batch norm would
+    cancel it. The paper has batch norm for k >= 2 and none for k = 1 (Sec. 4.1, 4.3).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, downsample: Downsample | None = None, batch_norm: bool = True
+    ) -> None:
+        super().__init__()
+        self.downsample = make_downsample(downsample)
+        self.conv = nn.Conv2d(
+            channels_after(downsample, in_channels),
+            out_channels,
+            kernel_size=3,
+            padding=1,
+            stride=2 if downsample == "strided" else 1,
+            bias=not batch_norm,
+        )
+        self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(self.downsample(x))))

@@ -1,0 +1,43 @@
+"""gamma_j: the auxiliary head, C_gamma x = L A ReLU(W_{k-2} .. ReLU(W_0 x)) (Eq. 2)."""
+
+from torch import Tensor, nn
+
+QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
+
+
+class Head(nn.Module):
+    """The classifier of an auxiliary problem with k hidden layers, of which the block itself is the first.
+
+    Maps (N, in_channels, H, W) to logits (N, classes): an average over `pool` x `pool` pixels, k - 1 times
+    [3x3 convolution with padding 1, batch norm, ReLU] of `width` channels, an average to 2 x 2, a linear layer.
+    k = 1 is the average and the linear layer alone.
+
+    `pool = 1` is the paper's head, at the full resolution of the block; a larger one averages first, which
+    the authors' later VGG-11 code does and which decides the memory of early stages. Where batch norm is used
+    another one follows the 2 x 2 average, as in the released code. The average is adaptive: at odd sides it drops
+    no pixel, where the released code's `avg_pool2d` drops a row and a column.
+    """
+
+    def __init__(
+        self, in_channels: int, *, k: int, width: int, classes: int, batch_norm: bool = True, pool: int = 1
+    ) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"k = {k}: an auxiliary problem has at least one hidden layer, the block itself")
+        self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()
+        channels = in_channels
+        layers: list[nn.Module] = []
+        for _ in range(k - 1):
+            layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=not batch_norm))
+            layers.append(nn.BatchNorm2d(width) if batch_norm else nn.Identity())
+            layers.append(nn.ReLU())
+            channels = width
+        self.hidden = nn.Sequential(*layers)
+        self.average = nn.AdaptiveAvgPool2d(QUADRANTS)
+        self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.linear = nn.Linear(channels * QUADRANTS**2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.average(self.hidden(self.pool(x)))
+        logits: Tensor = self.linear(self.norm(x).flatten(1))
+        return logits
