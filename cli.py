@@ -1,0 +1,236 @@
+"""The command line: parses, calls, prints. Whatever is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.runfolder import RunFolder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_CODES = """
+\b
+Exit codes: 0 done, 1 failure, 2 usage or config, 3 stale or refused, 4 corrupt data,
+5 run folder in use by another process, 6 not enough disk or memory, 130 interrupted.
+"""
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="cascade-layerwise", prog_name="cascade")
+def cascade() -> None:
+    """Train a deep CNN one block at a time, through a store of activations on disk.
+
+    \b
+    cascade demo                    a whole training in under a minute
+    cascade init cifar10-k3 DIR     a config to edit; then, in DIR:
+    cascade run                     ingest the images, train every stage
+    cascade train-stage --j 3       train one
+    cascade evaluate                every stage and the ensemble on the test images
+    """
+
+
+run_option = click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path),
+    default=".",
+    metavar="DIR",
+    help="Run folder; default: this one.",
+)
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the config, as in train.lr=0.05."
+)
+device_option = click.option(
+    "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: the config's machine.device."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
+
+
+def shared_options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options in the order given."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@cascade.command()
+def presets() -> None:
+    """List the configs that `init` copies."""
+    from pipeline.presets import preset_names, preset_summary
+
+    width = max(map(len, preset_names()))
+    for name in preset_names():
+        click.echo(f"{name:<{width}}  {preset_summary(name)}")
+
+
+@cascade.command()
+@click.argument("preset")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@set_option
+def init(preset: str, folder: Path, settings: tuple[str, ...]) -> None:
+    """Write PRESET's commented config to FOLDER/cascade.toml."""
+    from pipeline.presets import write_preset
+
+    path = write_preset(preset, folder, settings)
+    click.echo(f"{path} written: read and edit it, then\nnext: cascade run --run {folder}")
+
+
+@cascade.command()
+@shared_options(run_option, set_option)
+def ingest(run_path: Path, settings: tuple[str, ...]) -> None:
+    """Decode and resize the images once, into x_0."""
+    from pipeline.runs import ingest_data
+
+    ingest_data(_config(run_path, settings), run_path, _reporter())
+
+
+@cascade.command("train-stage")
+@click.option("--j", "j", type=int, required=True, help="Index of the stage, from 0.")
+@shared_options(run_option, set_option, device_option)
+def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str | None) -> None:
+    """Train block J and its head on x_J, test them, write x_{J+1} back."""
+    from pipeline.runs import run_stages
+
+    run_stages(_open(run_path, settings), j, j, device, _reporter())
+
+
+@cascade.command()
+@click.option("--from", "first", type=int, help="First stage; default 0.")
+@click.option("--to", "last", type=int, help="Last stage; default the network's last.")
+@shared_options(run_option, set_option, device_option)
+def run(first: int | None, last: int | None, run_path: Path, settings: tuple[str, ...], device: str | None) -> None:
+    """Ingest the images and train all stages in turn, skipping what is done."""
+    from pipeline.runs import ingest_data, run_stages
+
+    config, reporter = _config(run_path, settings), _reporter()
+    ingest_data(config, run_path, reporter)
+    run_stages(_open(run_path, settings), first, last, device, reporter)
+
+
+@cascade.command()
+@shared_options(run_option, set_option, json_option)
+def status(run_path: Path, settings: tuple[str, ...], as_json: bool) -> None:
+    """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
+    from pipeline.status import other_branch_notes
+    from pipeline.status import status as stage_status
+    from pipeline.tables import status_json, status_table
+
+    folder = _open(run_path, settings)
+    rows = stage_status(folder)
+    click.echo(status_json(rows) if as_json else status_table(folder, rows, other_branch_notes(folder)))
+
+
+@cascade.command()
+@click.option("--recompute", is_flag=True, help="From the images through the network, not from kept outputs.")
+@shared_options(run_option, set_option, device_option, json_option)
+def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+    """Score every trained stage's head, and their ensemble, on the test images."""
+    from pipeline.device import choose_device
+    from pipeline.evaluation import evaluate as evaluate_run
+    from pipeline.tables import evaluation_json, evaluation_table
+
+    folder = _open(run_path, settings)
+    evaluation = evaluate_run(folder, choose_device(device or folder.config.machine.device), recompute=recompute)
+    click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
+
+
+@cascade.command()
+@click.option(
+    "--run", "run_path", type=click.Path(path_type=Path), default="cascade-demo", metavar="DIR", help="Where to."
+)
+@device_option
+def demo(run_path: Path, device: str | None) -> None:
+    """Train a three-block network on handwritten digits, from nothing, in under a minute."""
+    from pipeline.presets import write_preset
+    from pipeline.runs import ingest_data, run_stages
+
+    reporter = _reporter()
+    if not (run_path / "cascade.toml").exists():
+        reporter.say(f"$ cascade init digits {run_path}")
+        write_preset("digits", run_path, ())
+    reporter.say(f"$ cascade run --run {run_path}")
+    ingest_data(_config(run_path, ()), run_path, reporter)
+    run_stages(_open(run_path, ()), None, None, device, reporter)
+    reporter.say(f"$ cascade status --run {run_path}")
+    click.get_current_context().invoke(status, run_path=run_path)
+    reporter.say(f"$ cascade evaluate --run {run_path}")
+    click.get_current_context().invoke(evaluate, run_path=run_path, device=device)
+
+
+def _config(run_path: Path, settings: tuple[str, ...]) -> Config:
+    from pipeline.config import load_config
+
+    return load_config(run_path, settings)
+
+
+def _open(run_path: Path, settings: tuple[str, ...]) -> RunFolder:
+    from pipeline.runfolder import RunFolder
+
+    return RunFolder(run_path, _config(run_path, settings))
+
+
+def _reporter() -> Any:
+    from pipeline.progress import Reporter
+
+    return Reporter()
+
+
+def failure(error: BaseException) -> tuple[str, int] | None:
+    """Message and exit code of an error that a user can cause; None for a bug."""
+    from cache.errors import BudgetError, CorruptStoreError, StoreError
+    from pipeline.errors import CascadeError
+
+    match error:
+        case CascadeError():
+            return str(error), error.exit_code
+        case CorruptStoreError():
+            return f"{error}\nnext: delete that store's folder; the same command makes it again", 4
+        case BudgetError():
+            return f"{error}\nnext: raise machine.host_memory or lower order.window", 6
+        case StoreError():
+            return str(error), 3
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            where = f" at {error.filename}" if error.filename else ""
+            return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
+        case OSError() if error.filename and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            return f"{error.filename}: {error.strerror}", 1
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"the device is out of memory: {error}\nnext: a smaller train.batch_size, head.pool = 2, or --device cpu",
+            6,
+        )
+    return None
+
+
+def main() -> None:
+    """Entry point of the `cascade` command."""
+    try:
+        cascade(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ninterrupted; the same command goes on from the last whole epoch", err=True)
+        sys.exit(130)
+    except Exception as error:
+        known = failure(error)
+        if known is None:
+            raise
+        click.echo(f"error: {known[0]}", err=True)
+        sys.exit(known[1])
+
+
+if __name__ == "__main__":
+    main()

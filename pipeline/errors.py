@@ -1,0 +1,31 @@
+"""What can go wrong that is not a bug: each says what, where, and what to do next, and has its exit code."""
+
+
+class CascadeError(Exception):
+    """The work cannot go on."""
+
+    exit_code = 1
+
+
+class ConfigError(CascadeError):
+    """The command, the config or the data set it names cannot be used."""
+
+    exit_code = 2
+
+
+class RefusedError(CascadeError):
+    """What the work would start from is not there, or is not what the config now describes."""
+
+    exit_code = 3
+
+
+class CorruptDataError(CascadeError):
+    """Images or labels are damaged."""
+
+    exit_code = 4
+
+
+class LockedError(CascadeError):
+    """Another process works on the run folder."""
+
+    exit_code = 5

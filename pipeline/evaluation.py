@@ -1,0 +1,109 @@
+"""Accuracy: of a head, of every stage, and of their ensemble."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cache import Store
+from cascade import ensemble, make_block, make_head
+from pipeline.device import autocast, place
+from pipeline.errors import RefusedError
+from pipeline.feed import Feed
+from pipeline.runfolder import RunFolder
+from pipeline.weights import load_modules, load_tensors
+
+TOP5_FROM_CLASSES = 6
+"""With five classes or less the top 5 are all of them."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Percent."""
+
+    top1: float
+    """Of all samples, those whose largest output is the label's."""
+    top5: float | None
+    """Those whose label is among the five largest outputs; None with five classes or less."""
+    per_class: tuple[float | None, ...]
+    """Top 1 of each class; None for a class without samples."""
+
+    @property
+    def balanced(self) -> float:
+        """Mean of the classes' accuracies."""
+        present = [value for value in self.per_class if value is not None]
+        return sum(present) / len(present)
+
+
+def score(logits: Tensor, y: Tensor, *, classes: int) -> Scores:
+    """Scores of outputs (N, classes) for labels (N,)."""
+    hit = logits.argmax(1) == y
+    count = torch.bincount(y, minlength=classes)
+    hits = torch.bincount(y[hit], minlength=classes)
+    top5 = None
+    if classes >= TOP5_FROM_CLASSES:
+        top5 = 100 * (logits.topk(5, dim=1).indices == y[:, None]).any(1).float().mean().item()
+    return Scores(
+        top1=100 * hit.float().mean().item(),
+        top5=top5,
+        per_class=tuple(100 * h / n if n else None for h, n in zip(hits.tolist(), count.tolist(), strict=True)),
+    )
+
+
+@torch.no_grad()
+def outputs(feed: Feed, network: Callable[[Tensor], Tensor], split: str) -> tuple[Tensor, Tensor]:
+    """Outputs (N, classes) float32 and labels (N,) of a whole split in stored order, on the CPU."""
+    logits, labels = [], []
+    for x, y in feed.sequential(split):
+        with autocast(feed.device, feed.dtype):
+            logits.append(network(x).float())
+        labels.append(y)
+    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores on the test split."""
+
+    stages: dict[int, Scores]
+    """Of each trained stage's head."""
+    ensemble: Scores
+    """Of all of them, weighted 2^j."""
+
+
+def evaluate(run: RunFolder, device: torch.device, *, recompute: bool = False) -> Evaluation:
+    """Every trained stage's head, and the ensemble, on the test split.
+
+    From the outputs that each stage kept when it ended, or, with `recompute`, from the images through the whole
+    network. Stages count up to the first that is not trained. Raises RefusedError where none is.
+    """
+    trained = 0
+    while trained < len(run.stages) and run.stages[trained].record is not None:
+        trained += 1
+    if not trained:
+        raise RefusedError(f"no stage is trained with these settings\nnext: {run.command('run')}")
+    if recompute:
+        kept = [recomputed_logits(run, j, device) for j in range(trained)]
+    else:
+        kept = [load_tensors(run.stages[j].test_logits)[0]["logits"] for j in range(trained)]
+    y = torch.from_numpy(Store(run.store(0, "test")).y)
+    return Evaluation(
+        stages={j: score(logits, y, classes=run.classes) for j, logits in enumerate(kept)},
+        ensemble=score(ensemble(kept, over=run.config.evaluate.ensemble), y, classes=run.classes),
+    )
+
+
+def recomputed_logits(run: RunFolder, j: int, device: torch.device) -> Tensor:
+    """Outputs of stage j's head for the test split, (N, classes), from the images through the whole network."""
+    feed = Feed(run, j, device, anchor=0)
+    config, shape, folder = run.config.for_stage(j), run.shapes[j], run.stages[j]
+    batch_norm = config.network.batch_norm
+    block = make_block(shape, batch_norm=batch_norm)
+    head = make_head(shape, k=config.head.k, classes=run.classes, batch_norm=batch_norm, pool=config.head.pool)
+    tensors, _ = load_tensors(folder.block)
+    load_modules({name: t for name, t in tensors.items() if name.startswith("block.")}, folder.block, block=block)
+    load_modules(load_tensors(folder.head)[0], folder.head, head=head)
+    tail = torch.nn.Sequential(block, head).eval()
+    place(tail, device)
+    return outputs(feed, tail, "test")[0]

@@ -1,0 +1,92 @@
+"""Keys: what a stage's result depends on, hashed. Outputs of a stage live under its key.
+
+In a key: the stage's own settings, its shapes, the seed, the key of its input, the content of the data. Never in a key:
+which x_j are stored, codecs, chunk sizes, devices, thread counts, budgets, paths, times.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from cascade import StageShape, stage_shapes
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.ingest import DataInfo
+
+ALGORITHM = 1
+"""Raised by hand when a change of the code changes results."""
+
+Fields = dict[str, Any]
+
+
+def network_shapes(config: Config, *, channels: int, side: int) -> list[StageShape]:
+    """Shapes of all stages, the head of each as its overrides have it. Raises ConfigError where they do not fit."""
+    shapes = []
+    for j in range(config.network.stages):
+        head = config.for_stage(j).head
+        try:
+            every = stage_shapes(
+                stages=config.network.stages,
+                in_channels=channels,
+                in_side=side,
+                width=config.network.width,
+                head_width=head.width,
+                downsample_at=config.network.downsample_at,
+                downsample=config.network.downsample,
+                head_pool=head.pool,
+            )
+        except ValueError as error:
+            raise ConfigError(f"the network does not fit the images: {error}") from error
+        shapes.append(every[j])
+    return shapes
+
+
+def stage_fields(config: Config, shape: StageShape, *, classes: int, input_key: str) -> Fields:
+    """Everything that determines the result of a stage, by the name a user knows it by."""
+    own = config.for_stage(shape.j)
+    fields: Fields = {"algorithm": ALGORITHM, "seed": config.seed, "input": input_key, "classes": classes}
+    network = {
+        "in_channels": shape.in_channels,
+        "in_side": shape.in_side,
+        "width": shape.out_channels,
+        "downsample": shape.downsample,
+        "batch_norm": config.network.batch_norm,
+    }
+    augment: Fields = {"crop": own.augment.crop, "padding": own.augment.padding, "flip": own.augment.flip}
+    if shape.j > 0:  # stage 0 reads the images: every policy shares it
+        augment["policy"] = own.augment.rendering
+    sections = {
+        "network": network,
+        "head": {"k": own.head.k, "width": shape.head_width, "pool": own.head.pool},
+        "augment": augment,
+        "train": msgspec.to_builtins(own.train),
+        "order": msgspec.to_builtins(own.order),
+        "store": {"encoding": own.store.encoding},
+    }
+    fields |= {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
+    return fields
+
+
+def key_of(fields: Fields) -> str:
+    """The key of a stage, 64 hexadecimal digits."""
+    return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
+
+
+def all_stage_fields(config: Config, info: DataInfo) -> list[Fields]:
+    """The fields of every stage, each one's input the key of the one before."""
+    side = config.augment.crop or info.side
+    fields: list[Fields] = []
+    input_key = info.digest
+    for shape in network_shapes(config, channels=info.channels, side=side):
+        fields.append(stage_fields(config, shape, classes=len(info.classes), input_key=input_key))
+        input_key = key_of(fields[-1])
+    return fields
+
+
+def differences(then: Fields, now: Fields) -> list[str]:
+    """What changed from one set of fields to another, as "train.lr 0.1 -> 0.05"; the input last, and only if alone."""
+    names = [name for name in {**then, **now} if name != "input" and then.get(name) != now.get(name)]
+    if not names and then.get("input") != now.get("input"):
+        return ["its input changed"]
+    return [f"{name} {then.get(name)} -> {now.get(name)}" for name in names]

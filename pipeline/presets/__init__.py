@@ -1,0 +1,83 @@
+"""Configs to copy and edit: the .toml files of this folder."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from pipeline.config import CONFIG_NAME, parse_setting, read_config
+from pipeline.errors import ConfigError, RefusedError
+
+
+def preset_names() -> list[str]:
+    """Names of all presets."""
+    return sorted(file.name.removesuffix(".toml") for file in files(__name__).iterdir() if file.name.endswith(".toml"))
+
+
+def preset_text(name: str) -> str:
+    """The commented TOML of a preset. Raises ConfigError where there is none of this name."""
+    if name not in preset_names():
+        raise ConfigError(f"no preset {name!r}: there are {', '.join(preset_names())}")
+    return (files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def preset_summary(name: str) -> str:
+    """The first line of its comment."""
+    return preset_text(name).splitlines()[0].lstrip("# ")
+
+
+def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
+    """Write FOLDER/cascade.toml from a preset with settings put in, checked as a whole. Never over an existing one."""
+    text = preset_text(name)
+    for setting in settings:
+        text = with_setting(text, setting)
+    path = folder / CONFIG_NAME
+    read_config(tomllib.loads(text), where=str(path))
+    if path.exists():
+        raise RefusedError(f"{path} exists already\nnext: edit it, or give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def with_setting(text: str, setting: str) -> str:
+    """The preset with one value replaced in its line, comments kept; a key that it does not set is added."""
+    path, value = parse_setting(setting)
+    if path == ["data", "source"]:
+        value = _absolute(str(value))
+    section, key = ".".join(path[:-1]), path[-1]
+    literal = _toml_literal(value)
+    lines, here, last = text.splitlines(), "", None
+    for number, line in enumerate(lines):
+        if header := re.fullmatch(r"\[(.+)\]", line.split("#")[0].strip()):
+            here = header[1]
+        if here == section and line.strip():
+            last = number
+            if found := re.match(rf"{re.escape(key)}\s*=\s*(\"[^\"]*\"|\[[^\]]*\]|[^\s#]+)", line):
+                lines[number] = f"{key} = {literal}{line[found.end() :]}"
+                break
+    else:
+        added = [f"{key} = {literal}"]
+        if last is None:
+            lines += ["", f"[{section}]", *added]
+        else:
+            lines[last + 1 : last + 1] = added
+    return "\n".join(lines) + "\n"
+
+
+def _absolute(address: str) -> str:
+    """The address with its file's path made absolute, so that the run folder's commands work from anywhere."""
+    scheme, _, place = address.partition(":")
+    return f"{scheme}:{Path(place).expanduser().absolute()}" if scheme in ("npz", "folder") and place else address
+
+
+def _toml_literal(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_literal, value))}]"
+    return repr(value)

@@ -1,0 +1,207 @@
+"""A run folder: everything of one training, and where in it what lies.
+
+cascade.toml                        the config
+x_0/{train,validation,test}/        the images, ingested
+stages/J-KEY/                       one trained stage, KEY the first digits of its key
+    stage.json                      its record, written last
+    block.safetensors               theta_j, and the quantiser of x_{j+1}
+    head.safetensors                gamma_j
+    test_logits.safetensors         outputs for the test split, row by row as stored
+    metrics.jsonl                   one line an epoch
+    checkpoint.safetensors          only while it trains
+    x_{j+1}/{train.VIEWS,validation,test}/  what it wrote back
+"""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cache import NoStoreError, read_manifest
+from cascade import StageShape
+from pipeline.config import Config
+from pipeline.errors import CorruptDataError, LockedError, RefusedError
+from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
+from pipeline.keys import Fields, all_stage_fields, key_of, network_shapes
+
+KEY_DIGITS = 8
+
+
+class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a trained stage."""
+
+    j: int
+    """Index of the stage."""
+    key: str
+    """Hash of `fields`."""
+    fields: dict[str, Any]
+    """Everything that determined the result."""
+    parameters: dict[str, int]
+    """Parameters of block and head."""
+    train_accuracy: float
+    """Percent, over the last epoch's augmented samples."""
+    validation_accuracy: float | None
+    """Percent, after the last epoch; None where nothing is held out."""
+    test_accuracy: float
+    """Percent."""
+    balanced_test_accuracy: float
+    """Percent, the mean of the classes' accuracies."""
+    seconds: float
+    """Time of its training, over all sessions."""
+    peak_memory_bytes: int
+    """Of the device; on the CPU, of the process."""
+    device: str
+    """What it was trained on."""
+    machine: dict[str, Any]
+    """Versions, precision and thread count, for whoever compares."""
+
+
+class StageFolder:
+    """The folder of one stage under one key."""
+
+    def __init__(self, path: Path, j: int, rendering: str) -> None:
+        self.path = path
+        self.j = j
+        self._rendering = rendering
+        self.block = path / "block.safetensors"
+        self.head = path / "head.safetensors"
+        self.test_logits = path / "test_logits.safetensors"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.safetensors"
+
+    @property
+    def record(self) -> StageRecord | None:
+        """The record of the finished stage, or None."""
+        return read_record(self.path)
+
+    def output(self, split: str) -> Path:
+        """Where x_{j+1} of a split is stored."""
+        name = f"train.{self._rendering}" if split == "train" else split
+        return self.path / f"x_{self.j + 1}" / name
+
+
+class RunFolder:
+    """A run folder whose images are ingested, seen through a config."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self.config = config
+        info = read_data_info(path)
+        if info is None:
+            raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{_run_option(path)}")
+        check_same_data(info, config, path)
+        self.info: DataInfo = info
+        self.side = config.augment.crop or info.side
+        self.shapes: list[StageShape] = network_shapes(config, channels=info.channels, side=self.side)
+        self.fields: list[Fields] = all_stage_fields(config, info)
+        self.stages = [
+            StageFolder(path / "stages" / f"{j}-{key_of(fields)[:KEY_DIGITS]}", j, config.augment.rendering)
+            for j, fields in enumerate(self.fields)
+        ]
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that hold samples."""
+        return list(self.info.samples)
+
+    @property
+    def classes(self) -> int:
+        return len(self.info.classes)
+
+    def command(self, command: str) -> str:
+        """A cascade command for this folder, to show to the user."""
+        return f"cascade {command}{_run_option(self.path)}"
+
+    def store(self, index: int, split: str) -> Path:
+        """Where x_index of a split is stored, if it is."""
+        return self.path / X_0 / split if index == 0 else self.stages[index - 1].output(split)
+
+    def stored_bytes(self, index: int, split: str) -> int:
+        """Bytes on disk of x_index of a split, 0 where it is not stored."""
+        return store_bytes(self.store(index, split))
+
+    def is_stored(self, index: int) -> bool:
+        """Whether x_index is committed for every split, so that a stage can start from it."""
+        return all(is_committed(self.store(index, split)) for split in self.splits)
+
+    def anchor(self, j: int) -> int:
+        """The index of the nearest store that stage j can start from: the largest committed i <= j.
+
+        Under the policy "recompute" only x_0 is one. Raises RefusedError where a block between is not trained.
+        """
+        last = 0 if self.config.augment.policy == "recompute" else j
+        anchor = next((i for i in range(last, 0, -1) if self.is_stored(i)), 0)
+        for i in range(anchor, j):
+            if self.stages[i].record is None:
+                raise RefusedError(
+                    f"stage {j} starts from block {i}, which is not trained{self._why_not(i)}\n"
+                    f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
+                )
+        if not self.is_stored(0):
+            raise CorruptDataError(
+                f"x_0 of {self.path} is not complete\nnext: delete {self.path / X_0} and ingest again"
+            )
+        return anchor
+
+    def other_branches(self, j: int) -> list[StageRecord]:
+        """Records of stage j trained under other keys than the config's."""
+        found = sorted((self.path / "stages").glob(f"{j}-*/stage.json"))
+        records = [read_record(path.parent) for path in found if path.parent != self.stages[j].path]
+        return [record for record in records if record is not None]
+
+    def _why_not(self, j: int) -> str:
+        if not self.other_branches(j):
+            return ""
+        return " with these settings (cascade status says what changed)"
+
+
+@contextmanager
+def lock_folder(path: Path, doing: str) -> Iterator[None]:
+    """Hold a run folder for writing by a kernel lock, which dies with its holder."""
+    with open(path / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise LockedError(
+                f"{path} is in use by {file.read().strip() or 'another process'}\nnext: wait for it"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}: {doing}\n")
+        file.flush()
+        yield
+
+
+def is_committed(store: Path) -> bool:
+    """Whether a committed store lies at this path."""
+    return (store / "manifest.json").exists()
+
+
+def store_bytes(store: Path) -> int:
+    """Bytes on disk of a committed store, 0 where there is none."""
+    try:
+        return read_manifest(store).nbytes
+    except NoStoreError:
+        return 0
+
+
+def read_record(folder: Path) -> StageRecord | None:
+    """The record of the stage in `folder`, or None where it is not finished. Raises CorruptDataError."""
+    path = folder / "stage.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=StageRecord)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise CorruptDataError(
+            f"{path} is damaged: {error}\nnext: move {folder} away and train the stage again"
+        ) from error
+
+
+def _run_option(path: Path) -> str:
+    return "" if path.resolve() == Path.cwd() else f" --run {path}"

@@ -1,0 +1,40 @@
+"""Whole commands: ingest with its summary, and a range of stages in turn."""
+
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.device import choose_device
+from pipeline.errors import ConfigError
+from pipeline.ingest import X_0, ingest, read_data_info
+from pipeline.progress import Reporter, size
+from pipeline.runfolder import RunFolder, lock_folder, store_bytes
+from pipeline.training import train_stage
+
+
+def ingest_data(config: Config, run_folder: Path, report: Reporter) -> None:
+    """Write x_0 unless it is there, and say what it holds."""
+    fresh = read_data_info(run_folder) is None
+    with lock_folder(run_folder, "ingest"):
+        info = ingest(config, run_folder, report)
+    images = ", ".join(f"{count:,} {split}" for split, count in info.samples.items())
+    stored = sum(store_bytes(run_folder / X_0 / split) for split in info.samples)
+    report.say(
+        f"x_0: {images} images of {info.channels}x{info.side}x{info.side}, {len(info.classes)} classes, "
+        f"{size(stored)} {'ingested' if fresh else 'there already'} from {info.data.source}"
+    )
+
+
+def run_stages(run: RunFolder, first: int | None, last: int | None, device_name: str | None, report: Reporter) -> None:
+    """Train stages first..last, by default all, skipping what is done."""
+    stages = len(run.stages)
+    first, last = 0 if first is None else first, stages - 1 if last is None else last
+    for j in (first, last):
+        if not 0 <= j < stages:
+            raise ConfigError(f"j = {j}: the network has {stages} stages, j from 0 to {stages - 1}")
+    if first > last:
+        raise ConfigError(f"--from {first} --to {last}: nothing lies between")
+    device = choose_device(device_name or run.config.machine.device)
+    for j in range(first, last + 1):
+        with lock_folder(run.path, f"stage {j}"):
+            if not train_stage(run, j, device, report):
+                report.say(f"stage {j}  done already")

@@ -1,0 +1,217 @@
+"""Data sets by address: digits:, npz:FILE, folder:DIR, torchvision:NAME. Each gives a training and a test split."""
+
+import inspect
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import ConfigError, CorruptDataError
+
+ADDRESSES = "digits:, npz:FILE, folder:DIR or torchvision:NAME"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images, loaded one at a time."""
+
+    labels: NDArray[np.int64]
+    """One for each image, from 0."""
+    load: Callable[[int], Image.Image]
+    """Image i. Called from several threads; raises where the image is damaged."""
+    name: Callable[[int], str]
+    """What to call image i in a message."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    """Name of each label."""
+
+
+def open_source(address: str) -> Source:
+    """The data set at `address`. Raises ConfigError where there is none, CorruptDataError where its labels are off."""
+    scheme, colon, place = address.partition(":")
+    openers = {"digits": _digits, "npz": _npz, "folder": _folder, "torchvision": _torchvision}
+    if not colon or scheme not in openers:
+        raise ConfigError(f"data.source = {address!r}: expected {ADDRESSES}")
+    source = openers[scheme](place)
+    _check(source, address)
+    return source
+
+
+def _check(source: Source, address: str) -> None:
+    for name, split in (("training", source.train), ("test", source.test)):
+        if not len(split.labels):
+            raise ConfigError(f"{address} has no {name} images")
+        outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(source.classes)))
+        if outside.size:
+            first = int(outside[0])
+            raise CorruptDataError(
+                f"{address}: {outside.size} labels of the {name} images lie outside 0..{len(source.classes) - 1}, "
+                f"the first is {split.labels[first]}, of {split.name(first)}"
+            )
+    present = np.unique(source.train.labels)
+    if len(present) < 2:
+        raise ConfigError(
+            f"{address}: all training images are of one class, {source.classes[int(present[0])]!r}; "
+            f"a classifier needs at least two"
+        )
+
+
+def _array_split(images: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> Split:
+    return Split(labels, load=lambda i: Image.fromarray(images[i]), name=lambda i: f"{what}[{i}]")
+
+
+def _digits(place: str) -> Source:
+    """scikit-learn's handwritten digits, 8x8, 0..16: every fifth of each class is for testing."""
+    from sklearn.datasets import load_digits
+
+    if place:
+        raise ConfigError(f"data.source = 'digits:{place}': digits: stands alone")
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    labels = digits.target.astype(np.int64)
+    rank_in_class = np.empty(len(labels), np.int64)
+    for label in range(10):
+        members = np.flatnonzero(labels == label)
+        rank_in_class[members] = np.arange(len(members))
+    test = rank_in_class % 5 == 4
+    return Source(
+        _array_split(images[~test], labels[~test], "digits train"),
+        _array_split(images[test], labels[test], "digits test"),
+        tuple(map(str, range(10))),
+    )
+
+
+def _npz(place: str) -> Source:
+    path = Path(place).expanduser()
+    keys = ("train_images", "train_labels", "test_images", "test_labels")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in keys if key not in file]
+            if missing:
+                raise ConfigError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files) or 'nothing'}")
+            arrays = {key: file[key] for key in (*keys, *({"class_names"} & set(file.files)))}
+    except FileNotFoundError:
+        raise ConfigError(f"{path.absolute()} does not exist; give data.source = 'npz:FILE'") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CorruptDataError(f"{path} is not a readable npz file of plain arrays: {error}") from error
+    splits = []
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+            raise ConfigError(
+                f"{path}: {split}_images is {images.dtype} of shape {images.shape}; "
+                f"expected uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+            )
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+            raise ConfigError(
+                f"{path}: {split}_labels is {labels.dtype} of shape {labels.shape}; "
+                f"expected one integer for each of the {len(images)} {split}_images"
+            )
+        images = images[..., 0] if images.shape[3:] == (1,) else images
+        splits.append(_array_split(images, labels.astype(np.int64), f"{split}_images"))
+    if "class_names" in arrays:
+        classes = tuple(map(str, arrays["class_names"]))
+    else:
+        classes = tuple(map(str, range(int(splits[0].labels.max(initial=-1)) + 1)))
+    return Source(splits[0], splits[1], classes)
+
+
+def _files_split(samples: Sequence[tuple[str, int]]) -> Split:
+    def load(i: int) -> Image.Image:
+        with Image.open(samples[i][0]) as image:
+            image.load()
+            return image
+
+    return Split(np.array([label for _, label in samples], np.int64), load, lambda i: samples[i][0])
+
+
+def _folder(place: str) -> Source:
+    """torchvision's ImageFolder layout: DIR/train/CLASS/*, and DIR/test or DIR/val the same; test wins over val."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
+    root = Path(place).expanduser()
+    test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    if not (root / "train").is_dir() or test is None:
+        raise ConfigError(f"{root.absolute()} has no {'train/' if test else 'train/ and test/ or val/'} folder")
+    try:
+        classes, index = find_classes(root / "train")
+        strangers = sorted(set(find_classes(test)[0]) - set(classes))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error}: expected one folder for each class") from error
+    if strangers:
+        raise ConfigError(f"{test} has classes that {root / 'train'} lacks: {', '.join(strangers[:5])}")
+    splits = [
+        _files_split(make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=True))
+        for folder in (root / "train", test)
+    ]
+    return Source(splits[0], splits[1], tuple(classes))
+
+
+def _torchvision(place: str) -> Source:
+    """A data set of torchvision, downloaded to $CASCADE_DATA or ~/.cache/cascade where torchvision can."""
+    from torchvision import datasets
+
+    kind: Any = getattr(datasets, place, None)
+    if not isinstance(kind, type) or not issubclass(kind, datasets.VisionDataset):
+        raise ConfigError(f"data.source = 'torchvision:{place}': torchvision.datasets has no data set of this name")
+    root = Path(os.environ.get("CASCADE_DATA", "~/.cache/cascade")).expanduser()
+    build: Callable[..., Any] = kind
+    parameters = inspect.signature(build).parameters
+    common: dict[str, Any] = {"root": str(root), **({"download": True} if "download" in parameters else {})}
+    try:
+        if "train" in parameters:
+            train, test = build(train=True, **common), build(train=False, **common)
+        elif "split" in parameters:
+            train, test = build(split="train", **common), _held_out(build, common)
+        else:
+            raise ConfigError(f"torchvision's {place} has no training and test split; give it as folder:DIR")
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"torchvision:{place} is not at hand in {root}: {error}") from error
+    names = getattr(train, "classes", None)
+    splits = [_torchvision_split(dataset, place, part) for dataset, part in ((train, "train"), (test, "test"))]
+    classes = _class_names(names, int(splits[0].labels.max(initial=-1)) + 1)
+    return Source(splits[0], splits[1], classes)
+
+
+def _held_out(kind: Callable[..., Any], common: dict[str, Any]) -> Any:
+    """The test split, or where the labels of that are not public, the validation split."""
+    try:
+        return kind(split="test", **common)
+    except ValueError:  # what torchvision raises for a split that the data set lacks
+        return kind(split="val", **common)
+
+
+def _torchvision_split(dataset: Any, name: str, part: str) -> Split:
+    labels = next((getattr(dataset, a) for a in ("targets", "labels", "_labels") if hasattr(dataset, a)), None)
+    if labels is None:
+        labels = [label for _, label in getattr(dataset, "_samples", None) or dataset]
+
+    def load(i: int) -> Image.Image:
+        image = dataset[i][0]
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"torchvision's {name} gives {type(image).__name__}, not images")
+        return image
+
+    return Split(np.asarray(labels).astype(np.int64), load, lambda i: f"{name} {part}[{i}]")
+
+
+def _class_names(names: Any, count: int) -> tuple[str, ...]:
+    """Names as one string for each class; ImageNet and Imagenette give tuples of synonyms."""
+    if names is None or len(names) < count:
+        return tuple(map(str, range(count)))
+    return tuple(name if isinstance(name, str) else ", ".join(name) for name in names)

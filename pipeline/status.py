@@ -1,0 +1,79 @@
+"""What of a run is done, what is not, and why."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import RefusedError
+from pipeline.feed import describe_input
+from pipeline.keys import differences
+from pipeline.runfolder import RunFolder
+from pipeline.writeback import output_is_due
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One row of `cascade status`."""
+
+    j: int
+    """Index of the stage."""
+    state: str
+    """done; trained (its output is still to be written); partial (some epochs); stale (trained with other settings
+    than the config's); todo."""
+    test_accuracy: float | None
+    """Percent."""
+    input: str | None
+    """Where x_j comes from now; None where it cannot be had yet."""
+    store_bytes: int
+    """Bytes on disk of the stage's output, x_{j+1}, over all splits."""
+    reason: str
+    """Why it is in this state, or what to type next."""
+
+
+def status(run: RunFolder) -> list[StageStatus]:
+    """The state of every stage under the present config."""
+    return [_stage_status(run, j) for j in range(len(run.stages))]
+
+
+def _stage_status(run: RunFolder, j: int) -> StageStatus:
+    folder, record = run.stages[j], run.stages[j].record
+    try:
+        stage_input = describe_input(run.anchor(j), j)
+    except RefusedError:
+        stage_input = None
+    epochs = run.config.for_stage(j).train.epochs
+    others = run.other_branches(j)
+    if record is not None:
+        due = output_is_due(run, j)
+        state = "trained" if due else "done"
+        reason = f"x_{j + 1} not written: {run.command(f'train-stage --j {j}')}" if due else _frozen(run, j)
+    elif folder.checkpoint.exists():
+        done = sum(1 for _ in folder.metrics.open("rb"))
+        state, reason = "partial", f"{done} of {epochs} epochs: {run.command(f'train-stage --j {j}')}"
+    elif others:
+        closest = min((differences(other.fields, run.fields[j]) for other in others), key=len)
+        state, reason = "stale", "; ".join(closest)
+    else:
+        state = "todo"
+        reason = run.command(f"train-stage --j {j}") if stage_input else f"needs stage {j - 1}"
+    stored = sum(run.stored_bytes(j + 1, split) for split in run.splits)
+    return StageStatus(j, state, record.test_accuracy if record else None, stage_input, stored, reason)
+
+
+def _frozen(run: RunFolder, j: int) -> str:
+    """What a reader of the table should know of a finished stage's augmentation: a cache freezes it."""
+    augment = run.config.augment
+    if j == 0 or augment.policy == "recompute":
+        return "fresh augmentation" if augment.crop or augment.flip else ""
+    if augment.policy == "none":
+        return "trained on one frozen rendering"
+    return f"trained on {augment.views} frozen views"
+
+
+def other_branch_notes(run: RunFolder) -> list[str]:
+    """A line for each stage trained with other settings whose folder is still there."""
+    notes = []
+    for j in range(len(run.stages)):
+        for other in run.other_branches(j):
+            changed = "; ".join(differences(other.fields, run.fields[j]))
+            folder = run.path / "stages" / f"{j}-{other.key[:8]}"
+            notes.append(f"stage {j} also in {folder}, test {other.test_accuracy:.2f}%: {changed}")
+    return notes

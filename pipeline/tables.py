@@ -1,0 +1,87 @@
+"""Tables for people and JSON for scripts, both as text."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.evaluation import Evaluation, Scores
+from pipeline.progress import size
+from pipeline.runfolder import RunFolder
+from pipeline.status import StageStatus
+
+BALANCED_BELOW = 0.9
+"""Smallest over largest class below which balanced accuracy is shown."""
+
+
+def status_json(rows: Sequence[StageStatus]) -> str:
+    """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}]}`"""
+    return _json({"stages": [asdict(row) for row in rows]})
+
+
+def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[str]) -> str:
+    """The stages, then what else lies in the run folder."""
+    table = _table("stage", "state", "test %", "input", "stored", "reason")
+    for row in rows:
+        table.add_row(
+            str(row.j),
+            row.state,
+            _percent(row.test_accuracy),
+            row.input or "-",
+            size(row.store_bytes) if row.store_bytes else "-",
+            row.reason,
+        )
+    images = sum(run.stored_bytes(0, split) for split in run.splits)
+    total = images + sum(row.store_bytes for row in rows)
+    policy = f"augmentation past stage 0: {run.config.augment.rendering}"
+    return "\n".join([_text(table), f"images {size(images)}, all stores {size(total)}; {policy}", *notes])
+
+
+def evaluation_json(evaluation: Evaluation) -> str:
+    """`{"stages": [{"j", "top1", "top5"}], "ensemble": {"top1", "top5"}}`, in percent."""
+    stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
+    return _json({"stages": stages, "ensemble": _tops(evaluation.ensemble)})
+
+
+def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
+    """Accuracy of every stage and of the ensemble, for imbalanced classes also balanced."""
+    counts = [count for count in run.info.class_counts if count]
+    is_balanced = min(counts) >= BALANCED_BELOW * max(counts)
+    has_top5 = evaluation.ensemble.top5 is not None
+    columns = ["stage", "top-1 %", *(["top-5 %"] if has_top5 else []), *([] if is_balanced else ["balanced %"])]
+    table = _table(*columns)
+    for name, scores in [
+        *((str(j), scores) for j, scores in evaluation.stages.items()),
+        ("ensemble", evaluation.ensemble),
+    ]:
+        cells = [scores.top1, *([scores.top5] if has_top5 else []), *([] if is_balanced else [scores.balanced])]
+        table.add_row(name, *map(_percent, cells))
+    return _text(table)
+
+
+def _tops(scores: Scores) -> dict[str, float | None]:
+    return {"top1": scores.top1, "top5": scores.top5}
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if "%" in name or name == "stored" else "left", overflow="fold")
+    return table
+
+
+def _text(table: Table) -> str:
+    console = Console(highlight=False, soft_wrap=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")
+
+
+def _json(content: object) -> str:
+    return msgspec.json.encode(content).decode()

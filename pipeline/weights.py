@@ -1,0 +1,59 @@
+"""Weights as safetensors files, and nothing but tensors in them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cache import replace_file
+from cascade import Quantiser
+from pipeline.draws import Purpose, draw
+from pipeline.errors import CorruptDataError
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file in place of what was there, or leave that as it was."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace_file(path, save(contiguous, metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file. Raises CorruptDataError where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CorruptDataError(
+            f"{path} cannot be read: {error}\nnext: delete the folder {path.parent} and train the stage again"
+        ) from error
+
+
+def module_tensors(**modules: nn.Module) -> dict[str, Tensor]:
+    """The state of several modules, each tensor's name led by its module's."""
+    return dict(nn.ModuleDict(modules).state_dict())
+
+
+def load_modules(tensors: dict[str, Tensor], path: Path, **modules: nn.Module) -> None:
+    """Put a file's tensors into the modules they were saved from. Raises CorruptDataError where they do not fit."""
+    try:
+        nn.ModuleDict(modules).load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CorruptDataError(f"{path} is not of this network: {error}") from error
+
+
+def load_block(path: Path, block: nn.Module, quantiser: Quantiser) -> None:
+    """Load theta_j and the quantiser of its output."""
+    load_modules(load_tensors(path)[0], path, block=block, quantiser=quantiser)
+
+
+@contextmanager
+def fresh_weights(seed: int, stage: int) -> Iterator[None]:
+    """A context in which modules initialise themselves with weights that depend on (seed, stage) alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(draw(seed, Purpose.WEIGHTS, stage)[0] >> np.uint64(1)))
+        yield

@@ -1,0 +1,74 @@
+"""x_{j+1}, computed by the trained block and stored for the next stage."""
+
+import torch
+
+from cache import StoreWriter
+from cascade import Quantiser, make_block
+from pipeline.device import autocast, place
+from pipeline.feed import Feed
+from pipeline.progress import Reporter, size
+from pipeline.runfolder import RunFolder, is_committed
+from pipeline.weights import load_block
+
+
+def output_is_due(run: RunFolder, j: int) -> bool:
+    """Whether x_{j+1} is to be kept, is not there yet, and something may still read it.
+
+    Nothing reads it once stage j+1 is trained; a store that was deleted then is not made again.
+    """
+    if not run.config.keeps(j + 1) or run.is_stored(j + 1):
+        return False
+    return j + 1 == len(run.stages) or run.stages[j + 1].record is None
+
+
+def write_output(run: RunFolder, j: int, feed: Feed, report: Reporter) -> None:
+    """Write x_{j+1} of every split that is not committed yet: all views of train, one of the others.
+
+    The block runs in evaluation mode over whole runs of samples in stored order, and its output is encoded on the
+    device.
+    """
+    folder, shape, config = run.stages[j], run.shapes[j], run.config.for_stage(j)
+    block = make_block(shape, batch_norm=config.network.batch_norm)
+    quantiser = Quantiser(config.store.encoding, shape.out_channels)
+    load_block(folder.block, block, quantiser)
+    scale = quantiser.scale.numpy().copy()
+    place(block.eval(), feed.device)
+    quantiser.to(feed.device)
+    for split in run.splits:
+        path = folder.output(split)
+        if is_committed(path):
+            continue
+        source = feed.store(split)
+        views = config.augment.stored_views if split == "train" else 1
+        done, total = 0, views * source.samples
+        with (
+            StoreWriter(
+                path,
+                views=views,
+                samples=source.samples,
+                sample_shape=shape.output,
+                encoding=config.store.encoding,
+                codec=config.store.codec,
+                run=config.order.run,
+                scale=scale,
+                threads=config.machine.threads,
+            ) as writer,
+            report.task(f"stage {j} writes x_{j + 1} {split}", total) as task,
+            torch.no_grad(),
+        ):
+            for view in range(views):
+                first = 0
+                for x, _ in feed.sequential(split, view=view):
+                    with autocast(feed.device, feed.dtype):
+                        stored = quantiser.encode(block(x))
+                    writer.write(view, first, stored.contiguous().cpu().numpy())
+                    first += len(x)
+                    done += len(x)
+                    task.update(done)
+            writer.commit(
+                y=source.y,
+                sample_id=source.sample_id,
+                attributes={"split": split, "index": j + 1, "rendering": config.augment.rendering},
+            )
+    written = sum(run.stored_bytes(j + 1, split) for split in run.splits)
+    report.say(f"stage {j}  x_{j + 1} written: {size(written)} ({config.store.encoding}, {config.store.codec})")
