@@ -5,6 +5,7 @@ them core Zarr v3 codecs, so that zarr-python and tensorstore read what is writt
 sparse activations larger.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import google_crc32c
@@ -16,6 +17,7 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cache.errors import CorruptStoreError
+from cache.metadata import Codec
 
 CodecName = Literal["none", "lz4", "zstd"]
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
@@ -35,19 +37,21 @@ def zarr_codecs(codec: CodecName, itemsize: int) -> list[BytesBytesCodec]:
             return [Crc32cCodec()]
 
 
-def codec_of(metadata: dict[str, Any]) -> CodecName:
-    """The codec that the array metadata of a `zarr.json` names.
+def codec_of(chain: Sequence[Codec]) -> CodecName:
+    """The codec that an array's metadata names.
 
     Raises CorruptStoreError where the chain is none that this package writes.
     """
-    match [(codec["name"], codec.get("configuration", {})) for codec in metadata["codecs"]]:
+    match [(codec.name, codec.configuration) for codec in chain]:
+        case [("bytes", {"endian": "big"}), *_]:
+            pass
         case [("bytes", _), ("crc32c", _)]:
             return "none"
         case [("bytes", _), ("zstd", _), ("crc32c", _)]:
             return "zstd"
         case [("bytes", _), ("blosc", {"cname": "lz4", "shuffle": "noshuffle"}), ("crc32c", _)]:
             return "lz4"
-    raise CorruptStoreError(f"codecs {[codec['name'] for codec in metadata['codecs']]} are none that cascade writes")
+    raise CorruptStoreError(f"the codecs are none that cascade writes: {list(chain)}")
 
 
 def checksum(stored: bytes) -> int:
@@ -56,6 +60,11 @@ def checksum(stored: bytes) -> int:
     Over the trailer too it would be the same number for every chunk, and two swapped chunks would pass.
     """
     return int(google_crc32c.value(np.frombuffer(stored, np.uint8)[:-CHECKSUM_BYTES]))
+
+
+def trailer(crc32c: int) -> bytes:
+    """What the crc32c codec appends."""
+    return crc32c.to_bytes(CHECKSUM_BYTES, "little")
 
 
 def pack(numbers: NDArray[Any], codec: CodecName) -> bytes:
@@ -68,14 +77,38 @@ def pack(numbers: NDArray[Any], codec: CodecName) -> bytes:
             body = numcodecs.blosc.compress(raw, b"lz4", 5, numcodecs.blosc.NOSHUFFLE)
         case "none":
             body = raw.tobytes()
-    return body + int(google_crc32c.value(body)).to_bytes(CHECKSUM_BYTES, "little")
+    return body + trailer(google_crc32c.value(body))
+
+
+def decoded_bytes(stored: bytes, codec: CodecName) -> int:
+    """Decoded size of a chunk, as its stored bytes state it.
+
+    Raises CorruptStoreError where they are too short to state one.
+    """
+    body = memoryview(stored)[:-CHECKSUM_BYTES]
+    try:
+        match codec:
+            case "zstd":  # RFC 8878, 3.1.1.1: magic, descriptor, [window], [dictionary id], content size
+                size_flag, single_segment, dictionary_flag = body[4] >> 6, body[4] >> 5 & 1, body[4] & 3
+                start = 5 + (1 - single_segment) + (0, 1, 2, 4)[dictionary_flag]
+                size = int.from_bytes(body[start : start + (single_segment, 2, 4, 8)[size_flag]], "little")
+                return size + 256 if size_flag == 1 else size
+            case "lz4":  # blosc: two versions, flags, element size, decoded size
+                return int.from_bytes(body[4:8], "little")
+            case "none":
+                return len(body)
+    except IndexError as error:
+        raise CorruptStoreError(f"a chunk does not decode: {len(stored)} bytes are too few") from error
 
 
 def unpack(stored: bytes, codec: CodecName, dest: NDArray[Any]) -> None:
     """Decode the stored bytes of a chunk, already checked, into `dest`, a C-contiguous array of its decoded size.
 
-    Raises CorruptStoreError where they do not decode.
+    Raises CorruptStoreError where they do not decode to that size: the decoders leave the rest of a larger array unset.
     """
+    size = decoded_bytes(stored, codec)
+    if size != dest.nbytes:
+        raise CorruptStoreError(f"a chunk decodes to {size} bytes, where {dest.nbytes} belong")
     body = memoryview(stored)[:-CHECKSUM_BYTES]
     flat = dest.reshape(-1).view(np.uint8)
     try:

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the bytes of a file durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -14,7 +14,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a file and make its bytes durable; the name only becomes so with `sync_folder`."""
+    """Write a file and make its bytes durable; the name only becomes so with `sync` of its folder."""
     with open(path, "wb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -27,4 +27,4 @@ def replace_file(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.new")
     write_synced(beside, data)
     os.replace(beside, path)
-    sync_folder(path.parent)
+    sync(path.parent)

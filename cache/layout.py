@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from cache.errors import CorruptStoreError, NoStoreError
 
@@ -74,24 +73,5 @@ def read_manifest(path: Path) -> Manifest:
         if newer != FORMAT:
             raise CorruptStoreError(f"{path} has format {newer}; this version of cascade reads format {FORMAT}")
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptStoreError(f"{path / MANIFEST} is damaged: {error}") from error
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The content of the `zarr.json` in the folder `path`."""
-    try:
-        return msgspec.json.decode((path / "zarr.json").read_bytes(), type=dict[str, Any])
-    except FileNotFoundError as error:
-        raise CorruptStoreError(f"{path / 'zarr.json'} is missing") from error
-    except msgspec.MsgspecError as error:
-        raise CorruptStoreError(f"{path / 'zarr.json'} is damaged: {error}") from error
-
-
-def element_type(metadata: dict[str, Any]) -> np.dtype[Any]:
-    """The element type that an array's metadata names; raises CorruptStoreError for one that cascade never writes."""
-    name = metadata["data_type"]
-    if name not in ("uint8", "float16", "float32", "int64"):
-        raise CorruptStoreError(f"element type {name!r} is none that cascade writes")
-    dtype: np.dtype[Any] = np.dtype(name)
-    return dtype.newbyteorder("<")

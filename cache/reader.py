@@ -63,6 +63,8 @@ class Batch:
 class Reader:
     """Reads batches from one store; `wait_seconds` counts the time that the consumer waited for data.
 
+    A store of one view answers for every view: the images are that, from which all views are cut.
+
     Raises BudgetError where two windows of `window_samples` do not fit in `memory_bytes`.
     """
 
@@ -133,11 +135,23 @@ class Reader:
     def _load(self, pool: ThreadPoolExecutor, window: Window, buffer: NDArray[Any]) -> list[Future[None]]:
         """Start reading all chunks of a window into `buffer`, one run behind the other."""
         size = self.store.chunk_samples
+        for run in window.runs:
+            inside = (
+                0 <= run.view < self.store.views or self.store.views == 1
+            ) and 0 <= run.first <= self.store.samples - run.count
+            if not inside or run.first % size:
+                raise ValueError(
+                    f"{run}: the store has {self.store.views} views of {self.store.samples} samples in chunks of {size}"
+                )
+        needed = sum(map(self._slots, window.runs))
+        if needed > len(buffer):
+            raise ValueError(f"a window takes up {needed} samples in whole chunks; the reader was given {len(buffer)}")
         reads, slot = [], 0
         for run in window.runs:
             for start in range(0, run.count, size):
                 number = (run.first + start) // size
-                reads.append(pool.submit(self.store.read_chunk, run.view, number, buffer[slot : slot + size]))
+                view = run.view if self.store.views > 1 else 0
+                reads.append(pool.submit(self.store.read_chunk, view, number, buffer[slot : slot + size]))
                 slot += size
         return reads
 

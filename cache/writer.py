@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.codecs import CodecName, checksum, pack, zarr_codecs
 from cache.encodings import ELEMENT_TYPES
-from cache.files import replace_file, sync_folder, write_synced
+from cache.files import replace_file, sync, write_synced
 from cache.layout import FORMAT, MANIFEST, ChunkRecord, Manifest, chunk_key, chunk_samples
 
 
@@ -43,6 +43,8 @@ class StoreWriter:
         self.dtype = np.dtype(ELEMENT_TYPES[encoding])
         self.chunk_samples = chunk_samples(run, int(np.prod(sample_shape)) * self.dtype.itemsize)
         self._shape = (views, samples, *sample_shape)
+        if min(self._shape) < 1:
+            raise ValueError(f"a store of shape {self._shape} would hold nothing")
         self._chunk = (self.chunk_samples, *sample_shape)
         self._encoding = encoding
         self._codec: CodecName = codec
@@ -71,10 +73,17 @@ class StoreWriter:
         `first` is a multiple of the run, and n a run, or what is left of the view. The array is read later, by
         a thread: the caller leaves it alone.
 
-        Raises what a thread met while writing earlier chunks.
+        Raises ValueError where x does not belong there, and what a thread met while writing earlier chunks.
         """
-        if first % self._run or (len(x) != self._run and first + len(x) != self._shape[1]):
-            raise ValueError(f"samples {first}..{first + len(x) - 1} are not a run of {self._run}")
+        views, samples, *sample_shape = self._shape
+        if not 0 <= view < views:
+            raise ValueError(f"view = {view}: the store has views 0..{views - 1}")
+        if first % self._run or not 0 <= first < samples or len(x) != min(self._run, samples - first):
+            raise ValueError(f"samples {first}..{first + len(x) - 1} are not a run of {self._run} out of {samples}")
+        if x.dtype != self.dtype or list(x.shape[1:]) != sample_shape:
+            raise ValueError(
+                f"x has samples {x.shape[1:]} of {x.dtype}; the store takes {tuple(sample_shape)} of {self.dtype}"
+            )
         for start in range(0, len(x), self.chunk_samples):
             number = (first + start) // self.chunk_samples
             rows = x[start : start + self.chunk_samples]
@@ -91,12 +100,21 @@ class StoreWriter:
         if missing:
             raise ValueError(f"{missing} of {len(self._records)} chunks of {self.path} were never written")
         arrays = {"x": [record for record in self._records if record]}
-        for name, values in (("y", y), ("sample_id", sample_id), ("scale", self._scale)):
+        samples, channels = self._shape[1:3]
+        for name, values, like in (
+            ("y", y, np.empty(samples, np.int64)),
+            ("sample_id", sample_id, np.empty(samples, np.int64)),
+            ("scale", self._scale, np.empty(channels, np.float32)),
+        ):
+            if values.shape != like.shape or values.dtype != like.dtype:
+                raise ValueError(f"{name} is {values.shape} of {values.dtype}; expected {like.shape} of {like.dtype}")
             self._create_array(name, values.shape, values.shape, values.dtype, "zstd")
             arrays[name] = [self._write_file(self.path / name / chunk_key(0), values, "zstd")]
-        self._group.attrs.put({"format": FORMAT, "encoding": self._encoding, **attributes})
+        self._group.attrs.put({**attributes, "format": FORMAT, "encoding": self._encoding})
         for folder in (*(self.path / name for name in arrays), self.path):
-            sync_folder(folder)
+            sync(folder / "zarr.json")
+            sync(folder)
+        sync(self.path.parent)
         replace_file(self.path / MANIFEST, msgspec.json.encode(Manifest(FORMAT, arrays)))
         self._committed = True
 

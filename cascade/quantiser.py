@@ -52,6 +52,5 @@ class Quantiser(nn.Module):
         """
         if self.encoding == "uint8":
             largest = channel_max.float()
-            silent = largest <= 0
-            top = largest.max().clamp(min=torch.finfo(torch.float32).tiny * 255)
-            self.scale.copy_(torch.where(silent, top, largest) / 255)
+            largest = torch.where(largest <= 0, largest.max(), largest)
+            self.scale.copy_(largest.clamp(min=torch.finfo(torch.float32).tiny * 255) / 255)

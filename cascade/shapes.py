@@ -52,6 +52,7 @@ def stage_shapes(
     Raises ValueError where a down-sampling lies outside the network, meets an odd side, or leaves less than the
     2 x 2 that a head averages to.
     """
+    downsample_at = frozenset(downsample_at)
     outside = sorted(j for j in downsample_at if not 0 <= j < stages)
     if outside:
         raise ValueError(f"down-sampling at {outside}: a network of {stages} stages has j from 0 to {stages - 1}")

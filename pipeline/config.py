@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,8 +14,11 @@ from pipeline.errors import ConfigError
 
 CONFIG_NAME = "cascade.toml"
 
-Positive = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Pixels = Annotated[int, Meta(ge=0, le=2**13)]
+Count = Annotated[int, Meta(ge=1, le=2**16)]
+"""A positive number of things that are all made: beyond these it is a slip of the hand."""
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +28,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Data(Section, frozen=True, kw_only=True):
     source: str
     """Address of the data set: digits:, npz:FILE, folder:DIR or torchvision:NAME."""
-    canvas: Natural = 0
+    canvas: Pixels = 0
     """Side, in pixels, that images are resized (shorter side) and centre-cropped to; 0 keeps them as they are."""
     channels: Literal[0, 1, 3] = 0
     """1 for grey, 3 for RGB, 0 to find out from the images."""
@@ -36,9 +39,9 @@ class Data(Section, frozen=True, kw_only=True):
 
 
 class NetworkSection(Section, frozen=True, kw_only=True):
-    stages: Positive
+    stages: Annotated[int, Meta(ge=1, le=1000)]
     """J, the number of blocks."""
-    width: Positive
+    width: Count
     """M, channels of block 0; doubles at each down-sampling after it."""
     downsample_at: list[Natural] = []
     """The j where P_j samples down. 0 is the down-sampling of the image itself."""
@@ -49,24 +52,24 @@ class NetworkSection(Section, frozen=True, kw_only=True):
 
 
 class HeadSection(Section, frozen=True, kw_only=True):
-    k: Positive
+    k: Annotated[int, Meta(ge=1, le=1000)]
     """Hidden layers of the auxiliary problem, the block counted: the head has k - 1 of its own."""
-    width: Positive = 256
+    width: Count = 256
     """M_aux, channels of the head of stage 0; doubles with the blocks."""
-    pool: Positive = 1
+    pool: Count = 1
     """Average over so many pixels a side before the head's convolutions; 1 is the paper's head."""
 
 
 class Augment(Section, frozen=True, kw_only=True):
-    crop: Natural = 0
+    crop: Pixels = 0
     """Side of the training and test window, in pixels; 0 is the whole canvas."""
-    padding: Natural = 0
+    padding: Pixels = 0
     """Black pixels added on each side before the random crop."""
     flip: bool = False
     """Flip half of the images horizontally."""
     policy: Literal["recompute", "views", "none"] = "views"
     """What stages after the first train on: fresh draws through the prefix, stored draws, or one fixed rendering."""
-    views: Positive = 4
+    views: Count = 4
     """Stored draws of each sample, under the policy "views"."""
 
     @property
@@ -85,7 +88,7 @@ class Train(Section, frozen=True, kw_only=True):
     """Epochs of each stage."""
     batch_size: Annotated[int, Meta(ge=2)] = 128
     """Samples in a step; what does not fill a last batch waits for the next epoch."""
-    lr: Annotated[float, Meta(gt=0)] = 0.1
+    lr: Annotated[float, Meta(gt=0, le=1000)] = 0.1
     """Learning rate at the start of each stage."""
     lr_drop_every: Positive = 15
     """Epochs between drops of the learning rate."""
@@ -95,14 +98,14 @@ class Train(Section, frozen=True, kw_only=True):
     """Of SGD, without Nesterov."""
     reset_momentum: bool = True
     """Forget the momentum at each drop, as the released code does."""
-    weight_decay: Annotated[float, Meta(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Meta(ge=0, le=1000)] = 5e-4
     """On every parameter; in the released code, absent from the paper."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions. "auto": bfloat16 where the device gains from it, float32 elsewhere."""
 
 
 class Order(Section, frozen=True, kw_only=True):
-    run: Positive = 128
+    run: Count = 128
     """Consecutive samples that are read together and share a view within an epoch."""
     window: Positive = 2048
     """Samples that are mixed at a time; a multiple of `run`."""
@@ -123,9 +126,9 @@ class Cache(Section, frozen=True, kw_only=True):
 class Machine(Section, frozen=True, kw_only=True):
     device: str = "auto"
     """A torch device, or auto: CUDA where there is one, else the CPU."""
-    host_memory: str = "1 GB"
+    host_memory: str | Positive = "1 GB"
     """What the reader may hold in host memory: bytes, or a number with KB, MB or GB."""
-    threads: Positive = 2
+    threads: Annotated[int, Meta(ge=1, le=1000)] = 2
     """Threads that read, and threads that write."""
 
 
@@ -169,7 +172,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     @property
     def host_memory_bytes(self) -> int:
-        return parse_bytes(self.machine.host_memory)
+        return parse_bytes(str(self.machine.host_memory))
 
     def keeps(self, j: int) -> bool:
         """Whether x_j, j >= 1, is to be stored for training."""
@@ -180,7 +183,7 @@ class Config(Section, frozen=True, kw_only=True):
 
 def parse_bytes(text: str) -> int:
     """Bytes of "512 MB", "1.5GB" or "4096"; units are powers of 1000. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*(B|KB|MB|GB|TB)?\s*", text, re.IGNORECASE | re.ASCII)
     if not match:
         raise ValueError(f"{text!r} is no number of bytes; write 4096, 512 MB or 1.5 GB")
     exponent = ["B", "KB", "MB", "GB", "TB"].index((match[2] or "B").upper())
@@ -195,43 +198,46 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
     path = folder / CONFIG_NAME
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ConfigError(
             f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
             f"next: cascade init PRESET {folder}, or give the folder with --run DIR"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for setting in settings:
-        _apply(table, setting)
+        apply_setting(table, setting)
     return read_config(table, where=str(path))
 
 
 def read_config(table: Mapping[str, Any], *, where: str) -> Config:
     """A checked config of a parsed TOML table. Raises ConfigError with all faults, one a line."""
     faults: list[str] = []
-    config = _read(Config, table, "", faults)
-    if config is not None:
-        _check_together(config, faults)
-    if faults or config is None:
+    sections = _read_fields(Config, table, "", faults)
+    faults += _faults_together(sections)
+    if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in faults))
-    return config
+    return Config(**sections)
 
 
 def parse_setting(setting: str) -> tuple[list[str], Any]:
     """Path and value of a "key.path=value" setting; the value is TOML, or else a plain string."""
-    key, equals, text = setting.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise ConfigError(f"--set {setting}: expected key=value, as in --set train.lr=0.05")
+    match = re.fullmatch(r"\s*([\w-]+(?:\.[\w-]+)*)\s*=([^\x00-\x08\n-\x1f\x7f\ud800-\udfff]*)", setting, re.ASCII)
+    if not match:
+        raise ConfigError(f"--set {ascii(setting)[1:-1]}: expected key=value, as in --set train.lr=0.05")
+    path, text = match[1].split("."), match[2]
     try:
-        return path, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
         return path, text.strip()
+    if isinstance(value, dict):
+        raise ConfigError(f"--set {setting}: a whole section; set one key at a time, as in --set train.lr=0.05")
+    return path, value
 
 
-def _apply(table: dict[str, Any], setting: str) -> None:
+def apply_setting(table: dict[str, Any], setting: str) -> None:
+    """Put a "key.path=value" setting into a parsed TOML table. Raises ConfigError where it is none."""
     path, value = parse_setting(setting)
     for part in path[:-1]:
         table = table.setdefault(part, {})
@@ -249,24 +255,33 @@ def _read(kind: type[S], table: Any, prefix: str, faults: list[str]) -> S | None
         faults.append(f"{prefix.rstrip('.')} = {table!r}: a section is expected here")
         return None
     before = len(faults)
+    values = _read_fields(kind, table, prefix, faults)
+    return kind(**values) if len(faults) == before else None
+
+
+def _read_fields(kind: type[Section], table: Mapping[str, Any], prefix: str, faults: list[str]) -> dict[str, Any]:
+    """The fields of a section that are sound, defaults included; what is wrong with the others is in `faults`."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    values: dict[str, Any] = {}
+    values = {name: _default(field) for name, field in fields.items() if name not in table and not field.required}
     for name, value in table.items():
         if name not in fields:
             faults.append(f"{prefix}{name}: unknown key{_nearest(name, fields)}")
         elif isinstance(fields[name].type, type) and issubclass(fields[name].type, Section):
-            values[name] = _read(fields[name].type, value, f"{prefix}{name}.", faults)
+            section = _read(fields[name].type, value, f"{prefix}{name}.", faults)
+            values |= {} if section is None else {name: section}
         elif name == "stages" and kind is Config:
             values[name] = _read_stages(value, faults)
         else:
             try:
                 values[name] = msgspec.convert(value, fields[name].type)
             except msgspec.ValidationError as error:
-                faults.append(f"{prefix}{name} = {value!r}: {str(error).replace('`', '')}")
-    for name, field in fields.items():
-        if field.required and name not in table:
-            faults.append(f"{prefix}{name}: missing")
-    return kind(**values) if len(faults) == before else None
+                faults.append(f"{prefix}{name} = {value!r}: {_reason(error, fields[name].type)}")
+    faults += [f"{prefix}{name}: missing" for name, field in fields.items() if field.required and name not in table]
+    return values
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
@@ -280,17 +295,35 @@ def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
         if not j.isdecimal() or str(int(j)) != j:
             faults.append(f"stages.{j}: expected the index of a stage, as in [stages.3.train]")
             continue
-        for name, values in sections.items() if isinstance(sections, Mapping) else [("", sections)]:
-            if name not in kinds or not isinstance(values, Mapping):
+        if not isinstance(sections, Mapping):
+            faults.append(f"stages.{j} = {sections!r}: write [stages.{j}.train] and the like")
+            continue
+        own = {}
+        for name, values in sections.items():
+            if name not in kinds:
                 faults.append(f"stages.{j}.{name}: only sections head, train and store can differ by stage")
                 continue
-            required = {"k": 1} if name == "head" else {}
-            _read(kinds[name], {**required, **values}, f"stages.{j}.{name}.", faults)
-        if isinstance(sections, Mapping):
-            stages[j] = StageOverrides(
-                **{name: dict(v) for name, v in sections.items() if name in kinds and isinstance(v, Mapping)}
-            )
+            required = {"k": 1} if name == "head" and isinstance(values, Mapping) else {}
+            read = _read(kinds[name], {**required, **values} if required else values, f"stages.{j}.{name}.", faults)
+            own[name] = {key: getattr(read, key) for key in values} if read else {}
+        stages[j] = StageOverrides(**own)
     return stages
+
+
+def _reason(error: msgspec.ValidationError, kind: Any) -> str:
+    """What is wrong with a value of a field, the values that are allowed included."""
+    options = _options(kind)
+    if options and "$[" not in str(error):  # which is within a list
+        return f"Expected one of {', '.join(options)}"
+    return str(error).replace("`", "")
+
+
+def _options(kind: Any) -> list[str]:
+    """What a Literal, or a union with one, allows; nothing for other types."""
+    if get_origin(kind) is Literal:
+        return [repr(value) for value in get_args(kind)]
+    options = [option for part in get_args(kind) for option in _options(part)]
+    return [*options, "a list"] if options and any(get_origin(part) is list for part in get_args(kind)) else options
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
@@ -298,28 +331,35 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
 
 
-def _check_together(config: Config, faults: list[str]) -> None:
-    """Fields against each other."""
-    stages = config.network.stages
-    if config.order.window % config.order.run:
-        faults.append(f"order.window = {config.order.window}: expected a multiple of order.run = {config.order.run}")
-    outside = [j for j in config.network.downsample_at if j >= stages]
-    if outside:
-        faults.append(f"network.downsample_at = {config.network.downsample_at}: j goes from 0 to {stages - 1}")
-    for j in config.stages:
-        if int(j) >= stages:
-            faults.append(f"stages.{j}: the network has {stages} stages, j from 0 to {stages - 1}")
-    if isinstance(config.cache.keep, list) and any(j > stages for j in config.cache.keep):
-        faults.append(f"cache.keep = {config.cache.keep}: the network has x_1 to x_{stages}")
-    if config.augment.padding and not config.augment.crop:
+def _faults_together(sections: Mapping[str, Any]) -> list[str]:
+    """What is wrong between fields, in sections that are sound each by itself."""
+    names = ("data", "network", "augment", "order", "cache", "machine")
+    data, network, augment, order, cache, machine = map(sections.get, names)
+    faults = []
+    if order and order.window % order.run:
+        faults.append(f"order.window = {order.window}: expected a multiple of order.run = {order.run}")
+    if network:
+        stages, at = network.stages, network.downsample_at
+        if any(j >= stages for j in at):
+            faults.append(f"network.downsample_at = {at}: j goes from 0 to {stages - 1}")
+        if len(set(at)) < len(at):
+            faults.append(f"network.downsample_at = {at}: a stage samples down once; name each j once")
+        for j in sections.get("stages", {}):
+            if int(j) >= stages:
+                faults.append(f"stages.{j}: the network has {stages} stages, j from 0 to {stages - 1}")
+        if cache and isinstance(cache.keep, list) and any(j > stages for j in cache.keep):
+            faults.append(f"cache.keep = {cache.keep}: the network has x_1 to x_{stages}")
+    if augment and augment.padding and not augment.crop:
         faults.append("augment.padding without augment.crop: set crop to the side of the window")
-    if (
-        config.augment.policy == "views"
-        and not (config.augment.crop or config.augment.flip)
-        and config.augment.views > 1
-    ):
+    elif augment and augment.crop and augment.padding >= augment.crop:
+        faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
+    if augment and data and augment.crop > data.canvas > 0:
+        faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
+    if augment and augment.policy == "views" and augment.views > 1 and not (augment.crop or augment.flip):
         faults.append('augment.views: without crop or flip all views are the same; set policy = "none"')
-    try:
-        parse_bytes(config.machine.host_memory)
-    except ValueError as error:
-        faults.append(f"machine.host_memory: {error}")
+    if machine:
+        try:
+            parse_bytes(str(machine.host_memory))
+        except ValueError as error:
+            faults.append(f"machine.host_memory: {error}")
+    return faults

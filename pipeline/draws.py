@@ -29,7 +29,7 @@ def draw(seed: int, purpose: Purpose, *indices: ArrayLike) -> NDArray[np.uint64]
     """Uniform 64-bit numbers, one for each combination of the indices, which broadcast against each other."""
     state = _mix(np.asarray(seed, np.uint64))
     for word in (int(purpose), *indices):
-        state = _mix(state ^ _mix(np.asarray(word).astype(np.uint64)))
+        state = _mix(state ^ np.asarray(word).astype(np.uint64))
     return state
 
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from cache import Store
-from cascade import ensemble, make_block, make_head
+from cascade import ensemble
 from pipeline.device import autocast, place
 from pipeline.errors import RefusedError
 from pipeline.feed import Feed
+from pipeline.networks import load_network
 from pipeline.runfolder import RunFolder
-from pipeline.weights import load_modules, load_tensors
+from pipeline.weights import load_tensors
 
 TOP5_FROM_CLASSES = 6
 """With five classes or less the top 5 are all of them."""
@@ -95,15 +96,7 @@ def evaluate(run: RunFolder, device: torch.device, *, recompute: bool = False) -
 
 
 def recomputed_logits(run: RunFolder, j: int, device: torch.device) -> Tensor:
-    """Outputs of stage j's head for the test split, (N, classes), from the images through the whole network."""
-    feed = Feed(run, j, device, anchor=0)
-    config, shape, folder = run.config.for_stage(j), run.shapes[j], run.stages[j]
-    batch_norm = config.network.batch_norm
-    block = make_block(shape, batch_norm=batch_norm)
-    head = make_head(shape, k=config.head.k, classes=run.classes, batch_norm=batch_norm, pool=config.head.pool)
-    tensors, _ = load_tensors(folder.block)
-    load_modules({name: t for name, t in tensors.items() if name.startswith("block.")}, folder.block, block=block)
-    load_modules(load_tensors(folder.head)[0], folder.head, head=head)
-    tail = torch.nn.Sequential(block, head).eval()
-    place(tail, device)
-    return outputs(feed, tail, "test")[0]
+    """Outputs of the network cut after stage j for the test split, (N, classes), from the images."""
+    network = load_network(run, j)
+    place(network, device)
+    return outputs(Feed(run, 0, device), network, "test")[0]

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache import Batch, Reader, Store
-from cascade import Prefix, Quantiser, make_block
+from cascade import Quantiser
 from pipeline.augmentation import Windows, centre_windows, cut, fresh_draws, view_draws
 from pipeline.device import autocast, autocast_type, place
+from pipeline.networks import load_prefix
 from pipeline.order import sequential_windows, training_windows
 from pipeline.runfolder import RunFolder
-from pipeline.weights import load_block
 
 
 class Feed:
@@ -36,7 +36,7 @@ class Feed:
         self.anchor = run.anchor(j) if anchor is None else anchor
         self.wait_seconds = 0.0
         self._stores: dict[str, Store] = {}
-        self._prefix = self._load_prefix()
+        self._prefix = load_prefix(run, self.anchor, j)
         place(self._prefix, device)
         self._decoder: Quantiser | None = None
         if self.anchor > 0:
@@ -133,17 +133,6 @@ class Feed:
         with autocast(self.device, self.dtype):
             x_j: Tensor = self._prefix(x.contiguous(memory_format=torch.channels_last))
         return x_j.contiguous(memory_format=torch.channels_last)
-
-    def _load_prefix(self) -> Prefix:
-        blocks, quantisers = [], []
-        for i in range(self.anchor, self.j):
-            shape = self.run.shapes[i]
-            block = make_block(shape, batch_norm=self.run.config.network.batch_norm)
-            quantiser = Quantiser(self.run.config.for_stage(i).store.encoding, shape.out_channels)
-            load_block(self.run.stages[i].block, block, quantiser)
-            blocks.append(block)
-            quantisers.append(quantiser)
-        return Prefix(blocks, quantisers)
 
     def _load_decoder(self, store: Store) -> Quantiser:
         decoder = Quantiser(store.encoding, store.sample_shape[0])

@@ -43,7 +43,7 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     std: list[float]
     """Of each channel over the training images, in 0..1."""
     digest: str
-    """SHA-256 over the images and labels of all splits in stored order."""
+    """SHA-256 over the images, labels and sample ids of all splits in stored order."""
 
 
 def read_data_info(run_folder: Path) -> DataInfo | None:
@@ -52,14 +52,17 @@ def read_data_info(run_folder: Path) -> DataInfo | None:
         return msgspec.json.decode((run_folder / X_0 / "ingest.json").read_bytes(), type=DataInfo)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptDataError(
             f"{run_folder / X_0 / 'ingest.json'} is damaged: {error}\nnext: delete {run_folder / X_0} and ingest again"
         ) from error
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
-    """Raise RefusedError where x_0 was made from another [data] section than the config now has."""
+    """Raise RefusedError where x_0 was made from another [data] section than the config now has.
+
+    And ConfigError where the config now crops more than its images hold.
+    """
     made, now = msgspec.to_builtins(info.data), msgspec.to_builtins(config.data)
     changed = [f"data.{name} = {made[name]!r} (now {now[name]!r})" for name in made if made[name] != now[name]]
     if changed:
@@ -67,6 +70,12 @@ def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
             f"x_0 of {run_folder} was ingested with {', '.join(changed)}\n"
             f"next: set it back, start another run folder, or delete {run_folder / X_0} and ingest again"
         )
+    _check_crop(config, info.side)
+
+
+def _check_crop(config: Config, side: int) -> None:
+    if config.augment.crop > side:
+        raise ConfigError(f"augment.crop = {config.augment.crop} is larger than the images, {side}x{side}")
 
 
 def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
@@ -86,8 +95,7 @@ def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
     source = open_source(config.data.source)
     channels = config.data.channels or _channels(source)
     side = config.data.canvas or _side(source)
-    if side < config.augment.crop:
-        raise ConfigError(f"augment.crop = {config.augment.crop} is larger than the images, {side}x{side}")
+    _check_crop(config, side)
     partial = run_folder / f"{X_0}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -100,15 +108,24 @@ def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
 
 
 def split_indices(source: Source, data: Data) -> dict[str, NDArray[np.int64]]:
-    """Sample ids of every split in stored order: training permuted, a share of each class held out, test as it is."""
+    """Sample ids of every split in stored order: training permuted, a share of each class held out, test as it is.
+
+    At least one image of each class stays to train on. Raises ConfigError where the share is less than any image.
+    """
     order = permutation(len(source.train.labels), data.seed, Purpose.INGEST_ORDER)
     labels = source.train.labels[order]
     held = np.zeros(len(order), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = round(data.validation * len(members))
+        count = min(round(data.validation * len(members)), len(members) - 1)
         rank = np.argsort(draw(data.seed, Purpose.HOLD_OUT, int(label), np.arange(len(members))), kind="stable")
         held[members[rank[:count]]] = True
+    if data.validation and not held.any():
+        largest = np.bincount(labels).max()
+        raise ConfigError(
+            f"data.validation = {data.validation} holds out no image: no class has more than {largest}; "
+            f"take a larger share, or 0 to train without validation"
+        )
     splits = {"train": order[~held], "validation": order[held], "test": np.arange(len(source.test.labels))}
     return {name: ids for name, ids in splits.items() if len(ids)}
 
@@ -129,10 +146,6 @@ class _Ingest:
 
     def run(self) -> DataInfo:
         splits = split_indices(self.source, self.config.data)
-        if len(np.unique(self.source.train.labels[splits["train"]])) < 2:
-            raise ConfigError(
-                f"data.validation = {self.config.data.validation} leaves less than two classes to train on"
-            )
         for name, ids in splits.items():
             self._write(name, self.source.test if name == "test" else self.source.train, ids)
         if self.bad:
@@ -148,16 +161,14 @@ class _Ingest:
             samples={name: len(ids) for name, ids in splits.items()},
             class_counts=np.bincount(self.source.test.labels, minlength=len(self.source.classes)).tolist(),
             mean=(mean / 255).tolist(),
-            std=(
-                np.sqrt(np.maximum(variance, 1)) / 255
-            ).tolist(),  # at least one grey level: constant images stay finite
+            std=(np.sqrt(np.maximum(variance, 1)) / 255).tolist(),  # at least a grey level: constant images stay finite
             digest=self.digest.hexdigest(),
         )
 
     def _write(self, name: str, split: Split, ids: NDArray[np.int64]) -> None:
         run = self.config.order.run
         labels = split.labels[ids]
-        self.digest.update(name.encode() + labels.astype("<i8").tobytes())
+        self.digest.update(name.encode() + labels.astype("<i8").tobytes() + ids.astype("<i8").tobytes())
         threads = self.config.machine.threads
         with (
             StoreWriter(

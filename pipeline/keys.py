@@ -26,19 +26,19 @@ def network_shapes(config: Config, *, channels: int, side: int) -> list[StageSha
     for j in range(config.network.stages):
         head = config.for_stage(j).head
         try:
-            every = stage_shapes(
-                stages=config.network.stages,
+            up_to_j = stage_shapes(  # no further: later stages have heads of their own
+                stages=j + 1,
                 in_channels=channels,
                 in_side=side,
                 width=config.network.width,
                 head_width=head.width,
-                downsample_at=config.network.downsample_at,
+                downsample_at=[i for i in config.network.downsample_at if i <= j],
                 downsample=config.network.downsample,
                 head_pool=head.pool,
             )
         except ValueError as error:
             raise ConfigError(f"the network does not fit the images: {error}") from error
-        shapes.append(every[j])
+        shapes.append(up_to_j[j])
     return shapes
 
 

@@ -19,7 +19,7 @@ class Reporter:
 
     def say(self, message: str) -> None:
         """A line that stays."""
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, emoji=False)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator["Task"]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from cache import NoStoreError, read_manifest
+from cache import MANIFEST, NoStoreError, read_manifest
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, LockedError, RefusedError
@@ -125,6 +125,10 @@ class RunFolder:
         """Bytes on disk of x_index of a split, 0 where it is not stored."""
         return store_bytes(self.store(index, split))
 
+    def all_stored_bytes(self) -> int:
+        """Bytes on disk of every committed store in the folder, of whatever key or rendering."""
+        return sum(store_bytes(manifest.parent) for manifest in self.path.glob(f"**/{MANIFEST}"))
+
     def is_stored(self, index: int) -> bool:
         """Whether x_index is committed for every split, so that a stage can start from it."""
         return all(is_committed(self.store(index, split)) for split in self.splits)
@@ -179,7 +183,7 @@ def lock_folder(path: Path, doing: str) -> Iterator[None]:
 
 def is_committed(store: Path) -> bool:
     """Whether a committed store lies at this path."""
-    return (store / "manifest.json").exists()
+    return (store / MANIFEST).exists()
 
 
 def store_bytes(store: Path) -> int:

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +60,16 @@ def _check(source: Source, address: str) -> None:
                 f"{address}: {outside.size} labels of the {name} images lie outside 0..{len(source.classes) - 1}, "
                 f"the first is {split.labels[first]}, of {split.name(first)}"
             )
-    present = np.unique(source.train.labels)
-    if len(present) < 2:
+    images = np.bincount(source.train.labels, minlength=len(source.classes))
+    if len(images) < 2:
         raise ConfigError(
-            f"{address}: all training images are of one class, {source.classes[int(present[0])]!r}; "
-            f"a classifier needs at least two"
+            f"{address}: all training images are of one class, {source.classes[0]!r}; a classifier needs at least two"
+        )
+    if not images.all():
+        empty = [source.classes[label] for label in np.flatnonzero(images == 0)]
+        raise ConfigError(
+            f"{address} has no training images of {len(empty)} of {len(images)} classes, the first is {empty[0]!r}; "
+            f"leave the class out, or add images (labels count from 0)"
         )
 
 
@@ -95,22 +99,23 @@ def _digits(place: str) -> Source:
 
 
 def _npz(place: str) -> Source:
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))
     keys = ("train_images", "train_labels", "test_images", "test_labels")
+    if not path.is_file():
+        raise ConfigError(f"{path.absolute()} is no file; give data.source = 'npz:FILE'")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in keys if key not in file]
-            if missing:
-                raise ConfigError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files) or 'nothing'}")
-            arrays = {key: file[key] for key in (*keys, *({"class_names"} & set(file.files)))}
-    except FileNotFoundError:
-        raise ConfigError(f"{path.absolute()} does not exist; give data.source = 'npz:FILE'") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            found = list(file.files)
+            arrays = {key: np.asarray(file[key]) for key in (*keys, "class_names") if key in found}
+    except Exception as error:  # of the zip, of its compression, of numpy's headers: whatever ails it
         raise CorruptDataError(f"{path} is not a readable npz file of plain arrays: {error}") from error
+    if missing := [key for key in keys if key not in arrays]:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}")
     splits = []
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+        shaped = images.ndim in (3, 4) and images.shape[3:] in ((), (1,), (3,)) and 0 not in images.shape[1:]
+        if images.dtype != np.uint8 or not shaped:
             raise ConfigError(
                 f"{path}: {split}_images is {images.dtype} of shape {images.shape}; "
                 f"expected uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
@@ -124,11 +129,12 @@ def _npz(place: str) -> Source:
             )
         images = images[..., 0] if images.shape[3:] == (1,) else images
         splits.append(_array_split(images, labels.astype(np.int64), f"{split}_images"))
-    if "class_names" in arrays:
-        classes = tuple(map(str, arrays["class_names"]))
-    else:
-        classes = tuple(map(str, range(int(splits[0].labels.max(initial=-1)) + 1)))
-    return Source(splits[0], splits[1], classes)
+    names = arrays.get("class_names")
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise ConfigError(
+            f"{path}: class_names is {names.dtype} of shape {names.shape}; expected one string for each class"
+        )
+    return Source(splits[0], splits[1], _numbered(splits[0], str(path)) if names is None else tuple(map(str, names)))
 
 
 def _files_split(samples: Sequence[tuple[str, int]]) -> Split:
@@ -144,7 +150,7 @@ def _folder(place: str) -> Source:
     """torchvision's ImageFolder layout: DIR/train/CLASS/*, and DIR/test or DIR/val the same; test wins over val."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-    root = Path(place).expanduser()
+    root = Path(os.path.expanduser(place))
     test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or test is None:
         raise ConfigError(f"{root.absolute()} has no {'train/' if test else 'train/ and test/ or val/'} folder")
@@ -169,7 +175,7 @@ def _torchvision(place: str) -> Source:
     kind: Any = getattr(datasets, place, None)
     if not isinstance(kind, type) or not issubclass(kind, datasets.VisionDataset):
         raise ConfigError(f"data.source = 'torchvision:{place}': torchvision.datasets has no data set of this name")
-    root = Path(os.environ.get("CASCADE_DATA", "~/.cache/cascade")).expanduser()
+    root = Path(os.path.expanduser(os.environ.get("CASCADE_DATA", "~/.cache/cascade")))
     build: Callable[..., Any] = kind
     parameters = inspect.signature(build).parameters
     common: dict[str, Any] = {"root": str(root), **({"download": True} if "download" in parameters else {})}
@@ -180,11 +186,18 @@ def _torchvision(place: str) -> Source:
             train, test = build(split="train", **common), _held_out(build, common)
         else:
             raise ConfigError(f"torchvision's {place} has no training and test split; give it as folder:DIR")
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ImportError) as error:
         raise ConfigError(f"torchvision:{place} is not at hand in {root}: {error}") from error
-    names = getattr(train, "classes", None)
+    except (ValueError, TypeError) as error:  # other splits, or more to choose
+        raise ConfigError(
+            f"torchvision:{place} cannot be had by its name alone: {error}; give it as npz:FILE"
+        ) from error
     splits = [_torchvision_split(dataset, place, part) for dataset, part in ((train, "train"), (test, "test"))]
-    classes = _class_names(names, int(splits[0].labels.max(initial=-1)) + 1)
+    classes = _numbered(splits[0], f"torchvision:{place}")
+    names = getattr(train, "classes", None)
+    if names is not None and len(names) >= len(classes):
+        # ImageNet and Imagenette give tuples of synonyms
+        classes = tuple(name if isinstance(name, str) else ", ".join(name) for name in names)
     return Source(splits[0], splits[1], classes)
 
 
@@ -198,8 +211,17 @@ def _held_out(kind: Callable[..., Any], common: dict[str, Any]) -> Any:
 
 def _torchvision_split(dataset: Any, name: str, part: str) -> Split:
     labels = next((getattr(dataset, a) for a in ("targets", "labels", "_labels") if hasattr(dataset, a)), None)
-    if labels is None:
-        labels = [label for _, label in getattr(dataset, "_samples", None) or dataset]
+    try:
+        if labels is None:
+            labels = [label for _, label in getattr(dataset, "_samples", None) or dataset]
+        labels = np.asarray(labels)
+    except Exception as error:  # of a data set of anything else than labelled images
+        raise ConfigError(f"the labels of torchvision's {name} {part} cannot be read: {error}") from error
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ConfigError(
+            f"torchvision's {name} {part} has labels of type {labels.dtype} and shape {labels.shape}; "
+            f"expected one integer for each image"
+        )
 
     def load(i: int) -> Image.Image:
         image = dataset[i][0]
@@ -207,11 +229,14 @@ def _torchvision_split(dataset: Any, name: str, part: str) -> Split:
             raise TypeError(f"torchvision's {name} gives {type(image).__name__}, not images")
         return image
 
-    return Split(np.asarray(labels).astype(np.int64), load, lambda i: f"{name} {part}[{i}]")
+    return Split(labels.astype(np.int64), load, lambda i: f"{name} {part}[{i}]")
 
 
-def _class_names(names: Any, count: int) -> tuple[str, ...]:
-    """Names as one string for each class; ImageNet and Imagenette give tuples of synonyms."""
-    if names is None or len(names) < count:
-        return tuple(map(str, range(count)))
-    return tuple(name if isinstance(name, str) else ", ".join(name) for name in names)
+def _numbered(train: Split, address: str) -> tuple[str, ...]:
+    """Numbers as names, one for each label up to the largest."""
+    count = int(train.labels.max(initial=0)) + 1
+    if count > max(len(train.labels), 1):
+        raise CorruptDataError(
+            f"{address}: a label {count - 1} among {len(train.labels)} training images; count from 0"
+        )
+    return tuple(map(str, range(count)))

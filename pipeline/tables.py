@@ -16,6 +16,10 @@ BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
 
 
+PLAIN_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
+
+
 def status_json(rows: Sequence[StageStatus]) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}]}`"""
     return _json({"stages": [asdict(row) for row in rows]})
@@ -33,10 +37,9 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[st
             size(row.store_bytes) if row.store_bytes else "-",
             row.reason,
         )
-    images = sum(run.stored_bytes(0, split) for split in run.splits)
-    total = images + sum(row.store_bytes for row in rows)
+    total = f"all stores of the run folder, images and earlier branches included: {size(run.all_stored_bytes())}"
     policy = f"augmentation past stage 0: {run.config.augment.rendering}"
-    return "\n".join([_text(table), f"images {size(images)}, all stores {size(total)}; {policy}", *notes])
+    return "\n".join([_text(table), total, policy, *notes])
 
 
 def evaluation_json(evaluation: Evaluation) -> str:
@@ -77,7 +80,9 @@ def _table(*columns: str) -> Table:
 
 
 def _text(table: Table) -> str:
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip("\n")

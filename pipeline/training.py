@@ -2,25 +2,24 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from cache import replace_file
-from cascade import Quantiser, make_block, make_head, parameter_count
-from pipeline.config import Config, Train
-from pipeline.device import autocast, machine_record, peak_memory_bytes, place, reset_peak_memory
+from cascade import Quantiser, parameter_count
+from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import CascadeError
 from pipeline.evaluation import Scores, outputs, score
 from pipeline.feed import Feed
 from pipeline.keys import key_of
+from pipeline.learner import Learner, learning_rate, make_learner
+from pipeline.networks import new_quantiser
 from pipeline.progress import Reporter, duration, size
 from pipeline.runfolder import RunFolder, StageFolder, StageRecord
-from pipeline.weights import fresh_weights, load_modules, load_tensors, module_tensors, save_tensors
+from pipeline.weights import load_tensors, module_tensors, save_tensors
 from pipeline.writeback import output_is_due, write_output
 
 CALIBRATION_SAMPLES = 1024
@@ -50,46 +49,6 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the epoch, validation included."""
 
 
-@dataclass
-class Learner:
-    """What trains in a stage."""
-
-    block: nn.Module
-    head: nn.Module
-    optimiser: torch.optim.SGD
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights, buffers and momentum by name."""
-        momentum = {
-            f"momentum.{name}": self.optimiser.state[parameter]["momentum_buffer"]
-            for name, parameter in self._named_parameters()
-            if self.optimiser.state[parameter].get("momentum_buffer") is not None
-        }
-        return {**module_tensors(block=self.block, head=self.head), **momentum}
-
-    def restore(self, tensors: dict[str, Tensor], path: StageFolder) -> None:
-        """Put back what `tensors` gave."""
-        momentum = {name: tensor for name, tensor in tensors.items() if name.startswith("momentum.")}
-        weights = {name: tensor for name, tensor in tensors.items() if name not in momentum}
-        load_modules(weights, path.checkpoint, block=self.block, head=self.head)
-        for name, parameter in self._named_parameters():
-            if f"momentum.{name}" in momentum:
-                buffer = torch.empty_like(parameter).copy_(momentum[f"momentum.{name}"])
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
-
-    def train(self, mode: bool) -> None:
-        self.block.train(mode)
-        self.head.train(mode)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """z_{j+1} of x_j: (N, C, H, W) to (N, classes)."""
-        z: Tensor = self.head(self.block(x))
-        return z
-
-    def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return nn.ModuleDict({"block": self.block, "head": self.head}).named_parameters()
-
-
 def train_stage(run: RunFolder, j: int, device: torch.device, report: Reporter) -> bool:
     """Bring stage j to its end from wherever it is. Returns False where there was nothing to do.
 
@@ -108,31 +67,6 @@ def train_stage(run: RunFolder, j: int, device: torch.device, report: Reporter) 
     if output_is_due(run, j):
         write_output(run, j, feed, report)
     return True
-
-
-def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
-    """Block, head and optimiser of stage j with their initial weights, on the device."""
-    config, shape = run.config.for_stage(j), run.shapes[j]
-    batch_norm = config.network.batch_norm
-    with fresh_weights(config.seed, j):
-        block: nn.Module = make_block(shape, batch_norm=batch_norm)
-        head: nn.Module = make_head(
-            shape, k=config.head.k, classes=run.classes, batch_norm=batch_norm, pool=config.head.pool
-        )
-    for module in (block, head):
-        place(module, device)
-    optimiser = torch.optim.SGD(
-        [*block.parameters(), *head.parameters()],
-        lr=config.train.lr,
-        momentum=config.train.momentum,
-        weight_decay=config.train.weight_decay,
-    )
-    return Learner(block, head, optimiser)
-
-
-def learning_rate(train: Train, epoch: int) -> float:
-    """The step schedule, restarted at each stage: lr times the factor at every drop so far."""
-    return float(train.lr * train.lr_drop_factor ** (epoch // train.lr_drop_every))
 
 
 def _fit(run: RunFolder, feed: Feed, learner: Learner, report: Reporter) -> list[EpochRecord]:
@@ -171,7 +105,7 @@ def _resume(folder: StageFolder, learner: Learner) -> list[EpochRecord]:
     if not folder.checkpoint.exists():
         return []
     tensors, metadata = load_tensors(folder.checkpoint)
-    learner.restore(tensors, folder)
+    learner.restore(tensors, folder.checkpoint)
     lines = folder.metrics.read_bytes().splitlines()
     return [msgspec.json.decode(line, type=EpochRecord) for line in lines[: int(metadata["epochs"])]]
 
@@ -266,9 +200,8 @@ def calibrated_quantiser(run: RunFolder, j: int, feed: Feed, block: nn.Module) -
     The samples come from x_0 in the test-time window, through the whole prefix: so the scale does not depend on what
     is stored.
     """
-    config: Config = run.config.for_stage(j)
-    quantiser = Quantiser(config.store.encoding, run.shapes[j].out_channels).to(feed.device)
-    if config.store.encoding != "uint8":
+    quantiser = new_quantiser(run, j).to(feed.device)
+    if quantiser.encoding != "uint8":
         return quantiser
     from_images = feed if feed.anchor == 0 else Feed(run, j, feed.device, anchor=0)
     largest = torch.zeros(run.shapes[j].out_channels, device=feed.device)

@@ -11,7 +11,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cache import replace_file
-from cascade import Quantiser
 from pipeline.draws import Purpose, draw
 from pipeline.errors import CorruptDataError
 
@@ -44,11 +43,6 @@ def load_modules(tensors: dict[str, Tensor], path: Path, **modules: nn.Module) -
         nn.ModuleDict(modules).load_state_dict(tensors)
     except RuntimeError as error:
         raise CorruptDataError(f"{path} is not of this network: {error}") from error
-
-
-def load_block(path: Path, block: nn.Module, quantiser: Quantiser) -> None:
-    """Load theta_j and the quantiser of its output."""
-    load_modules(load_tensors(path)[0], path, block=block, quantiser=quantiser)
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 import torch
 
 from cache import StoreWriter
-from cascade import Quantiser, make_block
 from pipeline.device import autocast, place
 from pipeline.feed import Feed
+from pipeline.networks import load_block
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
-from pipeline.weights import load_block
 
 
 def output_is_due(run: RunFolder, j: int) -> bool:
@@ -28,11 +27,9 @@ def write_output(run: RunFolder, j: int, feed: Feed, report: Reporter) -> None:
     device.
     """
     folder, shape, config = run.stages[j], run.shapes[j], run.config.for_stage(j)
-    block = make_block(shape, batch_norm=config.network.batch_norm)
-    quantiser = Quantiser(config.store.encoding, shape.out_channels)
-    load_block(folder.block, block, quantiser)
+    block, quantiser = load_block(run, j)
     scale = quantiser.scale.numpy().copy()
-    place(block.eval(), feed.device)
+    place(block, feed.device)
     quantiser.to(feed.device)
     for split in run.splits:
         path = folder.output(split)

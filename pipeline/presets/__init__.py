@@ -1,12 +1,14 @@
 """Configs to copy and edit: the .toml files of this folder."""
 
+import json
+import os.path
 import re
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from pipeline.config import CONFIG_NAME, parse_setting, read_config
+from pipeline.config import CONFIG_NAME, apply_setting, parse_setting, read_config
 from pipeline.errors import ConfigError, RefusedError
 
 
@@ -30,10 +32,13 @@ def preset_summary(name: str) -> str:
 def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
     """Write FOLDER/cascade.toml from a preset with settings put in, checked as a whole. Never over an existing one."""
     text = preset_text(name)
+    path = folder / CONFIG_NAME
+    table = tomllib.loads(text)
+    for setting in settings:
+        apply_setting(table, setting)
+    read_config(table, where=str(path))
     for setting in settings:
         text = with_setting(text, setting)
-    path = folder / CONFIG_NAME
-    read_config(tomllib.loads(text), where=str(path))
     if path.exists():
         raise RefusedError(f"{path} exists already\nnext: edit it, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,19 +47,19 @@ def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
 
 
 def with_setting(text: str, setting: str) -> str:
-    """The preset with one value replaced in its line, comments kept; a key that it does not set is added."""
+    """The preset with one value of a sound config replaced in its line, comments kept, or added as a line."""
     path, value = parse_setting(setting)
     if path == ["data", "source"]:
         value = _absolute(str(value))
     section, key = ".".join(path[:-1]), path[-1]
     literal = _toml_literal(value)
-    lines, here, last = text.splitlines(), "", None
+    lines, here, last = text.removesuffix("\n").split("\n"), "", None
     for number, line in enumerate(lines):
         if header := re.fullmatch(r"\[(.+)\]", line.split("#")[0].strip()):
             here = header[1]
         if here == section and line.strip():
             last = number
-            if found := re.match(rf"{re.escape(key)}\s*=\s*(\"[^\"]*\"|\[[^\]]*\]|[^\s#]+)", line):
+            if found := re.match(rf"{re.escape(key)}\s*=\s*(\"(?:[^\"\\]|\\.)*\"|\[[^\]]*\]|[^\s#]+)", line):
                 lines[number] = f"{key} = {literal}{line[found.end() :]}"
                 break
     else:
@@ -69,15 +74,16 @@ def with_setting(text: str, setting: str) -> str:
 def _absolute(address: str) -> str:
     """The address with its file's path made absolute, so that the run folder's commands work from anywhere."""
     scheme, _, place = address.partition(":")
-    return f"{scheme}:{Path(place).expanduser().absolute()}" if scheme in ("npz", "folder") and place else address
+    if scheme not in ("npz", "folder") or not place:
+        return address
+    return f"{scheme}:{Path(os.path.expanduser(place)).absolute()}"
 
 
 def _toml_literal(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_literal, value))}]"
     return repr(value)

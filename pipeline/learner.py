@@ -1,0 +1,81 @@
+"""What trains in a stage: theta_j, gamma_j and their SGD."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Train
+from pipeline.device import place
+from pipeline.networks import new_block, new_head
+from pipeline.runfolder import RunFolder
+from pipeline.weights import fresh_weights, load_modules, module_tensors
+
+MOMENTUM = "momentum."
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Block and head with their optimiser."""
+
+    block: nn.Module
+    """theta_j."""
+    head: nn.Module
+    """gamma_j."""
+    optimiser: torch.optim.SGD
+    """Over the parameters of both."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and momentum by name."""
+        momentum = {
+            MOMENTUM + name: self.optimiser.state[parameter]["momentum_buffer"]
+            for name, parameter in self._named_parameters()
+            if self.optimiser.state[parameter].get("momentum_buffer") is not None
+        }
+        return {**module_tensors(block=self.block, head=self.head), **momentum}
+
+    def restore(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Put back what `tensors` gave, read from `path`. Raises CorruptDataError where it is of another network."""
+        momentum = {name: tensor for name, tensor in tensors.items() if name.startswith(MOMENTUM)}
+        weights = {name: tensor for name, tensor in tensors.items() if name not in momentum}
+        load_modules(weights, path, block=self.block, head=self.head)
+        for name, parameter in self._named_parameters():
+            if MOMENTUM + name in momentum:
+                buffer = torch.empty_like(parameter).copy_(momentum[MOMENTUM + name])
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+    def train(self, mode: bool) -> None:
+        """Switch both to training or evaluation mode."""
+        self.block.train(mode)
+        self.head.train(mode)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """z_{j+1} of x_j: (N, C, H, W) to (N, classes)."""
+        z: Tensor = self.head(self.block(x))
+        return z
+
+    def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return nn.ModuleDict({"block": self.block, "head": self.head}).named_parameters()
+
+
+def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
+    """Block, head and optimiser of stage j with their initial weights, on the device."""
+    config = run.config.for_stage(j)
+    with fresh_weights(config.seed, j):
+        block, head = new_block(run, j), new_head(run, j)
+    for module in (block, head):
+        place(module, device)
+    optimiser = torch.optim.SGD(
+        [*block.parameters(), *head.parameters()],
+        lr=config.train.lr,
+        momentum=config.train.momentum,
+        weight_decay=config.train.weight_decay,
+    )
+    return Learner(block, head, optimiser)
+
+
+def learning_rate(train: Train, epoch: int) -> float:
+    """The step schedule, restarted at each stage: lr times the factor at every drop so far."""
+    return float(train.lr * train.lr_drop_factor ** (epoch // train.lr_drop_every))

@@ -1,0 +1,23 @@
+"""Small run folders on real digits for tests of whole stages."""
+
+from pathlib import Path
+
+from pipeline.config import load_config
+from pipeline.ingest import ingest
+from pipeline.presets import write_preset
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+
+SMALL = ("network.width=8", "head.k=2", "head.width=8", "train.epochs=2", "augment.views=2", "train.lr_drop_every=1")
+
+
+def digits_run(folder: Path, *settings: str) -> RunFolder:
+    """An ingested run folder of a three-stage network on digits, two epochs a stage."""
+    write_preset("digits", folder, [*SMALL, *settings])
+    ingest(load_config(folder), folder, Reporter())
+    return reopened(folder)
+
+
+def reopened(folder: Path, *settings: str) -> RunFolder:
+    """The run folder as a new command would see it, with `--set` settings."""
+    return RunFolder(folder, load_config(folder, settings))

@@ -1,0 +1,144 @@
+"""Crops and flips: drawn by sample id alone, cut as plain slicing would."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline.augmentation import Windows, centre_windows, cut, fresh_draws, view_draws
+from pipeline.config import Augment
+
+CROP = Augment(crop=6, padding=2, flip=True)
+IDS = np.arange(2000)
+
+
+def fresh(augment: Augment = CROP, side: int = 8, ids: NDArray[np.int64] = IDS, **changed: int) -> Windows:
+    return fresh_draws(augment, side, ids, **({"seed": 0, "stage": 0, "epoch": 0} | changed))
+
+
+def columns(windows: Windows) -> NDArray[np.int64]:
+    """(top, left, flip) of each sample."""
+    return np.stack([windows.top, windows.left, windows.flip], 1)
+
+
+def images(count: int, channels: int, side: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    return np.random.default_rng(0).integers(1, 256, (count, channels, side, side)).astype(dtype)
+
+
+def plain_cut(x: NDArray[Any], windows: Windows, crop: int, padding: int) -> NDArray[Any]:
+    """Slice by slice: pad with zeros, crop, mirror."""
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    out = []
+    for image, top, left, flip in zip(padded, windows.top, windows.left, windows.flip, strict=True):
+        window = image[:, top : top + crop, left : left + crop]
+        out.append(window[:, :, ::-1] if flip else window)
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("side", "crop", "padding"), [(8, 6, 2), (8, 8, 0), (8, 8, 3), (9, 4, 0), (5, 1, 0), (7, 8, 1)]
+)
+def test_cut_is_slicing_of_the_padded_image_mirrored_where_flipped(
+    channels: int, side: int, crop: int, padding: int
+) -> None:
+    x = images(200, channels, side)
+    windows = fresh(Augment(crop=crop, padding=padding, flip=True), side, IDS[:200])
+    got = cut(torch.from_numpy(x), windows, crop=crop, padding=padding)
+    assert got.shape == (200, channels, crop, crop)
+    assert got.dtype == torch.uint8
+    np.testing.assert_array_equal(got.numpy(), plain_cut(x, windows, crop, padding))
+
+
+def test_cut_of_floats_keeps_them() -> None:
+    x = images(20, 2, 8, np.float32) / 7
+    windows = fresh(ids=IDS[:20])
+    np.testing.assert_array_equal(
+        cut(torch.from_numpy(x), windows, crop=6, padding=2).numpy(), plain_cut(x, windows, 6, 2)
+    )
+
+
+def test_what_is_cut_lies_in_channels_last_memory() -> None:
+    x = torch.from_numpy(images(4, 3, 8))
+    assert cut(x, fresh(ids=IDS[:4]), crop=6, padding=2).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_cut_leaves_the_images_as_they_were() -> None:
+    x = torch.from_numpy(images(4, 3, 8))
+    before = x.clone()
+    cut(x, fresh(ids=IDS[:4]), crop=6, padding=2).zero_()
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("side", "crop", "padding", "offset"), [(8, 6, 2, 3), (8, 8, 4, 4), (256, 224, 0, 16), (9, 6, 0, 1)]
+)
+def test_centre_windows_are_the_centre_of_the_image_without_its_padding(
+    side: int, crop: int, padding: int, offset: int
+) -> None:
+    windows = centre_windows(Augment(crop=crop, padding=padding, flip=True), side, 3)
+    assert columns(windows).tolist() == [[offset, offset, 0]] * 3
+    x = images(3, 1, side)
+    start = (side - crop) // 2
+    np.testing.assert_array_equal(
+        cut(torch.from_numpy(x), windows, crop=crop, padding=padding).numpy(),
+        x[:, :, start : start + crop, start : start + crop],
+    )
+
+
+@pytest.mark.parametrize("kind", ["fresh", "view"])
+def test_draws_of_a_sample_are_the_same_in_whatever_batch_it_is(kind: str) -> None:
+    views = IDS % 3
+
+    def drawn(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        if kind == "fresh":
+            return columns(fresh(ids=IDS[rows]))
+        return columns(view_draws(CROP, 8, IDS[rows], views[rows], seed=0))
+
+    everything = drawn(np.arange(2000))
+    shuffled = np.random.default_rng(0).permutation(2000)
+    np.testing.assert_array_equal(drawn(shuffled), everything[shuffled])
+    for row in (0, 7, 1999):
+        np.testing.assert_array_equal(drawn(np.array([row])), everything[row : row + 1])
+
+
+def test_fresh_draws_differ_by_seed_stage_and_epoch() -> None:
+    drawn = [columns(windows) for windows in (fresh(), fresh(seed=1), fresh(stage=1), fresh(epoch=1))]
+    assert len({array.tobytes() for array in drawn}) == 4
+
+
+def test_stored_views_differ_by_seed_and_view_and_know_no_epoch() -> None:
+    drawn = [columns(view_draws(CROP, 8, IDS, np.full(2000, v), seed=s)) for v, s in ((0, 0), (1, 0), (2, 0), (0, 1))]
+    assert len({array.tobytes() for array in drawn}) == 4
+    assert columns(fresh()).tobytes() not in {array.tobytes() for array in drawn}
+
+
+def test_half_of_the_images_are_flipped_and_none_without_flip() -> None:
+    assert 900 < fresh().flip.sum() < 1100
+    assert fresh().flip.dtype == bool
+    assert not fresh(Augment(crop=6, padding=2, flip=False)).flip.any()
+
+
+def test_flip_alone_moves_nothing_else() -> None:
+    one, other = fresh(Augment(crop=6, padding=2, flip=True)), fresh(Augment(crop=6, padding=2))
+    np.testing.assert_array_equal(columns(one)[:, :2], columns(other)[:, :2])
+
+
+def test_every_position_is_reached_about_equally_often_and_none_beyond() -> None:
+    windows = fresh(ids=np.arange(20_000))
+    positions = 8 + 2 * 2 - 6 + 1
+    counts = np.bincount(windows.top * positions + windows.left, minlength=positions**2)
+    assert len(counts) == positions**2
+    assert windows.top.min() == windows.left.min() == 0
+    assert windows.top.max() == windows.left.max() == positions - 1
+    expected = 20_000 / positions**2
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("augment", [Augment(crop=8, flip=True), Augment(flip=True)])
+def test_whole_image_has_one_position(augment: Augment) -> None:
+    windows = fresh(augment)
+    assert not windows.top.any()
+    assert not windows.left.any()

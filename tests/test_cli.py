@@ -1,0 +1,249 @@
+"""The command line: what it prints, its exit codes, what it imports."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cli
+from cache import CorruptStoreError
+from tests.runs import SMALL, digits_run
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture
+def cascade(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["cascade", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def settings(*more: str) -> list[str]:
+    return [part for setting in (*SMALL, *more) for part in ("--set", setting)]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['cascade', '--help']\n"
+        "import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'torchvision', 'zarr', 'numpy', 'sklearn', 'rich', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "train-stage" in done.stdout
+
+
+def test_from_init_to_evaluate(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder = tmp_path / "run"
+    assert cascade("init", "digits", folder, *settings())[0] == 0
+    code, _, err = cascade("run", "--run", folder)
+    assert code == 0, err
+    assert "stage 2  done: test" in err
+
+    code, out, _ = cascade("status", "--run", folder, "--json")
+    stages = json.loads(out)["stages"]
+    assert [stage["state"] for stage in stages] == ["done"] * 3
+    assert [list(stage) for stage in stages] == [["j", "state", "test_accuracy", "input", "store_bytes", "reason"]] * 3
+    assert stages[1]["input"] == "x_1 stored"
+    assert stages[1]["store_bytes"] == sum(
+        file.stat().st_size for file in folder.glob("stages/1-*/x_2/*/*/c.*") if file.is_file()
+    )
+
+    code, out, err = cascade("evaluate", "--run", folder, "--json")
+    evaluation = json.loads(out)
+    assert err == ""
+    assert [list(stage) for stage in evaluation["stages"]] == [["j", "top1", "top5"]] * 3
+    assert list(evaluation["ensemble"]) == ["top1", "top5"]
+    assert [stage["top1"] for stage in evaluation["stages"]] == [stage["test_accuracy"] for stage in stages]
+
+    code, out, _ = cascade("status", "--run", folder)
+    assert code == 0
+    assert "views-2" in out
+
+    code, _, err = cascade("run", "--run", folder)
+    assert err.count("done already") == 3
+
+
+def test_stages_one_by_one_by_command(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder = tmp_path / "run"
+    cascade("init", "digits", folder, *settings())
+    code, _, err = cascade("train-stage", "--j", 1, "--run", folder)
+    assert (code, "next: cascade ingest --run" in err) == (3, True)
+    assert cascade("ingest", "--run", folder)[0] == 0
+    code, _, err = cascade("train-stage", "--j", 1, "--run", folder)
+    assert (code, "next: cascade train-stage --j 0 --run" in err) == (3, True)
+    assert cascade("train-stage", "--j", 0, "--run", folder)[0] == 0
+    assert cascade("train-stage", "--j", 1, "--run", folder)[0] == 0
+    stages = json.loads(cascade("status", "--run", folder, "--json")[1])["stages"]
+    assert [stage["state"] for stage in stages] == ["done", "done", "todo"]
+
+
+def test_status_names_the_setting_that_made_a_stage_stale(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    cascade("run", "--run", folder, "--to", 1)
+    stages = json.loads(cascade("status", "--run", folder, "--json", "--set", "stages.0.train.lr=0.03")[1])["stages"]
+    assert [stage["state"] for stage in stages] == ["stale", "stale", "todo"]
+    assert stages[0]["reason"] == "train.lr 0.1 -> 0.03"
+    assert stages[1]["reason"] == "its input changed"
+    stages = json.loads(cascade("status", "--run", folder, "--json", "--set", "stages.1.train.lr=0.03")[1])["stages"]
+    assert [stage["state"] for stage in stages] == ["done", "stale", "todo"]
+
+
+def test_settings_of_one_stage_change_that_stage_alone(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    code, _, err = cascade("run", "--run", folder, "--to", 1, "--set", "stages.1.train.epochs=3")
+    assert code == 0
+    assert err.count("epoch  2/2") == 1
+    assert err.count("epoch  3/3") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train-stage", "--j", "3"], 2, "j = 3: the network has 3 stages, j from 0 to 2"),
+        (["train-stage", "--j", "-1"], 2, "j = -1: the network has 3 stages, j from 0 to 2"),
+        (["run", "--from", "2", "--to", "1"], 2, "--from 2 --to 1: nothing lies between"),
+        (["run", "--set", "train.epoch=3"], 2, "train.epoch: unknown key; did you mean epochs?"),
+        (["run", "--set", "train.lr=-1", "--set", "head.k=0"], 2, "2 faults"),
+        (["run", "--set", "data.canvas=16"], 3, "data.canvas = 0 (now 16)"),
+        (["run", "--set", "network.downsample_at=[0,1,2]"], 2, "too few for a head"),
+        (["run", "--device", "abacus"], 2, "device 'abacus' cannot be used here"),
+        (["run", "--set", 'machine.host_memory="10 KB"'], 6, "bytes of host memory"),
+        (["evaluate"], 3, "no stage is trained"),
+        (["train-stage"], 2, "Missing option"),
+        (["dance"], 2, "No such command"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_message_and_an_exit_code(
+    tmp_path: Path, cascade: Callable[..., Outcome], arguments: Sequence[str], code: int, message: str
+) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("c.*")}
+    actual, out, err = cascade(*arguments, *([] if arguments == ["dance"] else ["--run", folder]))
+    assert actual == code, err
+    assert message in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("c.*")}
+
+
+def test_a_folder_that_is_no_run_folder(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    for command in ("ingest", "run", "status", "evaluate"):
+        code, _, err = cascade(command, "--run", tmp_path)
+        assert code == 2
+        assert "is not a run folder: it has no cascade.toml\nnext: cascade init PRESET" in err
+
+
+def test_a_store_cut_short_is_corrupt_and_made_again(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    cascade("run", "--run", folder, "--to", 0)
+    store = next(folder.glob("stages/0-*/x_1/train*"))
+    chunk = store / "x" / "c.1.3.0.0.0"
+    chunk.write_bytes(chunk.read_bytes()[:-7])
+    code, _, err = cascade("train-stage", "--j", 1, "--run", folder)
+    assert code == 4
+    assert f"chunk x/c.1.3.0.0.0 of {store} has" in err
+    assert "next: delete that store's folder" in err
+    for file in sorted(store.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    store.rmdir()
+    assert cascade("train-stage", "--j", 1, "--run", folder)[0] == 0
+
+
+def test_a_damaged_weight_file_is_named(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    cascade("run", "--run", folder, "--to", 0, "--set", 'cache.keep="none"')
+    weights = next(folder.glob("stages/0-*/block.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:50])
+    code, _, err = cascade("train-stage", "--j", 1, "--run", folder, "--set", 'cache.keep="none"')
+    assert code == 4
+    assert "block.safetensors cannot be read" in err
+
+
+def test_two_processes_on_one_run_folder(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    from pipeline.runfolder import lock_folder
+
+    folder = tmp_path / "run"
+    digits_run(folder)
+    with lock_folder(folder, "stage 0"):
+        code, _, err = cascade("run", "--run", folder)
+        assert code == 5
+        assert f"in use by process {os.getpid()} on" in err
+        assert cascade("status", "--run", folder)[0] == 0, "reading is never blocked"
+    assert cascade("run", "--run", folder, "--to", 0)[0] == 0
+
+
+def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(
+    tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    folder = tmp_path / "run"
+    digits_run(folder)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.writer.write_synced", full)
+        code, _, err = cascade("run", "--run", folder)
+    assert code == 6
+    assert "the disk is full" in err
+    assert cascade("run", "--run", folder)[0] == 0
+
+
+def test_an_unknown_error_is_a_bug_and_shows_its_traceback() -> None:
+    assert cli.failure(RuntimeError("a bug")) is None
+    assert cli.failure(CorruptStoreError("a store")) is not None
+
+
+def test_the_demo_learns_the_digits(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    code, out, err = cascade("demo", "--run", tmp_path / "demo")
+    assert code == 0, err
+    evaluation = json.loads(cascade("evaluate", "--run", tmp_path / "demo", "--json")[1])
+    accuracy = [stage["top1"] for stage in evaluation["stages"]]
+    assert accuracy[-1] >= 98
+    assert accuracy[-1] > accuracy[0]
+
+
+def test_grey_images_of_two_classes_have_no_top_five(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 12, 12), dtype=np.uint8)
+    labels = np.arange(300) % 2
+    pixels[labels == 1, :6] //= 3
+    np.savez(
+        tmp_path / "data.npz",
+        train_images=pixels[:200], train_labels=labels[:200], test_images=pixels[200:], test_labels=labels[200:],
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    source = f"data.source=npz:{tmp_path / 'data.npz'}"
+    assert cascade("init", "digits", folder, *settings(source, "augment.crop=12"))[0] == 0
+    code, _, err = cascade("run", "--run", folder)
+    assert code == 0, err
+    evaluation = json.loads(cascade("evaluate", "--run", folder, "--json")[1])
+    assert evaluation["ensemble"]["top5"] is None
+    assert evaluation["ensemble"]["top1"] > 90

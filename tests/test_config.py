@@ -1,0 +1,181 @@
+"""The config file: every fault of it at once, each with the key, the value and what is allowed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import parse_bytes
+from tests.configs import faults, loaded
+
+
+def test_keys_that_are_not_set_have_defaults(tmp_path: Path) -> None:
+    config = loaded(tmp_path)
+    assert (config.seed, config.train.lr, config.augment.views, config.cache.keep) == (0, 0.1, 4, "all")
+    assert config.host_memory_bytes == 10**9
+
+
+def test_all_faults_of_a_file_and_of_the_settings_are_listed_at_once(tmp_path: Path) -> None:
+    text = """
+    seed = -1
+    colour = "red"
+    [data]
+    sorce = "digits:"
+    [network]
+    stages = "three"
+    width = 0
+    [head]
+    k = 1.5
+    [order]
+    window = 200
+    [trian]
+    lr = 1
+    """
+    assert faults(tmp_path, "train.momentum=1", "augment.padding=2", text=text) == [
+        "seed = -1: Expected int >= 0",
+        "colour: unknown key (known: data, network, head, seed, augment, train, order, store, cache, machine, "
+        "evaluate, stages)",
+        "data.sorce: unknown key; did you mean source?",
+        "data.source: missing",
+        "network.stages = 'three': Expected int, got str",
+        "network.width = 0: Expected int >= 1",
+        "head.k = 1.5: Expected int, got float",
+        "trian: unknown key; did you mean train?",
+        "train.momentum = 1: Expected float < 1.0",
+        "order.window = 200: expected a multiple of order.run = 128",
+        "augment.padding without augment.crop: set crop to the side of the window",
+        'augment.views: without crop or flip all views are the same; set policy = "none"',
+    ]
+
+
+def test_section_that_is_missing_is_named(tmp_path: Path) -> None:
+    lines = faults(tmp_path, text="[augment]\nflip = true")
+    assert lines == ["data: missing", "network: missing", "head: missing"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("train.lrr=1", "train.lrr: unknown key; did you mean lr?"),
+        ("train.batchsize=1", "train.batchsize: unknown key; did you mean batch_size?"),
+        ("netwrk.width=4", "netwrk: unknown key; did you mean network?"),
+        ("evaluate.zzz=1", "evaluate.zzz: unknown key (known: ensemble)"),
+        ("stages.1.train.lrr=1", "stages.1.train.lrr: unknown key; did you mean lr?"),
+    ],
+)
+def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: str, fault: str) -> None:
+    assert faults(tmp_path, setting) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("train.lr=nan", "Expected float > 0.0"),
+        ("train.lr=inf", "Expected float <= 1000.0"),
+        ("train.lr=1e400", "Expected float <= 1000.0"),
+        ("train.lr=-0.1", "Expected float > 0.0"),
+        ("train.lr=true", "Expected float, got bool"),
+        ("train.weight_decay=inf", "Expected float <= 1000.0"),
+        ("train.momentum=1.0", "Expected float < 1.0"),
+        ("train.lr_drop_factor=0", "Expected float > 0.0"),
+        ("train.epochs=true", "Expected int, got bool"),
+        ("train.epochs=0", "Expected int >= 1"),
+        ("train.epochs=99999999999999999999", "Expected int <= 9223372036854775807"),
+        ("train.batch_size=1", "Expected int >= 2"),
+        ("seed=18446744073709551616", "Expected int <= 9223372036854775807"),
+        ("data.validation=1", "Expected float < 1.0"),
+        ("data.validation=nan", "Expected float >= 0.0"),
+        ("data.channels=2", "Expected one of 0, 1, 3"),
+        ("data.source=2024-01-01", "Expected str, got date"),
+        ("network.stages=1000000000", "Expected int <= 1000"),
+        ("network.width=1000000000", "Expected int <= 65536"),
+        ("network.batch_norm=yes", "Expected bool, got str"),
+        ("network.downsample=sideways", "Expected one of 'invertible', 'strided', 'average', 'max'"),
+        ("network.downsample_at=1", "Expected array, got int"),
+        ("network.downsample_at=[-1]", "Expected int >= 0 - at $[0]"),
+        ("network.downsample_at=[true]", "Expected int, got bool - at $[0]"),
+        ("head.k=0", "Expected int >= 1"),
+        ("head.pool=0", "Expected int >= 1"),
+        ("augment.views=0", "Expected int >= 1"),
+        ("augment.crop=-8", "Expected int >= 0"),
+        ("order.run=1000000000000", "Expected int <= 65536"),
+        ("store.codec=", "Expected one of 'none', 'lz4', 'zstd'"),
+        ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8'"),
+        ("cache.keep=some", "Expected one of 'all', 'none', a list"),
+        ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
+        ("machine.threads=1000000", "Expected int <= 1000"),
+        ("machine.host_memory=0", "Expected int >= 1"),
+        ("augment=3", "a section is expected here"),
+        ("stages=3", "write [stages.3.train] and the like"),
+    ],
+)
+def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, setting: str, reason: str) -> None:
+    (line,) = faults(tmp_path, setting)
+    key = setting.partition("=")[0]
+    assert re.fullmatch(rf"{re.escape(key)} = .*: {re.escape(reason)}", line)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (("order.run=128", "order.window=64"), "order.window = 64: expected a multiple of order.run = 128"),
+        (("network.downsample_at=[1, 3]",), "network.downsample_at = [1, 3]: j goes from 0 to 2"),
+        (
+            ("network.downsample_at=[1, 1]",),
+            "network.downsample_at = [1, 1]: a stage samples down once; name each j once",
+        ),
+        (("cache.keep=[2, 4]",), "cache.keep = [2, 4]: the network has x_1 to x_3"),
+        (
+            ("augment.padding=4",),
+            "augment.padding without augment.crop: set crop to the side of the window",
+        ),
+        (("augment.crop=8", "augment.padding=8"), "augment.padding = 8: expected less than augment.crop = 8"),
+        (("data.canvas=16", "augment.crop=32"), "augment.crop = 32: expected at most data.canvas = 16"),
+        (("augment.flip=false",), 'augment.views: without crop or flip all views are the same; set policy = "none"'),
+        (
+            ("machine.host_memory=much",),
+            "machine.host_memory: 'much' is no number of bytes; write 4096, 512 MB or 1.5 GB",
+        ),
+        (("stages.3.train.lr=1",), "stages.3: the network has 3 stages, j from 0 to 2"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_a_fault(tmp_path: Path, settings: tuple[str, ...], fault: str) -> None:
+    assert faults(tmp_path, *settings) == [fault]
+
+
+def test_contradictions_are_not_looked_for_in_a_section_that_is_faulty_itself(tmp_path: Path) -> None:
+    assert faults(tmp_path, "order.run=no", "order.window=100") == ["order.run = 'no': Expected int, got str"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("4096", 4096), ("7 B", 7), ("1.5GB", 1_500_000_000), (" 512 mb ", 512_000_000), ("2 KB", 2000), ("1TB", 10**12)],
+)
+def test_bytes_are_read_in_powers_of_1000(text: str, number: int) -> None:
+    assert parse_bytes(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "1e3", "1 PB", "1,5 GB", "٣", "inf", "9" * 400])
+def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number of bytes; write 4096, 512 MB or"):
+        parse_bytes(text)
+
+
+def test_host_memory_may_be_a_plain_number_of_bytes(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "machine.host_memory=4096").host_memory_bytes == 4096
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ((), [1, 2]),
+        (("cache.keep=none",), []),
+        (("cache.keep=[2, 3]",), [2, 3]),
+        (("augment.policy=recompute",), []),
+    ],
+)
+def test_kept_stores_are_those_named_and_none_under_recompute(
+    tmp_path: Path, settings: tuple[str, ...], kept: list[int]
+) -> None:
+    config = loaded(tmp_path, *settings)
+    assert [j for j in range(1, 4) if config.keeps(j)] == kept

@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache import CorruptStoreError, Store
+from tests.conftest import WriteStore
+
+REMOVED = object()
+CHUNK_SHAPE = "chunk_grid.configuration.chunk_shape"
+DEEP: Any = []
+for _ in range(500):
+    DEEP = [DEEP]
+
+NASTY: dict[tuple[str, str], list[Any]] = {
+    ("x", "shape"): [
+        REMOVED,
+        [],
+        [1, 10],
+        [1, 10, 2, 3],
+        [1, 10, 2, 3, 3, 1],
+        [2, 10, 2, 3, 3],
+        "1",
+        7,
+        None,
+        {},
+        DEEP,
+    ],
+    ("x", "shape.0"): [0, 2, 99],
+    ("x", "shape.1"): [-10, 0, 9, 11, 99, 10.5, 2**63, 10**400, "10", None, True, [10]],
+    ("x", "shape.4"): [2, 4],
+    ("x", "chunk_grid"): [REMOVED, None, [], {"name": "rectilinear"}],
+    ("x", "chunk_grid.configuration"): [REMOVED, None, {}],
+    ("x", CHUNK_SHAPE): [[], [4], [1, 4], [1, 0, 2, 3, 3], [1, 5, 2, 3, 3], [1, 4, 2, 3, 1], [2, 4, 2, 3, 3], 4],
+    ("x", "data_type"): [REMOVED, "float64", "bfloat16", "int64", "uint8", "", None, 7, ["float32"], {}],
+    ("x", "codecs"): [REMOVED, None, {}, [], 7, "zstd", [None], ["zstd"], [{}], [[]]],
+    ("x", "codecs.0.configuration"): [{"endian": "big"}, 7],
+    ("x", "codecs.1.name"): [REMOVED, "gzip", "blosc", "crc32c", "../../zstd", None, 7],
+    ("y", "shape"): [REMOVED, [], [9], [11], [10**15], [5, 2]],
+    ("y", "data_type"): [REMOVED, "float32"],
+    ("y", CHUNK_SHAPE): [[5], []],
+    ("y", "codecs.1.name"): ["gzip"],
+    ("scale", "shape"): [[3]],
+    ("scale", "data_type"): ["uint8"],
+    ("", "attributes"): [REMOVED, None, [], 7],
+    ("", "attributes.encoding"): [REMOVED, "float16", "int3", "", None, ["float32"]],
+}
+"""Array and place in its `zarr.json` -> what stands there."""
+
+
+def put(path: Path, place: str, value: Any) -> None:
+    metadata = json.loads(path.read_text())
+    *parents, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+    node = metadata
+    for key in parents:
+        node = node[key]
+    if value is REMOVED:
+        del node[last]
+    else:
+        node[last] = value
+    path.write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    ("array", "place", "value"), [(*place, value) for place, values in NASTY.items() for value in values]
+)
+def test_metadata_that_cascade_never_writes_is_a_corrupt_store(
+    write_store: WriteStore, array: str, place: str, value: Any
+) -> None:
+    path, _ = write_store()
+    Store(path)
+    put(path / array / "zarr.json", place, value)
+    with pytest.raises(CorruptStoreError, match=str(path)):
+        Store(path)
+
+
+@pytest.mark.parametrize("array", ["", "x", "y", "sample_id", "scale"])
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"attributes":' * 10**5])
+def test_metadata_that_is_no_json_is_a_corrupt_store(write_store: WriteStore, array: str, content: bytes) -> None:
+    path, _ = write_store()
+    (path / array / "zarr.json").write_bytes(content)
+    with pytest.raises(CorruptStoreError, match=r"zarr\.json is damaged"):
+        Store(path)
+
+
+@pytest.mark.parametrize("array", ["", "x", "y", "sample_id", "scale"])
+def test_missing_metadata_is_a_corrupt_store(write_store: WriteStore, array: str) -> None:
+    path, _ = write_store()
+    (path / array / "zarr.json").unlink()
+    with pytest.raises(CorruptStoreError, match=r"zarr\.json is missing"):
+        Store(path)
+
+
+@pytest.mark.parametrize("array", ["", "x", "y", "scale"])
+def test_flipped_bit_of_the_metadata_is_refused_or_changes_no_number(write_store: WriteStore, array: str) -> None:
+    path, x = write_store(samples=4)
+    file = path / array / "zarr.json"
+    whole = file.read_bytes()
+    dest = np.empty((4, 2, 3, 3), np.float32)
+    refused = 0
+    for position in range(len(whole)):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            store = Store(path)
+            store.read_chunk(0, 0, dest)
+        except CorruptStoreError:
+            refused += 1
+        else:
+            assert dest.tobytes() == x[0].tobytes()
+            assert store.y.tolist() == [0, 3, 6, 9]
+            assert store.scale.tolist() == [np.float32(0.01), np.float32(0.02)]
+    assert refused > len(whole) // 8

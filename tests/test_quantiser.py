@@ -1,0 +1,143 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cache import decode, encode
+from cascade import Quantiser
+
+ENCODINGS = ["float32", "float16", "uint8"]
+SCALE = np.array([1.0, 0.5, 0.03, 1e-30], np.float32)
+
+
+def calibrated(encoding: str, scale: NDArray[np.float32] = SCALE) -> Quantiser:
+    quantiser = Quantiser(encoding, len(scale))
+    quantiser.scale.copy_(torch.from_numpy(scale))
+    return quantiser
+
+
+def values(kind: str) -> NDArray[np.float32]:
+    """Activations (2, 4, 16, 16) of one kind."""
+    rng = np.random.default_rng(0)
+    normal: NDArray[Any] = rng.normal(size=(2, 4, 16, 16))
+    x: NDArray[Any]
+    per_channel = SCALE.reshape(-1, 1, 1)
+    match kind:
+        case "random":
+            x = normal * 100 * per_channel
+        case "negative":
+            x = -abs(normal) * 100 * per_channel
+        case "zero":
+            x = np.where(normal > 0, 0.0, -0.0)
+        case "tie":
+            x = (np.arange(512).reshape(2, 1, 16, 16) - 128 + 0.5) * per_channel
+        case "huge":
+            x = normal * 1e8
+        case "infinite":
+            x = np.where(normal > 0, np.inf, -np.inf)
+        case "subnormal":
+            x = normal * 1e-40
+        case _:
+            x = 65504 + normal * 64
+    return x.astype(np.float32)
+
+
+KINDS = ["random", "negative", "zero", "tie", "huge", "infinite", "subnormal", "near the largest float16"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_device_and_numpy_reference_agree_in_every_bit(kind: str, encoding: str) -> None:
+    x = values(kind)
+    quantiser = calibrated(encoding)
+    stored = quantiser.encode(torch.from_numpy(x))
+    reference = encode(x, encoding, SCALE)
+    assert stored.numpy().dtype == reference.dtype
+    assert stored.numpy().tobytes() == reference.tobytes()
+    decoded = decode(reference, encoding, SCALE)
+    assert quantiser.decode(stored).numpy().tobytes() == decoded.tobytes()
+    assert quantiser(torch.from_numpy(x)).numpy().tobytes() == decoded.tobytes()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_exact_zero_stays_zero(encoding: str) -> None:
+    assert not calibrated(encoding)(torch.zeros(2, 4, 3, 3)).any()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_quantising_twice_changes_nothing(encoding: str) -> None:
+    once = calibrated(encoding, SCALE[:3])(torch.randn(2, 3, 5, 5).relu())
+    assert torch.equal(calibrated(encoding, SCALE[:3])(once), once)
+
+
+def test_float32_keeps_every_bit() -> None:
+    x = torch.randn(2, 4, 3, 3)
+    assert torch.equal(Quantiser("float32", 4)(x), x)
+
+
+def test_uint8_rounds_half_to_even_and_saturates_at_both_ends() -> None:
+    x = torch.tensor([-3.0, -0.5, 0.5, 1.5, 2.5, 254.5, 255.4, 256.0, 1e9]).view(1, 1, 1, -1)
+    assert Quantiser("uint8", 1)(x).flatten().tolist() == [0, 0, 0, 2, 2, 254, 255, 255, 255]
+
+
+def test_float16_saturates_and_never_becomes_infinite() -> None:
+    x = torch.tensor([65504.0, 65520.0, 1e9, float("inf"), -float("inf")]).view(1, 1, 1, -1)
+    assert Quantiser("float16", 1)(x).flatten().tolist() == [65504, 65504, 65504, 65504, -65504]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_half_precision_activations_are_stored_as_their_float32_values(encoding: str, dtype: torch.dtype) -> None:
+    x = torch.rand(2, 4, 3, 3).to(dtype)
+    quantiser = calibrated(encoding)
+    assert quantiser.encode(x).dtype == quantiser.encode(x.float()).dtype
+    assert torch.equal(quantiser.encode(x), quantiser.encode(x.float()))
+
+
+def test_calibrated_uint8_spends_its_whole_range_on_each_channel() -> None:
+    x = torch.rand(4, 3, 8, 8) * torch.tensor([0.01, 1.0, 1000.0]).view(-1, 1, 1)
+    largest = x.amax((0, 2, 3))
+    quantiser = Quantiser("uint8", 3)
+    quantiser.calibrate(largest)
+    assert quantiser.encode(x).amax((0, 2, 3)).tolist() == [255, 255, 255]
+    assert ((quantiser(x) - x).abs().amax((0, 2, 3)) <= largest / 255 * 0.501).all()
+
+
+def test_silent_channel_gets_the_scale_of_the_most_active_one() -> None:
+    quantiser = Quantiser("uint8", 3)
+    quantiser.calibrate(torch.tensor([2.0, 0.0, 51.0]))
+    torch.testing.assert_close(quantiser.scale, torch.tensor([2 / 255, 51 / 255, 51 / 255]))
+    rare = torch.zeros(1, 3, 1, 1)
+    rare[0, 1] = 20.0
+    torch.testing.assert_close(quantiser(rare), rare)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e-45, 1e-38])
+def test_zero_stays_zero_in_channels_that_are_nearly_or_wholly_silent(largest: float) -> None:
+    quantiser = Quantiser("uint8", 2)
+    quantiser.calibrate(torch.tensor([largest, largest]))
+    assert (quantiser.scale > 0).all()
+    assert not encode(np.zeros((1, 2, 1, 1), np.float32), "uint8", quantiser.scale.numpy()).any()
+    assert not quantiser(torch.zeros(1, 2, 1, 1)).any()
+
+
+@pytest.mark.parametrize("encoding", ["float32", "float16"])
+def test_float_encodings_have_no_scale_to_calibrate(encoding: str) -> None:
+    quantiser = Quantiser(encoding, 2)
+    quantiser.calibrate(torch.tensor([5.0, 7.0]))
+    assert quantiser.scale.tolist() == [1, 1]
+
+
+def test_scale_is_saved_with_the_network_and_is_no_parameter() -> None:
+    quantiser = calibrated("uint8")
+    again = Quantiser("uint8", 4)
+    again.load_state_dict(quantiser.state_dict())
+    assert torch.equal(again.scale, torch.from_numpy(SCALE))
+    assert list(quantiser.parameters()) == []
+
+
+def test_unknown_encoding_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="encoding = 'int3': expected float32, float16 or uint8"):
+        Quantiser("int3", 4)

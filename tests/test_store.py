@@ -1,0 +1,194 @@
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorstore
+import zarr
+from numpy.typing import NDArray
+
+from cache import CODECS, MANIFEST, CodecName, CorruptStoreError, NoStoreError, Store
+from cache.encodings import ELEMENT_TYPES
+from tests.conftest import WriteStore
+
+ENCODINGS_AND_CODECS = list(product([name for name in ELEMENT_TYPES if name != "identity"], CODECS))
+ARRAYS = ("x", "y", "sample_id", "scale")
+
+
+def read_view(store: Store, view: int) -> NDArray[Any]:
+    """All samples of a view with what fills up its last chunk, by `Store.read_chunk`."""
+    x = np.empty((store.chunks_per_view, store.chunk_samples, *store.sample_shape), store.dtype)
+    for number, chunk in enumerate(x):
+        store.read_chunk(view, number, chunk)
+    return x.reshape(-1, *store.sample_shape)
+
+
+def corrupt(file: Path, position: int, mask: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[position] ^= mask
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(("encoding", "codec"), ENCODINGS_AND_CODECS)
+def test_what_was_written_is_read_with_zeros_behind_the_last_sample(
+    write_store: WriteStore, encoding: str, codec: CodecName
+) -> None:
+    path, x = write_store(samples=10, run=4, views=2, encoding=encoding, codec=codec)
+    store = Store(path)
+    assert (store.views, store.samples, store.sample_shape, store.chunks_per_view) == (2, 10, (2, 3, 3), 3)
+    assert (store.encoding, store.codec, store.dtype) == (encoding, codec, x.dtype)
+    for view in range(2):
+        read = read_view(store, view)
+        assert read[:10].tobytes() == x[view].tobytes()
+        assert read[10:].shape == (2, 2, 3, 3)
+        assert not read[10:].any()
+    assert store.y.tolist() == list(range(0, 30, 3))
+    assert store.sample_id.tolist() == list(range(1000, 1010))
+    assert store.scale.tolist() == [np.float32(0.01), np.float32(0.02)]
+    assert store.attributes["stage"] == 1
+
+
+@pytest.mark.parametrize(("encoding", "codec"), ENCODINGS_AND_CODECS)
+def test_zarr_python_reads_what_we_read(write_store: WriteStore, encoding: str, codec: CodecName) -> None:
+    path, _ = write_store(samples=10, run=4, views=2, encoding=encoding, codec=codec)
+    store, group = Store(path), zarr.open_group(path, mode="r")
+    x = np.asarray(group["x"])
+    assert x.dtype == store.dtype
+    for view in range(2):
+        assert x[view].tobytes() == read_view(store, view)[:10].tobytes()
+    for name in ARRAYS[1:]:
+        assert np.asarray(group[name]).tolist() == getattr(store, name).tolist()
+    assert dict(group.attrs) == store.attributes
+
+
+@pytest.mark.parametrize(("encoding", "codec"), ENCODINGS_AND_CODECS)
+def test_tensorstore_reads_what_we_read(write_store: WriteStore, encoding: str, codec: CodecName) -> None:
+    path, _ = write_store(samples=10, run=4, views=2, encoding=encoding, codec=codec)
+    store = Store(path)
+
+    def opened(name: str) -> NDArray[Any]:
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path / name}/"}}
+        array: NDArray[Any] = tensorstore.open(spec, read=True).result().read().result()
+        return array
+
+    x = opened("x")
+    assert x.dtype == store.dtype
+    for view in range(2):
+        assert x[view].tobytes() == read_view(store, view)[:10].tobytes()
+    for name in ARRAYS[1:]:
+        assert opened(name).tolist() == getattr(store, name).tolist()
+
+
+def test_chunk_files_lie_flat_in_the_folder_of_their_array(write_store: WriteStore) -> None:
+    path, _ = write_store(samples=10, run=4, views=2)
+    names = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    chunks = {f"x/c.{view}.{number}.0.0.0" for view in range(2) for number in range(3)}
+    assert "x/c.0.1.0.0.0" in chunks
+    small = {f"{name}/c.0" for name in ARRAYS[1:]}
+    assert names == {MANIFEST, "zarr.json", *(f"{name}/zarr.json" for name in ARRAYS), *chunks, *small}
+
+
+@pytest.mark.parametrize(("encoding", "codec"), ENCODINGS_AND_CODECS)
+def test_codecs_in_the_metadata_end_with_a_checksum(write_store: WriteStore, encoding: str, codec: CodecName) -> None:
+    path, _ = write_store(encoding=encoding, codec=codec)
+    for name in ARRAYS:
+        chain = [codec["name"] for codec in json.loads((path / name / "zarr.json").read_text())["codecs"]]
+        assert chain[0] == "bytes"
+        assert chain[-1] == "crc32c"
+    assert len(json.loads((path / "x" / "zarr.json").read_text())["codecs"]) == (2 if codec == "none" else 3)
+
+
+def test_store_without_a_manifest_is_refused(write_store: WriteStore) -> None:
+    path, _ = write_store()
+    (path / MANIFEST).unlink()
+    with pytest.raises(NoStoreError, match=f"{path} holds no committed store"):
+        Store(path)
+
+
+def test_store_of_a_newer_format_is_refused_by_its_version(write_store: WriteStore) -> None:
+    path, _ = write_store()
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
+    with pytest.raises(CorruptStoreError, match="has format 2; this version of cascade reads format 1"):
+        Store(path)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_flipped_bit_anywhere_in_a_chunk_is_caught(write_store: WriteStore, codec: CodecName) -> None:
+    path, _ = write_store(samples=4, run=2, shape=(1, 2, 2), codec=codec)
+    file = path / "x" / "c.0.1.0.0.0"
+    store, dest = Store(path), np.empty((2, 1, 2, 2), np.float32)
+    whole = file.read_bytes()
+    for position, mask in product(range(len(whole)), (0x01, 0x80, 0xFF)):
+        corrupt(file, position, mask)
+        with pytest.raises(CorruptStoreError, match=r"chunk x/c\.0\.1\.0\.0\.0 of .* fails its checksum"):
+            store.read_chunk(0, 1, dest)
+        file.write_bytes(whole)
+    store.read_chunk(0, 1, dest)
+
+
+@pytest.mark.parametrize("array", ARRAYS[1:])
+def test_flipped_bit_anywhere_in_labels_ids_and_scales_is_caught(write_store: WriteStore, array: str) -> None:
+    path, _ = write_store()
+    file = path / array / "c.0"
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        corrupt(file, position, 0x01)
+        with pytest.raises(CorruptStoreError, match=f"chunk {array}/c.0 of .* fails its checksum"):
+            Store(path)
+        file.write_bytes(whole)
+
+
+def test_flipped_bit_anywhere_in_the_manifest_is_caught(write_store: WriteStore) -> None:
+    path, _ = write_store()
+    whole = (path / MANIFEST).read_bytes()
+    for position, mask in product(range(len(whole)), (0x01, 0x80)):
+        corrupt(path / MANIFEST, position, mask)
+        with pytest.raises(CorruptStoreError):
+            read_view(Store(path), 0)
+        (path / MANIFEST).write_bytes(whole)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_chunk_cut_anywhere_or_grown_is_caught(write_store: WriteStore, codec: CodecName) -> None:
+    path, _ = write_store(samples=4, run=2, shape=(1, 2, 2), codec=codec)
+    file = path / "x" / "c.0.1.0.0.0"
+    store, dest = Store(path), np.empty((2, 1, 2, 2), np.float32)
+    whole = file.read_bytes()
+    for data in (*(whole[:length] for length in range(len(whole))), whole + b"\0"):
+        file.write_bytes(data)
+        message = rf"chunk x/c\.0\.1\.0\.0\.0 of .* has {len(data)} bytes; {len(whole)} were committed"
+        with pytest.raises(CorruptStoreError, match=message):
+            store.read_chunk(0, 1, dest)
+
+
+@pytest.mark.parametrize("chunk", ["x/c.0.2.0.0.0", "y/c.0", "sample_id/c.0", "scale/c.0"])
+def test_missing_chunk_is_caught_and_never_read_as_zeros(write_store: WriteStore, chunk: str) -> None:
+    path, _ = write_store()
+    (path / chunk).unlink()
+    with pytest.raises(CorruptStoreError, match=f"chunk {chunk} of {path} is missing"):
+        read_view(Store(path), 0)
+
+
+@pytest.mark.parametrize(("one", "other"), [((0, 0), (0, 1)), ((0, 0), (1, 0)), ((0, 1), (1, 0))])
+def test_swapped_chunks_of_equal_length_are_both_caught(
+    write_store: WriteStore, one: tuple[int, int], other: tuple[int, int]
+) -> None:
+    path, _ = write_store(samples=8, run=4, views=2, codec="none")
+    files = [path / "x" / f"c.{view}.{number}.0.0.0" for view, number in (one, other)]
+    contents = [file.read_bytes() for file in files]
+    assert len(contents[0]) == len(contents[1])
+    for file, data in zip(files, reversed(contents), strict=True):
+        file.write_bytes(data)
+    store, dest = Store(path), np.empty((4, 2, 3, 3), np.float32)
+    for (view, number), file in zip((one, other), files, strict=True):
+        with pytest.raises(CorruptStoreError, match=f"chunk x/{file.name} of .* fails its checksum"):
+            store.read_chunk(view, number, dest)
+
+
+def test_store_can_be_moved(write_store: WriteStore, tmp_path: Path) -> None:
+    path, x = write_store(samples=8)
+    moved = path.rename(tmp_path / "elsewhere")
+    assert read_view(Store(moved), 0).tobytes() == x.tobytes()

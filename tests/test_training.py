@@ -1,0 +1,190 @@
+"""Training a stage: resuming, refusing, recording."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from cache import Store
+from pipeline import training
+from pipeline.config import Train
+from pipeline.device import choose_device
+from pipeline.errors import CascadeError, RefusedError
+from pipeline.evaluation import evaluate
+from pipeline.learner import learning_rate, make_learner
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+from pipeline.training import EpochRecord, train_stage
+from pipeline.weights import load_tensors
+from tests.runs import digits_run, reopened
+
+CPU = choose_device("cpu")
+
+
+def bytes_of(run: RunFolder, j: int) -> dict[str, bytes]:
+    """Every byte a stage leaves, but for the times in its records."""
+    folder = run.stages[j].path
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("stage.json", "metrics.jsonl")
+    }
+
+
+def metrics(run: RunFolder, j: int) -> list[EpochRecord]:
+    lines = run.stages[j].metrics.read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=EpochRecord) for line in lines]
+
+
+@pytest.mark.parametrize("killed_in_epoch", [0, 1, 2, 3])
+def test_an_interrupted_stage_goes_on_at_its_epoch_and_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in_epoch: int
+) -> None:
+    settings = ["train.epochs=4", "train.lr_drop_every=2"]
+    whole = digits_run(tmp_path / "whole", *settings)
+    train_stage(whole, 0, CPU, Reporter())
+
+    broken = digits_run(tmp_path / "broken", *settings)
+    epoch = training._epoch
+
+    def interrupted(run, feed, learner, number, lr, report):  # type: ignore[no-untyped-def]
+        if number == killed_in_epoch:
+            raise KeyboardInterrupt
+        return epoch(run, feed, learner, number, lr, report)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(broken, 0, CPU, Reporter())
+    assert broken.stages[0].checkpoint.exists() == (killed_in_epoch > 0)
+    train_stage(reopened(broken.path), 0, CPU, Reporter())
+
+    assert bytes_of(whole, 0) == bytes_of(broken, 0)
+    same = [(line.epoch, line.train_loss, line.train_accuracy, line.validation_accuracy) for line in metrics(whole, 0)]
+    assert same == [(m.epoch, m.train_loss, m.train_accuracy, m.validation_accuracy) for m in metrics(broken, 0)]
+
+
+def test_a_stage_interrupted_while_it_writes_back_writes_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cache import StoreWriter
+
+    whole, broken = digits_run(tmp_path / "whole"), digits_run(tmp_path / "broken")
+    train_stage(whole, 0, CPU, Reporter())
+    write = StoreWriter.write
+
+    def interrupted(self, view, first, x):  # type: ignore[no-untyped-def]
+        if view == 1 and first > 100:
+            raise KeyboardInterrupt
+        write(self, view, first, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(broken, 0, CPU, Reporter())
+    assert broken.stages[0].record is not None
+    assert not broken.is_stored(1)
+    assert train_stage(reopened(broken.path), 0, CPU, Reporter())
+    assert bytes_of(whole, 0) == bytes_of(broken, 0)
+
+
+def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run")
+    learner, again = make_learner(run, 0, CPU), make_learner(run, 0, CPU)
+    x, y = torch.randn(8, 1, 8, 8), torch.arange(8)
+    torch.nn.functional.cross_entropy(learner.logits(x), y).backward()  # type: ignore[no-untyped-call]
+    learner.optimiser.step()
+    again.restore(learner.tensors(), run.stages[0].checkpoint)
+    for ours, theirs in zip(
+        learner.optimiser.param_groups[0]["params"], again.optimiser.param_groups[0]["params"], strict=True
+    ):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(
+            learner.optimiser.state[ours]["momentum_buffer"], again.optimiser.state[theirs]["momentum_buffer"]
+        )
+
+
+def test_a_stage_without_its_input_is_refused_with_the_command_to_run_first(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run")
+    with pytest.raises(RefusedError, match=r"block 0, which is not trained\nnext: cascade train-stage --j 0 --run"):
+        train_stage(run, 2, CPU, Reporter())
+    assert not list((tmp_path / "run").glob("stages/*"))
+
+
+def test_a_finished_stage_is_left_alone(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run")
+    assert train_stage(run, 0, CPU, Reporter())
+    before = bytes_of(run, 0)
+    assert not train_stage(run, 0, CPU, Reporter())
+    assert bytes_of(run, 0) == before
+
+
+def test_other_settings_train_beside_the_earlier_stage_and_never_over_it(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run")
+    train_stage(run, 0, CPU, Reporter())
+    before = bytes_of(run, 0)
+    changed = reopened(run.path, "train.lr=0.05")
+    assert train_stage(changed, 0, CPU, Reporter())
+    assert changed.stages[0].path != run.stages[0].path
+    assert bytes_of(run, 0) == before
+    assert not train_stage(reopened(run.path), 0, CPU, Reporter())
+
+
+def test_a_loss_that_is_no_number_stops_before_anything_is_kept(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run", "train.lr=1000", "network.batch_norm=false")
+    with pytest.raises(CascadeError, match=r"epoch 1: the loss is (nan|inf).*\nnext: lower the learning rate"):
+        train_stage(run, 0, CPU, Reporter())
+    assert not run.stages[0].checkpoint.exists()
+    assert run.stages[0].record is None
+
+
+def test_the_learning_rate_follows_the_papers_schedule() -> None:
+    rates = [learning_rate(Train(), epoch) for epoch in (0, 14, 15, 30, 45, 49)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.004, 0.0008, 0.0008])
+
+
+def test_written_back_activations_are_those_of_the_frozen_block(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run", 'store.encoding="float32"', 'train.precision="float32"', 'augment.policy="none"')
+    train_stage(run, 0, CPU, Reporter())
+    images, written = Store(run.store(0, "test")), Store(run.store(1, "test"))
+    x = torch.zeros(images.chunk_samples, 1, 8, 8, dtype=torch.uint8)
+    images.read_chunk(0, 0, x.numpy())
+    stored = torch.zeros(written.chunk_samples, 8, 8, 8)
+    written.read_chunk(0, 0, stored.numpy())
+    learner = make_learner(run, 0, CPU)
+    tensors, _ = load_tensors(run.stages[0].block)
+    learner.block.load_state_dict({k.removeprefix("block."): v for k, v in tensors.items() if k.startswith("block.")})
+    expected = learner.block.eval()((x.float() / 255 - run.info.mean[0]) / run.info.std[0])
+    assert written.chunk_samples == images.chunk_samples
+    assert (written.y == images.y).all()
+    assert (written.sample_id == images.sample_id).all()
+    torch.testing.assert_close(stored, expected.detach())
+
+
+def test_evaluating_from_the_images_gives_what_was_kept(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run", 'store.encoding="uint8"')
+    for j in range(2):
+        train_stage(run, j, CPU, Reporter())
+    kept, recomputed = evaluate(run, CPU), evaluate(run, CPU, recompute=True)
+    assert kept == recomputed
+    assert list(kept.stages) == [0, 1]
+
+
+def test_nothing_trained_nothing_to_evaluate(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"no stage is trained.*\nnext: cascade run --run"):
+        evaluate(digits_run(tmp_path / "run"), CPU)
+
+
+def test_training_without_held_out_images_or_batch_norm_and_every_down_sampling(tmp_path: Path) -> None:
+    for kind in ("strided", "average", "max"):
+        run = digits_run(
+            tmp_path / kind, f'network.downsample="{kind}"', "data.validation=0", "network.batch_norm=false", "head.k=1"
+        )
+        assert run.splits == ["train", "test"]
+        for j in range(2):
+            train_stage(run, j, CPU, Reporter())
+        record = run.stages[1].record
+        assert record is not None
+        assert record.validation_accuracy is None
+        assert record.test_accuracy > 20
