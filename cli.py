@@ -170,7 +170,7 @@ def demo(run_path: Path, device: str | None) -> None:
 
 
 def _config(run_path: Path, settings: tuple[str, ...]) -> Config:
-    from pipeline.config import load_config
+    from pipeline.config_file import load_config
 
     return load_config(run_path, settings)
 

@@ -56,8 +56,8 @@ def load_prefix(run: RunFolder, start: int, stop: int) -> Prefix:
 def load_network(run: RunFolder, j: int) -> Network:
     """The network cut after stage j, with that stage's head, in evaluation mode.
 
-    Maps images (N, C, H, W) in 0..1, less `run.info.mean` and over `run.info.std` of each channel, to logits (N, classes).
-    It computes in float32; the stages were trained under the precision that their records name.
+    Maps images (N, C, H, W), in 0..1 and then less `run.info.mean` and over `run.info.std` of each channel, to logits
+    (N, classes). It computes in float32; the stages were trained under the precision that their records name.
     """
     network = Network(load_prefix(run, 0, j), load_block(run, j)[0], load_head(run, j))
     return network.to(memory_format=torch.channels_last)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import CONFIG_NAME, Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import CONFIG_NAME, load_config
 from pipeline.errors import ConfigError
 
 SOUND = """

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import Config, read_config
+from pipeline.config import Config
+from pipeline.config_file import read_config
 from pipeline.errors import CascadeError
 from pipeline.ingest import DataInfo, ingest
 from pipeline.progress import Reporter

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.ingest import ingest
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter

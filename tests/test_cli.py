@@ -223,7 +223,7 @@ def test_an_unknown_error_is_a_bug_and_shows_its_traceback() -> None:
 
 
 def test_the_demo_learns_the_digits(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
-    code, out, err = cascade("demo", "--run", tmp_path / "demo")
+    code, _, err = cascade("demo", "--run", tmp_path / "demo")
     assert code == 0, err
     evaluation = json.loads(cascade("evaluate", "--run", tmp_path / "demo", "--json")[1])
     accuracy = [stage["top1"] for stage in evaluation["stages"]]

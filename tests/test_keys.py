@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.config import Config, Section, read_config
+from pipeline.config import Config, Section
+from pipeline.config_file import read_config
 from pipeline.errors import ConfigError
 from pipeline.ingest import DataInfo
 from pipeline.keys import all_stage_fields, differences, key_of, network_shapes

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cascade import count_network
-from pipeline.config import CONFIG_NAME, Config, load_config, read_config
+from pipeline.config import Config
+from pipeline.config_file import CONFIG_NAME, load_config, read_config
 from pipeline.errors import ConfigError, RefusedError
 from pipeline.keys import network_shapes
 from pipeline.presets import preset_names, preset_summary, preset_text, write_preset

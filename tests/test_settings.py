@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import CONFIG_NAME, load_config, parse_setting
+from pipeline.config_file import CONFIG_NAME, load_config, parse_setting
 from pipeline.errors import ConfigError
 from tests.configs import SOUND, faults, loaded
 

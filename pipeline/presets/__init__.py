@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from pipeline.config import CONFIG_NAME, apply_setting, parse_setting, read_config
+from pipeline.config_file import CONFIG_NAME, apply_setting, parse_setting, read_config
 from pipeline.errors import ConfigError, RefusedError
 
 

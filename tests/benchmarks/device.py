@@ -1,9 +1,9 @@
 """One preset on one device: trains its stages for a few epochs, checks them, and prints images/s and peak memory.
 
-    python -m tests.benchmarks.device --source npz:cifar10.npz --preset cifar10-k3 --epochs 2 --device cuda --json cuda.json
+    python -m tests.benchmarks.device --source npz:cifar10.npz --preset cifar10-k3 --epochs 2 --device cuda
 
-Checks that batches read from a store equal batches replayed from the images within a tolerance, and that the network run
-from the images scores what each stage scored when it ended. Exits 1 where one fails.
+Checks that batches read from a store equal batches replayed from the images within a tolerance, and that the network
+run from the images scores what each stage scored when it ended. Exits 1 where one fails.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import torch
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.device import choose_device, machine_record
 from pipeline.evaluation import evaluate
 from pipeline.feed import Feed

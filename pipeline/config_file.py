@@ -1,0 +1,190 @@
+"""Reading a config: `cascade.toml` with `--set` settings over it, all faults at once."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import msgspec
+
+from pipeline.config import Config, HeadSection, Section, StageOverrides, StoreSection, Train, parse_bytes
+from pipeline.errors import ConfigError
+
+CONFIG_NAME = "cascade.toml"
+
+
+def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
+    """The config of the run folder, with `--set` settings, "train.lr=0.05", over it.
+
+    Raises ConfigError with every fault of the file and the settings.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ConfigError(
+            f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
+            f"next: cascade init PRESET {folder}, or give the folder with --run DIR"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for setting in settings:
+        apply_setting(table, setting)
+    return read_config(table, where=str(path))
+
+
+def read_config(table: Mapping[str, Any], *, where: str) -> Config:
+    """A checked config of a parsed TOML table. Raises ConfigError with all faults, one a line."""
+    faults: list[str] = []
+    sections = _read_fields(Config, table, "", faults)
+    faults += _faults_together(sections)
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return Config(**sections)
+
+
+def parse_setting(setting: str) -> tuple[list[str], Any]:
+    """Path and value of a "key.path=value" setting; the value is TOML, or else a plain string."""
+    match = re.fullmatch(r"\s*([\w-]+(?:\.[\w-]+)*)\s*=([^\x00-\x08\n-\x1f\x7f\ud800-\udfff]*)", setting, re.ASCII)
+    if not match:
+        raise ConfigError(f"--set {ascii(setting)[1:-1]}: expected key=value, as in --set train.lr=0.05")
+    path, text = match[1].split("."), match[2]
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return path, text.strip()
+    if isinstance(value, dict):
+        raise ConfigError(f"--set {setting}: a whole section; set one key at a time, as in --set train.lr=0.05")
+    return path, value
+
+
+def apply_setting(table: dict[str, Any], setting: str) -> None:
+    """Put a "key.path=value" setting into a parsed TOML table. Raises ConfigError where it is none."""
+    path, value = parse_setting(setting)
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {setting}: {part} is a value, not a section")
+    table[path[-1]] = value
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _read(kind: type[S], table: Any, prefix: str, faults: list[str]) -> S | None:
+    """A section of the given kind, or None with the reasons in `faults`."""
+    if not isinstance(table, Mapping):
+        faults.append(f"{prefix.rstrip('.')} = {table!r}: a section is expected here")
+        return None
+    before = len(faults)
+    values = _read_fields(kind, table, prefix, faults)
+    return kind(**values) if len(faults) == before else None
+
+
+def _read_fields(kind: type[Section], table: Mapping[str, Any], prefix: str, faults: list[str]) -> dict[str, Any]:
+    """The fields of a section that are sound, defaults included; what is wrong with the others is in `faults`."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    values = {name: _default(field) for name, field in fields.items() if name not in table and not field.required}
+    for name, value in table.items():
+        if name not in fields:
+            faults.append(f"{prefix}{name}: unknown key{_nearest(name, fields)}")
+        elif isinstance(fields[name].type, type) and issubclass(fields[name].type, Section):
+            section = _read(fields[name].type, value, f"{prefix}{name}.", faults)
+            values |= {} if section is None else {name: section}
+        elif name == "stages" and kind is Config:
+            values[name] = _read_stages(value, faults)
+        else:
+            try:
+                values[name] = msgspec.convert(value, fields[name].type)
+            except msgspec.ValidationError as error:
+                faults.append(f"{prefix}{name} = {value!r}: {_reason(error, fields[name].type)}")
+    faults += [f"{prefix}{name}: missing" for name, field in fields.items() if field.required and name not in table]
+    return values
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
+    """`[stages.J]` tables, each key checked against the section that it overrides."""
+    if not isinstance(table, Mapping):
+        faults.append(f"stages = {table!r}: write [stages.3.train] and the like")
+        return {}
+    stages = {}
+    kinds: dict[str, type[Section]] = {"head": HeadSection, "train": Train, "store": StoreSection}
+    for j, sections in table.items():
+        if not j.isdecimal() or str(int(j)) != j:
+            faults.append(f"stages.{j}: expected the index of a stage, as in [stages.3.train]")
+            continue
+        if not isinstance(sections, Mapping):
+            faults.append(f"stages.{j} = {sections!r}: write [stages.{j}.train] and the like")
+            continue
+        own = {}
+        for name, values in sections.items():
+            if name not in kinds:
+                faults.append(f"stages.{j}.{name}: only sections head, train and store can differ by stage")
+                continue
+            required = {"k": 1} if name == "head" and isinstance(values, Mapping) else {}
+            read = _read(kinds[name], {**required, **values} if required else values, f"stages.{j}.{name}.", faults)
+            own[name] = {key: getattr(read, key) for key in values} if read else {}
+        stages[j] = StageOverrides(**own)
+    return stages
+
+
+def _reason(error: msgspec.ValidationError, kind: Any) -> str:
+    """What is wrong with a value of a field, the values that are allowed included."""
+    options = _options(kind)
+    if options and "$[" not in str(error):  # which is within a list
+        return f"Expected one of {', '.join(options)}"
+    return str(error).replace("`", "")
+
+
+def _options(kind: Any) -> list[str]:
+    """What a Literal, or a union with one, allows; nothing for other types."""
+    if get_origin(kind) is Literal:
+        return [repr(value) for value in get_args(kind)]
+    options = [option for part in get_args(kind) for option in _options(part)]
+    return [*options, "a list"] if options and any(get_origin(part) is list for part in get_args(kind)) else options
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
+
+
+def _faults_together(sections: Mapping[str, Any]) -> list[str]:
+    """What is wrong between fields, in sections that are sound each by itself."""
+    names = ("data", "network", "augment", "order", "cache", "machine")
+    data, network, augment, order, cache, machine = map(sections.get, names)
+    faults = []
+    if order and order.window % order.run:
+        faults.append(f"order.window = {order.window}: expected a multiple of order.run = {order.run}")
+    if network:
+        stages, at = network.stages, network.downsample_at
+        if any(j >= stages for j in at):
+            faults.append(f"network.downsample_at = {at}: j goes from 0 to {stages - 1}")
+        if len(set(at)) < len(at):
+            faults.append(f"network.downsample_at = {at}: a stage samples down once; name each j once")
+        for j in sections.get("stages", {}):
+            if int(j) >= stages:
+                faults.append(f"stages.{j}: the network has {stages} stages, j from 0 to {stages - 1}")
+        if cache and isinstance(cache.keep, list) and any(j > stages for j in cache.keep):
+            faults.append(f"cache.keep = {cache.keep}: the network has x_1 to x_{stages}")
+    if augment and augment.padding and not augment.crop:
+        faults.append("augment.padding without augment.crop: set crop to the side of the window")
+    elif augment and augment.crop and augment.padding >= augment.crop:
+        faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
+    if augment and data and augment.crop > data.canvas > 0:
+        faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
+    if augment and augment.policy == "views" and augment.views > 1 and not (augment.crop or augment.flip):
+        faults.append('augment.views: without crop or flip all views are the same; set policy = "none"')
+    if machine:
+        try:
+            parse_bytes(str(machine.host_memory))
+        except ValueError as error:
+            faults.append(f"machine.host_memory: {error}")
+    return faults
