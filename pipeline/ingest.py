@@ -42,6 +42,8 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Of each channel over the training images, in 0..1."""
     std: list[float]
     """Of each channel over the training images, in 0..1."""
+    run: int
+    """The config's order.run when it was ingested; its chunks are divisors of that."""
     digest: str
     """SHA-256 over the images, labels and sample ids of all splits in stored order."""
 
@@ -59,7 +61,7 @@ def read_data_info(run_folder: Path) -> DataInfo | None:
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
-    """Raise RefusedError where x_0 was made from another [data] section than the config now has.
+    """Raise RefusedError where x_0 was made from another [data] section, or for other runs, than the config now has.
 
     And ConfigError where the config now crops more than its images hold.
     """
@@ -69,6 +71,12 @@ def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
         raise RefusedError(
             f"x_0 of {run_folder} was ingested with {', '.join(changed)}\n"
             f"next: set it back, start another run folder, or delete {run_folder / X_0} and ingest again"
+        )
+    if config.order.run % info.run:
+        raise RefusedError(
+            f"x_0 of {run_folder} was ingested with order.run = {info.run}; "
+            f"order.run = {config.order.run} is no multiple\n"
+            f"next: take a multiple, or delete {run_folder / X_0} and ingest again"
         )
     _check_crop(config, info.side)
 
@@ -162,6 +170,7 @@ class _Ingest:
             class_counts=np.bincount(self.source.test.labels, minlength=len(self.source.classes)).tolist(),
             mean=(mean / 255).tolist(),
             std=(np.sqrt(np.maximum(variance, 1)) / 255).tolist(),  # at least a grey level: constant images stay finite
+            run=self.config.order.run,
             digest=self.digest.hexdigest(),
         )
 

@@ -128,6 +128,7 @@ def test_settings_of_one_stage_change_that_stage_alone(tmp_path: Path, cascade: 
         (["run", "--set", "train.epoch=3"], 2, "train.epoch: unknown key; did you mean epochs?"),
         (["run", "--set", "train.lr=-1", "--set", "head.k=0"], 2, "2 faults"),
         (["run", "--set", "data.canvas=16"], 3, "data.canvas = 0 (now 16)"),
+        (["run", "--set", "order.run=96", "--set", "order.window=960"], 3, "order.run = 96 is no multiple\nnext: take"),
         (["run", "--set", "network.downsample_at=[0,1,2]"], 2, "too few for a head"),
         (["run", "--device", "abacus"], 2, "device 'abacus' cannot be used here"),
         (["run", "--set", 'machine.host_memory="10 KB"'], 6, "bytes of host memory"),

@@ -43,6 +43,7 @@ def info(config: Config, **changed: Any) -> DataInfo:
         "class_counts": [4, 3, 3],
         "mean": [0.5],
         "std": [0.2],
+        "run": 1,
         "digest": "0" * 64,
     }
     return DataInfo(**(known | changed))
