@@ -170,7 +170,7 @@ def test_a_second_ingest_keeps_what_is_there_without_the_source(tmp_path: Path) 
     first = ingested(tmp_path / "run", source)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     (tmp_path / "a.npz").unlink()
-    assert ingested(tmp_path / "run", source, train={"lr": 0.5}, order={"run": 4}) == first
+    assert ingested(tmp_path / "run", source, train={"lr": 0.5}, order={"run": 16}) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 

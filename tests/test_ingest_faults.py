@@ -120,6 +120,15 @@ def test_changed_data_section_is_refused_with_what_changed(
     np.testing.assert_array_equal(images_of(tmp_path / "run", "train"), before)
 
 
+@pytest.mark.parametrize("run", [4, 12])
+def test_runs_that_are_no_multiple_of_those_ingested_are_refused(tmp_path: Path, run: int) -> None:
+    source = npz(tmp_path / "a.npz")
+    ingested(tmp_path / "run", source)
+    message = f"was ingested with order.run = 8; order.run = {run} is no multiple\nnext: take a multiple, or delete"
+    with pytest.raises(RefusedError, match=re.escape(message)):
+        ingested(tmp_path / "run", source, order={"run": run, "window": 4 * run})
+
+
 def test_x_0_that_no_ingest_finished_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run/x_0").mkdir(parents=True)
     (tmp_path / "run/x_0/mine").write_text("precious")
