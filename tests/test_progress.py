@@ -80,8 +80,8 @@ def test_messages_are_printed_as_they_are(plain: tuple[Reporter, io.StringIO], m
 
 
 def test_messages_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    Reporter().say("hello " * 40)
-    assert capsys.readouterr() == ("", "hello " * 40 + "\n")
+    Reporter().say("hello" * 40)
+    assert capsys.readouterr() == ("", "hello" * 40 + "\n")
 
 
 def test_a_short_task_prints_nothing(plain: tuple[Reporter, io.StringIO], clock: Clock) -> None:
