@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.runfolder import RunFolder
 
+STORE_REMEDY = (
+    "delete that store's folder and the same command makes it again; for x_0, delete the whole x_0 and ingest again"
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_CODES = """
@@ -142,7 +146,8 @@ def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device:
     from pipeline.tables import evaluation_json, evaluation_table
 
     folder = _open(run_path, settings)
-    evaluation = evaluate_run(folder, choose_device(device or folder.config.machine.device), recompute=recompute)
+    recompute_on = choose_device(device or folder.config.machine.device) if recompute else None
+    evaluation = evaluate_run(folder, recompute_on=recompute_on)
     click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
 
 
@@ -189,14 +194,16 @@ def _reporter() -> Any:
 
 def failure(error: BaseException) -> tuple[str, int] | None:
     """Message and exit code of an error that a user can cause; None for a bug."""
-    from cache.errors import BudgetError, CorruptStoreError, StoreError
+    from cache.errors import BudgetError, CorruptStoreError, FormatError, StoreError
     from pipeline.errors import CascadeError
 
     match error:
         case CascadeError():
             return str(error), error.exit_code
+        case FormatError():
+            return f"{error}\nnext: use the version of cascade that wrote it", 3
         case CorruptStoreError():
-            return f"{error}\nnext: delete that store's folder; the same command makes it again", 4
+            return f"{error}\nnext: {STORE_REMEDY}", 4
         case BudgetError():
             return f"{error}\nnext: raise machine.host_memory or lower order.window", 6
         case StoreError():
@@ -206,11 +213,10 @@ def failure(error: BaseException) -> tuple[str, int] | None:
             return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
         case OSError() if error.filename and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             return f"{error.filename}: {error.strerror}", 1
-    if type(error).__name__ == "OutOfMemoryError":
-        return (
-            f"the device is out of memory: {error}\nnext: a smaller train.batch_size, head.pool = 2, or --device cpu",
-            6,
-        )
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return f"the device is out of memory: {error}\nnext: a smaller train.batch_size, or head.pool = 2", 6
+    if isinstance(error, MemoryError):
+        return "the host is out of memory\nnext: a smaller train.batch_size or order.window", 6
     return None
 
 
@@ -222,7 +228,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; the same command goes on from the last whole epoch", err=True)
+        click.echo("\ninterrupted; the same command goes on, a training after its last whole epoch", err=True)
         sys.exit(130)
     except Exception as error:
         known = failure(error)

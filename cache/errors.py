@@ -13,5 +13,9 @@ class CorruptStoreError(StoreError, ValueError):
     """Stored bytes are not the ones that were committed."""
 
 
+class FormatError(CorruptStoreError):
+    """The store is of a format that this version does not know: most likely whole, and not for us."""
+
+
 class BudgetError(StoreError, MemoryError):
     """The work asked for does not fit in the bytes given."""

@@ -17,9 +17,13 @@ def write_synced(path: Path, data: bytes) -> None:
     """Write a file and make its bytes durable; the name only becomes so with `sync` of its folder."""
     with open(path, "wb", buffering=0) as file:
         view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(file.fileno())
+        try:
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(path)  # a full disk does not say which
+            raise
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from cache.errors import CorruptStoreError, NoStoreError
+from cache.errors import CorruptStoreError, FormatError, NoStoreError
 
 FORMAT = 1
 """Version of everything this page describes. A reader refuses a newer one."""
@@ -29,6 +29,13 @@ class ChunkRecord(msgspec.Struct, frozen=True, array_like=True):
     """Bytes of its file."""
     crc32c: int
     """Of those bytes without the codec's trailer of four."""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """All that is read of a manifest before its format is known."""
+
+    format: Any = None
+    """Version of the layout; of any type, for it may be any version."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -69,9 +76,9 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError:
         raise NoStoreError(f"{path} holds no committed store") from None
     try:
-        newer = msgspec.json.decode(data, type=dict[str, Any]).get("format", 0)
-        if newer != FORMAT:
-            raise CorruptStoreError(f"{path} has format {newer}; this version of cascade reads format {FORMAT}")
+        found = msgspec.json.decode(data, type=Version).format
+        if found != FORMAT:
+            raise FormatError(f"{path} has format {found}; this version of cascade reads format {FORMAT}")
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptStoreError(f"{path / MANIFEST} is damaged: {error}") from error

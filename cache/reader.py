@@ -5,7 +5,6 @@ which their samples are drawn. Every chunk of an epoch is read once. While one w
 fill the next; the two window buffers are all that is held, whatever the size of the store.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,7 +60,7 @@ class Batch:
 
 
 class Reader:
-    """Reads batches from one store; `wait_seconds` counts the time that the consumer waited for data.
+    """Reads batches from one store.
 
     A store of one view answers for every view: the images are that, from which all views are cut.
 
@@ -70,7 +69,6 @@ class Reader:
 
     def __init__(self, store: Store, *, window_samples: int, memory_bytes: int, threads: int = 2) -> None:
         self.store = store
-        self.wait_seconds = 0.0
         slots = -(-min(window_samples, store.samples) // store.chunk_samples) * store.chunk_samples
         window_bytes = slots * store.sample_bytes
         if 2 * window_bytes > memory_bytes:
@@ -119,10 +117,8 @@ class Reader:
     def _finished(
         self, window: Window, buffer: NDArray[Any], reads: list[Future[None]]
     ) -> tuple[Window, NDArray[Any], NDArray[np.int64]]:
-        began = time.perf_counter()
         for read in reads:
             read.result()
-        self.wait_seconds += time.perf_counter() - began
         slots = np.cumsum([0, *(self._slots(run) for run in window.runs[:-1])])
         places = [slot + np.arange(run.count) for slot, run in zip(slots, window.runs, strict=True)]
         return window, buffer, np.concatenate(places)[window.draw]

@@ -21,7 +21,8 @@ class StoreWriter:
     """Writes one x_i of one split to the folder `path`, run by run, and commits it.
 
     Used as a context manager: whatever an earlier attempt left at `path` without committing is removed on the
-    way in, and what this one leaves without `commit` on the way out. At most `4 * threads` chunks wait in memory.
+    way in, and what this one leaves without `commit` on the way out. At most `4 * threads` chunks and one run wait in
+    memory, each with the run that it is part of.
 
     `run` is the number of samples handed over at a time; a chunk is a divisor of it (`layout.chunk_samples`).
     """

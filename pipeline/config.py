@@ -11,6 +11,8 @@ Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Pixels = Annotated[int, Meta(ge=0, le=2**13)]
 Count = Annotated[int, Meta(ge=1, le=2**16)]
 """A positive number of things that are all made: beyond these it is a slip of the hand."""
+MIN_BATCH = 8
+"""Below about eight samples a convolution on the CPU rounds differently, and stored would differ from replayed x_j."""
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +43,9 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     """How P samples down."""
     batch_norm: bool = True
     """Batch norm in blocks and heads; the paper has none for k = 1."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the convolutions of every stage. "auto": bfloat16 where the device gains from it, float32 elsewhere (on CUDA
+    as torch computes float32, with TF32)."""
 
 
 class HeadSection(Section, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ class Augment(Section, frozen=True, kw_only=True):
 class Train(Section, frozen=True, kw_only=True):
     epochs: Positive = 50
     """Epochs of each stage."""
-    batch_size: Annotated[int, Meta(ge=2)] = 128
+    batch_size: Annotated[int, Meta(ge=MIN_BATCH)] = 128
     """Samples in a step; what does not fill a last batch waits for the next epoch."""
     lr: Annotated[float, Meta(gt=0, le=1000)] = 0.1
     """Learning rate at the start of each stage."""
@@ -92,12 +97,10 @@ class Train(Section, frozen=True, kw_only=True):
     """Forget the momentum at each drop, as the released code does."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000)] = 5e-4
     """On every parameter; in the released code, absent from the paper."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the convolutions. "auto": bfloat16 where the device gains from it, float32 elsewhere."""
 
 
 class Order(Section, frozen=True, kw_only=True):
-    run: Count = 128
+    run: Annotated[int, Meta(ge=MIN_BATCH, le=2**16)] = 128
     """Consecutive samples that are read together and share a view within an epoch."""
     window: Positive = 2048
     """Samples that are mixed at a time; a multiple of `run`."""

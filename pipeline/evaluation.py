@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cache import Store
 from cascade import ensemble
-from pipeline.device import autocast, place
+from pipeline.device import place
 from pipeline.errors import RefusedError
 from pipeline.feed import Feed
 from pipeline.networks import load_network
@@ -52,13 +51,11 @@ def score(logits: Tensor, y: Tensor, *, classes: int) -> Scores:
     )
 
 
-@torch.no_grad()
 def outputs(feed: Feed, network: Callable[[Tensor], Tensor], split: str) -> tuple[Tensor, Tensor]:
     """Outputs (N, classes) float32 and labels (N,) of a whole split in stored order, on the CPU."""
     logits, labels = [], []
-    for x, y in feed.sequential(split):
-        with autocast(feed.device, feed.dtype):
-            logits.append(network(x).float())
+    for z, y in feed.sequential(split, network):
+        logits.append(z.float())
         labels.append(y)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
@@ -73,10 +70,10 @@ class Evaluation:
     """Of all of them, weighted 2^j."""
 
 
-def evaluate(run: RunFolder, device: torch.device, *, recompute: bool = False) -> Evaluation:
+def evaluate(run: RunFolder, *, recompute_on: torch.device | None = None) -> Evaluation:
     """Every trained stage's head, and the ensemble, on the test split.
 
-    From the outputs that each stage kept when it ended, or, with `recompute`, from the images through the whole
+    From the outputs that each stage kept when it ended, or, given a device, from the images through the whole
     network. Stages count up to the first that is not trained. Raises RefusedError where none is.
     """
     trained = 0
@@ -84,11 +81,11 @@ def evaluate(run: RunFolder, device: torch.device, *, recompute: bool = False) -
         trained += 1
     if not trained:
         raise RefusedError(f"no stage is trained with these settings\nnext: {run.command('run')}")
-    if recompute:
-        kept = [recomputed_logits(run, j, device) for j in range(trained)]
+    if recompute_on is not None:
+        kept = [recomputed_logits(run, j, recompute_on) for j in range(trained)]
     else:
         kept = [load_tensors(run.stages[j].test_logits)[0]["logits"] for j in range(trained)]
-    y = torch.from_numpy(Store(run.store(0, "test")).y)
+    y = torch.from_numpy(run.open_store(0, "test").y)
     return Evaluation(
         stages={j: score(logits, y, classes=run.classes) for j, logits in enumerate(kept)},
         ensemble=score(ensemble(kept, over=run.config.evaluate.ensemble), y, classes=run.classes),

@@ -4,7 +4,8 @@ One path for every anchor. What comes out does not depend on which one it is: th
 functions of (seed, stage, epoch, sample), and a prefix rounds between its blocks as the stores do.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,15 @@ from pipeline.runfolder import RunFolder
 class Feed:
     """Batches of x_j, (N, C, H, W) float32 in channels-last memory, for training, evaluation and write-back.
 
-    `wait_seconds` is the time that was spent waiting for stored data. `anchor` may name another stored x_i than the
-    nearest; 0 replays everything.
+    `wait_seconds` is the time spent until stored batches were there, read and gathered. `anchor` may name another
+    stored x_i than the nearest; 0 replays everything.
     """
 
     def __init__(self, run: RunFolder, j: int, device: torch.device, *, anchor: int | None = None) -> None:
         self.run = run
         self.j = j
         self.device = device
-        self.dtype = autocast_type(device, run.config.for_stage(j).train.precision)
+        self.dtype = autocast_type(device, run.config.network.precision)
         self.anchor = run.anchor(j) if anchor is None else anchor
         self.wait_seconds = 0.0
         self._stores: dict[str, Store] = {}
@@ -47,7 +48,7 @@ class Feed:
     def store(self, split: str) -> Store:
         """The anchor's store of a split."""
         if split not in self._stores:
-            self._stores[split] = Store(self.run.store(self.anchor, split))
+            self._stores[split] = self.run.open_store(self.anchor, split)
         return self._stores[split]
 
     @property
@@ -69,30 +70,51 @@ class Feed:
             epoch=epoch,
         )
         batch_size = min(config.for_stage(self.j).train.batch_size, store.samples)
-        reader = self._reader(store)
-        waited = self.wait_seconds
-        for batch in reader.batches(windows, batch_size, keep_last=False):
-            self.wait_seconds = waited + reader.wait_seconds
+        for batch in self._timed(self._reader(store).batches(windows, batch_size, keep_last=False)):
             x = self._to_x_j(batch, self._training_windows(store.sample_id[batch.rows], batch.views, epoch))
             yield x, torch.from_numpy(store.y[batch.rows]).to(self.device, non_blocking=True)
 
-    def sequential(self, split: str, *, view: int = 0, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """A split, or its first `limit` samples, in stored order: x_j and labels, a run of samples at a time.
+    @torch.no_grad()
+    def sequential(
+        self,
+        split: str,
+        through: Callable[[Tensor], Tensor] | None = None,
+        *,
+        view: int = 0,
+        centre: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """A split, or its first `limit` samples, in stored order: `through(x_j)`, or x_j, and labels (N,).
 
-        Every forward pass is over a whole run, a short last one filled up with copies of its last sample, so that
-        the numbers do not depend on how many samples there are. What comes out has the true length. Training
-        samples come as the config's policy renders `view`, others in the test-time window.
+        A run of samples at a time, and every forward pass, of the prefix and of `through`, over a whole run: a short
+        last one is filled up with copies of its last sample and cut afterwards, so that no number depends on how many
+        samples there are. Training samples come as the config's policy renders `view`, or with `centre` in the
+        test-time window, which only images can give; others always in the test-time window.
         """
         config = self.run.config
         store = self.store(split)
         samples = min(limit or store.samples, store.samples)
         run = config.order.run
         windows = sequential_windows(samples, run=run, window=config.order.window, view=view)
-        for batch in self._reader(store).batches(windows, run, keep_last=True):
+        for batch in self._timed(self._reader(store).batches(windows, run, keep_last=True)):
             count = len(batch.rows)
             full = _filled_up(batch, run)
-            x = self._to_x_j(full, self._stored_windows(split, store.sample_id[full.rows], full.views))
+            ids = store.sample_id[full.rows]
+            x = self._to_x_j(full, self._stored_windows("test" if centre else split, ids, full.views))
+            if through is not None:
+                with autocast(self.device, self.dtype):
+                    x = through(x)
             yield x[:count], torch.from_numpy(store.y[batch.rows]).to(self.device, non_blocking=True)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each one is there is added to `wait_seconds`."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.wait_seconds += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def _reader(self, store: Store) -> Reader:
         config = self.run.config
@@ -150,5 +172,7 @@ def describe_input(anchor: int, j: int) -> str:
 
 def _filled_up(batch: Batch, count: int) -> Batch:
     """The batch with its last sample repeated up to `count` samples."""
+    if len(batch.rows) == count:
+        return batch
     index: NDArray[Any] = np.minimum(np.arange(count), len(batch.rows) - 1)
     return Batch(batch.x[index], batch.rows[index], batch.views[index])

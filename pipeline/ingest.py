@@ -236,11 +236,10 @@ def to_canvas(image: Image.Image, side: int, channels: int, *, resize: bool) -> 
     if channels == 1 and image.mode not in GREY_MODES:
         raise ValueError(f"a colour image ({image.mode}) among grey ones; set data.channels = 3")
     if resize and image.size != (side, side):
-        scale = side / min(image.size)
-        width, height = (max(side, round(length * scale)) for length in image.size)
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
-        image = image.crop((left, top, left + side, top + side))
+        shorter = min(image.size)
+        left, top = ((length - shorter) / 2 for length in image.size)
+        centre = (left, top, left + shorter, top + shorter)  # cut first: the longer side may be very long
+        image = image.convert("RGB" if channels == 3 else "L").resize((side, side), Image.Resampling.BILINEAR, centre)
     if image.size != (side, side):
         width, height = image.size
         raise ValueError(f"{width}x{height} pixels where {side}x{side} are expected; set data.canvas to resize")

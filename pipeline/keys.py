@@ -5,6 +5,7 @@ which x_j are stored, codecs, chunk sizes, devices, thread counts, budgets, path
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -52,13 +53,14 @@ def stage_fields(config: Config, shape: StageShape, *, classes: int, input_key: 
         "width": shape.out_channels,
         "downsample": shape.downsample,
         "batch_norm": config.network.batch_norm,
+        "precision": config.network.precision,
     }
     augment: Fields = {"crop": own.augment.crop, "padding": own.augment.padding, "flip": own.augment.flip}
     if shape.j > 0:  # stage 0 reads the images: every policy shares it
         augment["policy"] = own.augment.rendering
     sections = {
         "network": network,
-        "head": {"k": own.head.k, "width": shape.head_width, "pool": own.head.pool},
+        "head": {"k": own.head.k, "width": shape.head_width if own.head.k > 1 else None, "pool": own.head.pool},
         "augment": augment,
         "train": msgspec.to_builtins(own.train),
         "order": msgspec.to_builtins(own.order),
@@ -73,12 +75,11 @@ def key_of(fields: Fields) -> str:
     return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
 
 
-def all_stage_fields(config: Config, info: DataInfo) -> list[Fields]:
+def all_stage_fields(config: Config, info: DataInfo, shapes: Sequence[StageShape]) -> list[Fields]:
     """The fields of every stage, each one's input the key of the one before."""
-    side = config.augment.crop or info.side
     fields: list[Fields] = []
     input_key = info.digest
-    for shape in network_shapes(config, channels=info.channels, side=side):
+    for shape in shapes:
         fields.append(stage_fields(config, shape, classes=len(info.classes), input_key=input_key))
         input_key = key_of(fields[-1])
     return fields

@@ -51,6 +51,11 @@ class Learner:
         self.block.train(mode)
         self.head.train(mode)
 
+    def is_finite(self) -> bool:
+        """Whether every weight, buffer and momentum is a number; one wait for the device."""
+        floats = [tensor for tensor in self.tensors().values() if tensor.is_floating_point()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in floats]).all())
+
     def logits(self, x: Tensor) -> Tensor:
         """z_{j+1} of x_j: (N, C, H, W) to (N, classes)."""
         z: Tensor = self.head(self.block(x))

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+LIVE_EVERY_SECONDS = 0.2
+"""Between changes of the live line."""
 LINE_EVERY_SECONDS = 30.0
 """Between plain lines within one task, so that a log shows life and is no flood."""
 
@@ -45,19 +47,22 @@ class Task:
         self._total = total
         self._live = live
         self._live_task = live.add_task(name, total=total, detail="") if live else None
-        self._last_line = time.monotonic()
+        self._every_seconds = LIVE_EVERY_SECONDS if live else LINE_EVERY_SECONDS
+        self._shown = float("-inf") if live else time.monotonic()
 
     @property
     def wants_detail(self) -> bool:
-        """Whether an update would be printed now; making the detail may cost a wait for the device."""
-        return self._live is not None or time.monotonic() - self._last_line >= LINE_EVERY_SECONDS
+        """Whether an update would be shown now, so that its text is worth making."""
+        return time.monotonic() - self._shown >= self._every_seconds
 
     def update(self, done: int, detail: str = "") -> None:
-        """Say that `done` of the samples are done."""
+        """Say that `done` of the samples are done; shown if it is time to."""
+        if not self.wants_detail:
+            return
+        self._shown = time.monotonic()
         if self._live is not None and self._live_task is not None:
             self._live.update(self._live_task, completed=done, detail=detail or f"{done:,} of {self._total:,}")
-        elif time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
-            self._last_line = time.monotonic()
+        else:
             self._reporter.say(f"{self._name}: {done:,} of {self._total:,} {detail}".rstrip())
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from cache import MANIFEST, NoStoreError, read_manifest
+from cache import MANIFEST, NoStoreError, Store, read_manifest
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, LockedError, RefusedError
@@ -64,9 +64,10 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
 class StageFolder:
     """The folder of one stage under one key."""
 
-    def __init__(self, path: Path, j: int, rendering: str) -> None:
-        self.path = path
+    def __init__(self, stages: Path, j: int, key: str, rendering: str) -> None:
+        self.path = path = stages / f"{j}-{key[:KEY_DIGITS]}"
         self.j = j
+        self.key = key
         self._rendering = rendering
         self.block = path / "block.safetensors"
         self.head = path / "head.safetensors"
@@ -76,8 +77,14 @@ class StageFolder:
 
     @property
     def record(self) -> StageRecord | None:
-        """The record of the finished stage, or None."""
-        return read_record(self.path)
+        """The record of the finished stage, or None. Raises CorruptDataError where it is another stage's."""
+        record = read_record(self.path)
+        if record is not None and record.key != self.key:
+            raise CorruptDataError(
+                f"{self.path / 'stage.json'} is the record of another stage, {record.j}-{record.key[:KEY_DIGITS]}\n"
+                f"next: move {self.path} away and train the stage again"
+            )
+        return record
 
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
@@ -98,9 +105,9 @@ class RunFolder:
         self.info: DataInfo = info
         self.side = config.augment.crop or info.side
         self.shapes: list[StageShape] = network_shapes(config, channels=info.channels, side=self.side)
-        self.fields: list[Fields] = all_stage_fields(config, info)
+        self.fields: list[Fields] = all_stage_fields(config, info, self.shapes)
         self.stages = [
-            StageFolder(path / "stages" / f"{j}-{key_of(fields)[:KEY_DIGITS]}", j, config.augment.rendering)
+            StageFolder(path / "stages", j, key_of(fields), config.augment.rendering)
             for j, fields in enumerate(self.fields)
         ]
 
@@ -127,7 +134,20 @@ class RunFolder:
 
     def all_stored_bytes(self) -> int:
         """Bytes on disk of every committed store in the folder, of whatever key or rendering."""
-        return sum(store_bytes(manifest.parent) for manifest in self.path.glob(f"**/{MANIFEST}"))
+        patterns = (f"{X_0}/*/{MANIFEST}", f"stages/*/x_*/*/{MANIFEST}")
+        return sum(store_bytes(path.parent) for pattern in patterns for path in self.path.glob(pattern))
+
+    def open_store(self, index: int, split: str) -> Store:
+        """The committed store of x_index of a split.
+
+        Raises NoStoreError or CorruptStoreError, and RefusedError where the store is another stage's.
+        """
+        store = Store(self.store(index, split))
+        if index and store.attributes.get("key") != self.stages[index - 1].key:
+            raise RefusedError(
+                f"{store.path} was not written by the stage whose folder it is in\nnext: delete it; it is made again"
+            )
+        return store
 
     def is_stored(self, index: int) -> bool:
         """Whether x_index is committed for every split, so that a stage can start from it."""

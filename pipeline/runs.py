@@ -1,7 +1,11 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from cache import BudgetError
+from cascade import StageShape
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError
@@ -9,6 +13,8 @@ from pipeline.ingest import X_0, ingest, read_data_info
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, lock_folder, store_bytes
 from pipeline.training import train_stage
+
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 
 
 def ingest_data(config: Config, run_folder: Path, report: Reporter) -> None:
@@ -33,8 +39,30 @@ def run_stages(run: RunFolder, first: int | None, last: int | None, device_name:
             raise ConfigError(f"j = {j}: the network has {stages} stages, j from 0 to {stages - 1}")
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: nothing lies between")
+    info = run.info
+    check_host_memory(run.config, run.shapes, channels=info.channels, side=info.side, samples=info.samples["train"])
     device = choose_device(device_name or run.config.machine.device)
     for j in range(first, last + 1):
         with lock_folder(run.path, f"stage {j}"):
             if not train_stage(run, j, device, report):
                 report.say(f"stage {j}  done already")
+
+
+def check_host_memory(config: Config, shapes: Sequence[StageShape], *, channels: int, side: int, samples: int) -> None:
+    """Raise BudgetError, before hours are spent, where windows of a store to come will not fit in the host memory.
+
+    `channels` and `side` are those of the stored images, `samples` the number of training samples.
+    """
+    sample_bytes = {0: channels * side**2}
+    for shape in shapes[:-1]:
+        if config.keeps(shape.j + 1):
+            itemsize = ELEMENT_BYTES[config.for_stage(shape.j).store.encoding]
+            sample_bytes[shape.j + 1] = math.prod(shape.output) * itemsize
+    worst = max(sample_bytes, key=sample_bytes.__getitem__)
+    window = min(config.order.window, samples)
+    needed = 2 * window * sample_bytes[worst]
+    if needed > config.host_memory_bytes:
+        raise BudgetError(
+            f"two windows of {window} samples of x_{worst} need {size(needed)} of host memory, and machine.host_memory "
+            f"is {config.machine.host_memory}"
+        )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pipeline.errors import RefusedError
 from pipeline.feed import describe_input
 from pipeline.keys import differences
-from pipeline.runfolder import RunFolder
+from pipeline.runfolder import KEY_DIGITS, RunFolder
+from pipeline.training import read_metrics
 from pipeline.writeback import output_is_due
 
 
@@ -46,7 +47,7 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         state = "trained" if due else "done"
         reason = f"x_{j + 1} not written: {run.command(f'train-stage --j {j}')}" if due else _frozen(run, j)
     elif folder.checkpoint.exists():
-        done = sum(1 for _ in folder.metrics.open("rb"))
+        done = len(read_metrics(folder))
         state, reason = "partial", f"{done} of {epochs} epochs: {run.command(f'train-stage --j {j}')}"
     elif others:
         closest = min((differences(other.fields, run.fields[j]) for other in others), key=len)
@@ -74,6 +75,6 @@ def other_branch_notes(run: RunFolder) -> list[str]:
     for j in range(len(run.stages)):
         for other in run.other_branches(j):
             changed = "; ".join(differences(other.fields, run.fields[j]))
-            folder = run.path / "stages" / f"{j}-{other.key[:8]}"
+            folder = run.path / "stages" / f"{j}-{other.key[:KEY_DIGITS]}"
             notes.append(f"stage {j} also in {folder}, test {other.test_accuracy:.2f}%: {changed}")
     return notes

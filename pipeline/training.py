@@ -11,7 +11,7 @@ from torch import nn
 from cache import replace_file
 from cascade import Quantiser, parameter_count
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
-from pipeline.errors import CascadeError
+from pipeline.errors import CascadeError, CorruptDataError
 from pipeline.evaluation import Scores, outputs, score
 from pipeline.feed import Feed
 from pipeline.keys import key_of
@@ -59,14 +59,19 @@ def train_stage(run: RunFolder, j: int, device: torch.device, report: Reporter) 
         return False
     feed = Feed(run, j, device)
     if folder.record is None:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        reset_peak_memory(device)
-        learner = make_learner(run, j, device)
-        epochs = _fit(run, feed, learner, report)
-        _finish(run, feed, learner, epochs, report)
+        _train(run, feed, report)
     if output_is_due(run, j):
         write_output(run, j, feed, report)
     return True
+
+
+def _train(run: RunFolder, feed: Feed, report: Reporter) -> None:
+    """Fit, test and keep; the learner is off the device again when the write-back begins."""
+    run.stages[feed.j].path.mkdir(parents=True, exist_ok=True)
+    reset_peak_memory(feed.device)
+    learner = make_learner(run, feed.j, feed.device)
+    epochs = _fit(run, feed, learner, report)
+    _finish(run, feed, learner, epochs, report)
 
 
 def _fit(run: RunFolder, feed: Feed, learner: Learner, report: Reporter) -> list[EpochRecord]:
@@ -106,8 +111,27 @@ def _resume(folder: StageFolder, learner: Learner) -> list[EpochRecord]:
         return []
     tensors, metadata = load_tensors(folder.checkpoint)
     learner.restore(tensors, folder.checkpoint)
-    lines = folder.metrics.read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=EpochRecord) for line in lines[: int(metadata["epochs"])]]
+    epochs = int(metadata.get("epochs", 0))
+    records = read_metrics(folder)[:epochs]  # a line may be ahead of the checkpoint, never behind it
+    if not epochs or len(records) < epochs:
+        raise CorruptDataError(
+            f"{folder.checkpoint} is of {epochs} epochs and {folder.metrics} of {len(records)}\n"
+            f"next: delete {folder.path} and train the stage again"
+        )
+    return records
+
+
+def read_metrics(folder: StageFolder) -> list[EpochRecord]:
+    """The records of a stage's epochs so far, none where it has not begun. Raises CorruptDataError."""
+    try:
+        lines = folder.metrics.read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=EpochRecord) for line in lines]
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        raise CorruptDataError(
+            f"{folder.metrics} is damaged: {error}\nnext: delete {folder.path} and train the stage again"
+        ) from error
 
 
 def _epoch(run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, report: Reporter) -> EpochRecord:
@@ -138,10 +162,12 @@ def _epoch(run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, 
                 task.update(seen, f"{rate:,.0f} images/s  waiting {waiting:.0%}  {memory}  {left} left")
     mean_loss = loss_sum.item() / seen
     trained = time.perf_counter() - began
-    if not math.isfinite(mean_loss):
+    if not (math.isfinite(mean_loss) and learner.is_finite()):
+        what = f"the loss is {mean_loss}" if not math.isfinite(mean_loss) else "the weights are no longer finite"
         raise CascadeError(
-            f"stage {feed.j}, epoch {epoch + 1}: the loss is {mean_loss}; nothing of this epoch was kept\n"
-            f"next: lower the learning rate (--set stages.{feed.j}.train.lr={lr / 3:.2g}), or train.precision = float32"
+            f"stage {feed.j}, epoch {epoch + 1}: {what}; nothing of this epoch was kept\n"
+            f"next: lower the learning rate (--set stages.{feed.j}.train.lr={lr / 3:.2g}), "
+            f"or set network.precision = float32"
         )
     wait_share = (feed.wait_seconds - waited) / trained
     validation = evaluate_split(run, feed, learner, "validation").top1 if "validation" in run.splits else None
@@ -205,8 +231,7 @@ def calibrated_quantiser(run: RunFolder, j: int, feed: Feed, block: nn.Module) -
         return quantiser
     from_images = feed if feed.anchor == 0 else Feed(run, j, feed.device, anchor=0)
     largest = torch.zeros(run.shapes[j].out_channels, device=feed.device)
-    with torch.no_grad(), autocast(feed.device, feed.dtype):
-        for x, _ in from_images.sequential("train", limit=CALIBRATION_SAMPLES):
-            largest = torch.maximum(largest, block(x).float().amax((0, 2, 3)))
+    for x, _ in from_images.sequential("train", block, centre=True, limit=CALIBRATION_SAMPLES):
+        largest = torch.maximum(largest, x.float().amax((0, 2, 3)))
     quantiser.calibrate(largest)
     return quantiser

@@ -1,9 +1,7 @@
 """x_{j+1}, computed by the trained block and stored for the next stage."""
 
-import torch
-
 from cache import StoreWriter
-from pipeline.device import autocast, place
+from pipeline.device import place
 from pipeline.feed import Feed
 from pipeline.networks import load_block
 from pipeline.progress import Reporter, size
@@ -51,21 +49,18 @@ def write_output(run: RunFolder, j: int, feed: Feed, report: Reporter) -> None:
                 threads=config.machine.threads,
             ) as writer,
             report.task(f"stage {j} writes x_{j + 1} {split}", total) as task,
-            torch.no_grad(),
         ):
             for view in range(views):
                 first = 0
-                for x, _ in feed.sequential(split, view=view):
-                    with autocast(feed.device, feed.dtype):
-                        stored = quantiser.encode(block(x))
+                for stored, _ in feed.sequential(split, lambda x: quantiser.encode(block(x)), view=view):
                     writer.write(view, first, stored.contiguous().cpu().numpy())
-                    first += len(x)
-                    done += len(x)
+                    first += len(stored)
+                    done += len(stored)
                     task.update(done)
             writer.commit(
                 y=source.y,
                 sample_id=source.sample_id,
-                attributes={"split": split, "index": j + 1, "rendering": config.augment.rendering},
+                attributes={"split": split, "index": j + 1, "rendering": config.augment.rendering, "key": folder.key},
             )
     written = sum(run.stored_bytes(j + 1, split) for split in run.splits)
     report.say(f"stage {j}  x_{j + 1} written: {size(written)} ({config.store.encoding}, {config.store.codec})")

@@ -1,11 +1,13 @@
 """The anchor rule: which x_j are stored never changes a result (docs/design.md)."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.device import choose_device
+from pipeline.errors import RefusedError
 from pipeline.feed import Feed
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -38,7 +40,7 @@ def assert_bit_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tens
 def test_training_from_cached_and_from_recomputed_input_ends_in_bit_equal_weights(
     tmp_path: Path, precision: str, encoding: str
 ) -> None:
-    settings = [f'train.precision="{precision}"', f'store.encoding="{encoding}"']
+    settings = [f'network.precision="{precision}"', f'store.encoding="{encoding}"']
     cached = trained(digits_run(tmp_path / "cached", *settings))
     replayed = trained(digits_run(tmp_path / "replayed", *settings, 'cache.keep="none"'))
     middle = trained(digits_run(tmp_path / "middle", *settings, "cache.keep=[1]"))
@@ -57,8 +59,6 @@ def test_other_policies_give_the_same_result_whatever_is_kept(tmp_path: Path, ki
 
 
 def test_a_deleted_store_is_replayed_from_the_nearest_one_that_is_left(tmp_path: Path) -> None:
-    import shutil
-
     run = digits_run(tmp_path / "run")
     train_stage(run, 0, CPU, Reporter())
     train_stage(run, 1, CPU, Reporter())
@@ -102,3 +102,38 @@ def test_the_run_folder_can_be_moved(tmp_path: Path) -> None:
     assert moved.anchor(1) == 1
     train_stage(moved, 1, CPU, Reporter())
     assert moved.stages[1].record is not None
+
+
+def test_a_last_run_of_a_single_sample_is_stored_as_it_is_replayed(tmp_path: Path) -> None:
+    settings = ("order.run=59", "order.window=472", 'network.precision="float32"', 'store.encoding="float32"')
+    run = digits_run(tmp_path / "run", *settings)
+    assert run.info.samples["train"] % 59 == 1
+    train_stage(run, 0, CPU, Reporter())
+    for view in range(2):
+        pairs = zip(
+            Feed(run, 1, CPU).sequential("train", view=view),
+            Feed(run, 1, CPU, anchor=0).sequential("train", view=view),
+            strict=True,
+        )
+        for (x, _), (x_again, _) in pairs:
+            assert torch.equal(x, x_again)
+
+
+def test_the_scale_of_an_encoding_does_not_depend_on_the_policy_or_on_what_is_kept(tmp_path: Path) -> None:
+    scales = []
+    for number, policy in enumerate(("augment.views=2", "augment.views=3", 'augment.policy="none"')):
+        run = digits_run(tmp_path / str(number), 'store.encoding="uint8"', 'cache.keep="none"', policy)
+        train_stage(run, 0, CPU, Reporter())
+        scales.append(load_tensors(run.stages[0].block)[0]["quantiser.scale"])
+    assert torch.equal(scales[0], scales[1])
+    assert torch.equal(scales[0], scales[2])
+
+
+def test_a_store_that_another_stage_wrote_is_refused(tmp_path: Path) -> None:
+    run, other = digits_run(tmp_path / "run"), digits_run(tmp_path / "run2", "train.lr=0.05")
+    for each in (run, other):
+        train_stage(each, 0, CPU, Reporter())
+    shutil.rmtree(run.stages[0].path / "x_1")
+    shutil.copytree(other.stages[0].path / "x_1", run.stages[0].path / "x_1")
+    with pytest.raises(RefusedError, match="was not written by the stage whose folder it is in\nnext: delete it"):
+        train_stage(run, 1, CPU, Reporter())

@@ -131,7 +131,7 @@ def test_settings_of_one_stage_change_that_stage_alone(tmp_path: Path, cascade: 
         (["run", "--set", "order.run=96", "--set", "order.window=960"], 3, "order.run = 96 is no multiple\nnext: take"),
         (["run", "--set", "network.downsample_at=[0,1,2]"], 2, "too few for a head"),
         (["run", "--device", "abacus"], 2, "device 'abacus' cannot be used here"),
-        (["run", "--set", 'machine.host_memory="10 KB"'], 6, "bytes of host memory"),
+        (["run", "--set", 'machine.host_memory="10 KB"'], 6, "of host memory, and machine.host_memory is 10 KB"),
         (["evaluate"], 3, "no stage is trained"),
         (["train-stage"], 2, "Missing option"),
         (["dance"], 2, "No such command"),

@@ -111,7 +111,7 @@ def test_order_is_a_permutation_that_depends_on_the_datas_seed_alone(tmp_path: P
     assert usual != sorted(usual)
     assert order("seed", data={"seed": 1}) != usual
     assert order("whole", data={"validation": 0}) != order("other", data={"validation": 0, "seed": 1})
-    assert order("run", order={"run": 4}, machine={"threads": 1}, store={"codec": "none"}, train={"lr": 0.5}) == usual
+    assert order("run", order={"run": 16}, machine={"threads": 1}, store={"codec": "none"}, train={"lr": 0.5}) == usual
 
 
 def changed(entries: dict[str, Any], key: str, index: int, by: int) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_digest_knows_every_pixel_label_and_name_and_nothing_of_the_machine(tmp_
 
     usual = digest("usual", entries)
     assert digest("again", entries) == usual
-    assert digest("machine", entries, order={"run": 4}, machine={"threads": 1}, store={"codec": "none"}) == usual
+    assert digest("machine", entries, order={"run": 16}, machine={"threads": 1}, store={"codec": "none"}) == usual
     others = [
         digest("pixel", changed(entries, "train_images", 5, 1)),
         digest("test pixel", changed(entries, "test_images", -1, 1)),

@@ -11,7 +11,7 @@ from pipeline.config import Config, Section
 from pipeline.config_file import read_config
 from pipeline.errors import ConfigError
 from pipeline.ingest import DataInfo
-from pipeline.keys import all_stage_fields, differences, key_of, network_shapes
+from pipeline.keys import Fields, all_stage_fields, differences, key_of, network_shapes
 
 STAGES = 4
 
@@ -49,8 +49,14 @@ def info(config: Config, **changed: Any) -> DataInfo:
     return DataInfo(**(known | changed))
 
 
+def stage_fields(config: Config, **changed: Any) -> list[Fields]:
+    known = info(config, **changed)
+    shapes = network_shapes(config, channels=known.channels, side=config.augment.crop or known.side)
+    return all_stage_fields(config, known, shapes)
+
+
 def keys(config: Config, **changed: Any) -> list[str]:
-    return [key_of(fields) for fields in all_stage_fields(config, info(config, **changed))]
+    return [key_of(fields) for fields in stage_fields(config, **changed)]
 
 
 CHANGES: dict[str, tuple[Any, int]] = {
@@ -75,7 +81,7 @@ CHANGES: dict[str, tuple[Any, int]] = {
     "train__momentum": (0.8, 0),
     "train__reset_momentum": (False, 0),
     "train__weight_decay": (0.0, 0),
-    "train__precision": ("bfloat16", 0),
+    "network__precision": ("bfloat16", 0),
     "order__run": (64, 0),
     "order__window": (1024, 0),
     "store__encoding": ("uint8", 0),
@@ -151,19 +157,19 @@ def test_keys_of_stages_all_differ() -> None:
 
 
 def test_a_key_is_64_hexadecimal_digits_whatever_the_order_of_its_fields() -> None:
-    (fields, *_) = all_stage_fields(config(), info(config()))
+    (fields, *_) = stage_fields(config())
     assert re.fullmatch("[0-9a-f]{64}", key_of(fields))
     assert key_of(dict(reversed(fields.items()))) == key_of(fields)
 
 
 def test_each_stage_has_the_key_of_the_one_before_as_its_input() -> None:
-    fields = all_stage_fields(config(), info(config()))
+    fields = stage_fields(config())
     assert [stage["input"] for stage in fields] == ["0" * 64, *map(key_of, fields[:-1])]
 
 
 def test_differences_name_the_settings_that_changed() -> None:
     then, now = config(), config(train__lr=0.05, head__k=3)
-    before, after = all_stage_fields(then, info(then)), all_stage_fields(now, info(now))
+    before, after = stage_fields(then), stage_fields(now)
     assert sorted(differences(before[0], after[0])) == ["head.k 2 -> 3", "train.lr 0.1 -> 0.05"]
     assert sorted(differences(before[2], after[2])) == ["head.k 2 -> 3", "train.lr 0.1 -> 0.05"]
     assert differences(before[0], before[0]) == []
@@ -171,7 +177,7 @@ def test_differences_name_the_settings_that_changed() -> None:
 
 def test_differences_blame_the_input_only_if_nothing_else_changed() -> None:
     then, now = config(), config(stages__1__train__lr=0.05)
-    before, after = all_stage_fields(then, info(then)), all_stage_fields(now, info(now))
+    before, after = stage_fields(then), stage_fields(now)
     changed = [differences(one, other) for one, other in zip(before, after, strict=True)]
     assert changed == [[], ["train.lr 0.1 -> 0.05"], ["its input changed"], ["its input changed"]]
 

@@ -142,7 +142,7 @@ def test_seed_of_the_data_and_of_the_training_are_told_apart(tmp_path: Path) -> 
     ("setting", "get"),
     [
         ("head.width=32", lambda config: config.head.width == 32),
-        ("train.precision=float32", lambda config: config.train.precision == "float32"),
+        ("network.precision=float32", lambda config: config.network.precision == "float32"),
         ("evaluate.ensemble=softmax", lambda config: config.evaluate.ensemble == "softmax"),
         ("stages.2.train.lr=0.5", lambda config: config.for_stage(2).train.lr == 0.5),
         ("machine.threads=1", lambda config: config.machine.threads == 1),

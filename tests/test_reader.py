@@ -1,5 +1,4 @@
 import threading
-import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -217,12 +216,3 @@ def test_window_larger_than_the_reader_was_given_is_refused(write_store: WriteSt
     reader = Reader(Store(path), window_samples=8, memory_bytes=PLENTY)
     with pytest.raises(ValueError, match="takes up 12 samples in whole chunks; the reader was given 8"):
         next(reader.batches(epoch(64, 4, 12), 4, keep_last=True))
-
-
-def test_waiting_time_is_counted(write_store: WriteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, _ = write_store(samples=8, run=4)
-    monkeypatch.setattr(Store, "read_chunk", lambda *_: time.sleep(0.05))
-    reader = Reader(Store(path), window_samples=4, memory_bytes=PLENTY, threads=1)
-    assert reader.wait_seconds == 0
-    list(reader.batches(epoch(8, 4, 4), 4, keep_last=True))
-    assert 0.05 <= reader.wait_seconds < 5

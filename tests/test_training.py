@@ -1,20 +1,25 @@
 """Training a stage: resuming, refusing, recording."""
 
+import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
 
-from cache import Store
+from cache import BudgetError, Store
 from pipeline import training
 from pipeline.config import Train
+from pipeline.config_file import read_config
 from pipeline.device import choose_device
-from pipeline.errors import CascadeError, RefusedError
+from pipeline.errors import CascadeError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
-from pipeline.learner import learning_rate, make_learner
+from pipeline.keys import network_shapes
+from pipeline.learner import Learner, learning_rate, make_learner
+from pipeline.presets import preset_names, preset_text
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.runs import check_host_memory
 from pipeline.training import EpochRecord, train_stage
 from pipeline.weights import load_tensors
 from tests.runs import digits_run, reopened
@@ -145,7 +150,9 @@ def test_the_learning_rate_follows_the_papers_schedule() -> None:
 
 
 def test_written_back_activations_are_those_of_the_frozen_block(tmp_path: Path) -> None:
-    run = digits_run(tmp_path / "run", 'store.encoding="float32"', 'train.precision="float32"', 'augment.policy="none"')
+    run = digits_run(
+        tmp_path / "run", 'store.encoding="float32"', 'network.precision="float32"', 'augment.policy="none"'
+    )
     train_stage(run, 0, CPU, Reporter())
     images, written = Store(run.store(0, "test")), Store(run.store(1, "test"))
     x = torch.zeros(images.chunk_samples, 1, 8, 8, dtype=torch.uint8)
@@ -166,14 +173,14 @@ def test_evaluating_from_the_images_gives_what_was_kept(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run", 'store.encoding="uint8"')
     for j in range(2):
         train_stage(run, j, CPU, Reporter())
-    kept, recomputed = evaluate(run, CPU), evaluate(run, CPU, recompute=True)
+    kept, recomputed = evaluate(run), evaluate(run, recompute_on=CPU)
     assert kept == recomputed
     assert list(kept.stages) == [0, 1]
 
 
 def test_nothing_trained_nothing_to_evaluate(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"no stage is trained.*\nnext: cascade run --run"):
-        evaluate(digits_run(tmp_path / "run"), CPU)
+        evaluate(digits_run(tmp_path / "run"))
 
 
 def test_training_without_held_out_images_or_batch_norm_and_every_down_sampling(tmp_path: Path) -> None:
@@ -188,3 +195,49 @@ def test_training_without_held_out_images_or_batch_norm_and_every_down_sampling(
         assert record is not None
         assert record.validation_accuracy is None
         assert record.test_accuracy > 20
+
+
+def test_metrics_shorter_than_the_checkpoint_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = digits_run(tmp_path / "run", "train.epochs=3")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(run, 0, CPU, Reporter())
+    folder = run.stages[0]
+    whole = folder.metrics.read_bytes()
+    for damaged in (whole.splitlines(keepends=True)[0], b"", whole[:-9], b"{}\n"):
+        folder.metrics.write_bytes(damaged)
+        with pytest.raises(CorruptDataError, match=r"\nnext: delete .* and train the stage again"):
+            train_stage(run, 0, CPU, Reporter())
+    folder.metrics.write_bytes(whole)
+    train_stage(run, 0, CPU, Reporter())
+    assert [line.epoch for line in metrics(run, 0)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("what", ["block.norm.running_var", "head.linear.weight", "momentum.block.conv.weight"])
+def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_still_was_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    run = digits_run(tmp_path / "run")
+    tensors = Learner.tensors
+
+    def poisoned(learner: Learner) -> dict[str, torch.Tensor]:
+        found = tensors(learner)
+        return {**found, what: torch.full_like(found[what], torch.nan)}
+
+    monkeypatch.setattr(Learner, "tensors", poisoned)
+    with pytest.raises(CascadeError, match="epoch 1: the weights are no longer finite; nothing of this epoch was kept"):
+        train_stage(run, 0, CPU, Reporter())
+    assert not run.stages[0].checkpoint.exists()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_presets_windows_fit_in_its_host_memory(name: str) -> None:
+    table = tomllib.loads(preset_text(name))
+    config = read_config(table, where=name)
+    channels, side, samples = (1, 8, 1299) if name == "digits" else (3, config.data.canvas or 32, 50_000)
+    shapes = network_shapes(config, channels=channels, side=config.augment.crop)
+    check_host_memory(config, shapes, channels=channels, side=side, samples=samples)
+    tight = read_config({**table, "machine": {"host_memory": "1 MB"}}, where=name)
+    with pytest.raises(BudgetError, match="two windows of"):
+        check_host_memory(tight, shapes, channels=channels, side=side, samples=samples)

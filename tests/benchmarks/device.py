@@ -79,7 +79,7 @@ def main() -> int:
         run_stages(run, None, None, str(device), reporter)
         stages = [stage_row(run, j) for j in range(len(run.stages))]
         difference = replay_difference(run, device)
-        kept, recomputed = evaluate(run, device), evaluate(run, device, recompute=True)
+        kept, recomputed = evaluate(run), evaluate(run, recompute_on=device)
         score_gap = max(abs(kept.stages[j].top1 - recomputed.stages[j].top1) for j in kept.stages)
         dtype = Feed(run, 0, device).dtype
     passed = difference <= REPLAY_TOLERANCE and score_gap <= SCORE_TOLERANCE
