@@ -15,7 +15,7 @@ class Head(nn.Module):
     `pool = 1` is the paper's head, at the full resolution of the block; a larger one averages first, which
     the authors' later VGG-11 code does and which decides the memory of early stages. Where batch norm is used
     another one follows the 2 x 2 average, as in the released code. The average to 2 x 2 is adaptive:
-    at odd sides it drops no pixel, where the released code's `avg_pool2d` drops a row and a column.
+    at odd sides it drops no pixel (a `pool` does), where the released code's `avg_pool2d` drops a row and a column.
     """
 
     def __init__(

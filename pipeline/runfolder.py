@@ -12,11 +12,6 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
     x_{j+1}/{train.VIEWS,validation,test}/  what it wrote back
 """
 
-import fcntl
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +20,7 @@ import msgspec
 from cache import MANIFEST, NoStoreError, Store, read_manifest
 from cascade import StageShape
 from pipeline.config import Config
-from pipeline.errors import CorruptDataError, LockedError, RefusedError
+from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
 from pipeline.keys import Fields, all_stage_fields, key_of, network_shapes
 
@@ -182,23 +177,6 @@ class RunFolder:
         if not self.other_branches(j):
             return ""
         return " with these settings (cascade status says what changed)"
-
-
-@contextmanager
-def lock_folder(path: Path, doing: str) -> Iterator[None]:
-    """Hold a run folder for writing by a kernel lock, which dies with its holder."""
-    with open(path / ".lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise LockedError(
-                f"{path} is in use by {file.read().strip() or 'another process'}\nnext: wait for it"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}: {doing}\n")
-        file.flush()
-        yield
 
 
 def is_committed(store: Path) -> bool:

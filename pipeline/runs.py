@@ -10,8 +10,9 @@ from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError
 from pipeline.ingest import X_0, ingest, read_data_info
+from pipeline.lock import lock_folder
 from pipeline.progress import Reporter, size
-from pipeline.runfolder import RunFolder, lock_folder, store_bytes
+from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.training import train_stage
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "uint8": 1}

@@ -187,7 +187,7 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path, cascade: Callable[..., O
 
 
 def test_two_processes_on_one_run_folder(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
-    from pipeline.runfolder import lock_folder
+    from pipeline.lock import lock_folder
 
     folder = tmp_path / "run"
     digits_run(folder)

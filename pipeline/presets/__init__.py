@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from cache import replace_file
 from pipeline.config_file import CONFIG_NAME, apply_setting, parse_setting, read_config
 from pipeline.errors import ConfigError, RefusedError
 
@@ -39,10 +40,11 @@ def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
     read_config(table, where=str(path))
     for setting in settings:
         text = with_setting(text, setting)
+    read_config(tomllib.loads(text), where=str(path))  # what is written is what was checked, or a bug is seen here
     if path.exists():
         raise RefusedError(f"{path} exists already\nnext: edit it, or give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    replace_file(path, text.encode())
     return path
 
 
