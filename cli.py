@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pipeline.runfolder import RunFolder
 
 STORE_REMEDY = (
-    "delete that store's folder and the same command makes it again; for x_0, delete the whole x_0 and ingest again"
+    "delete that store's folder: stages replay without it, and cascade train-stage --j J-1 writes x_J again; "
+    "for x_0, delete the whole x_0 and ingest again"
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -149,6 +150,9 @@ def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device:
     recompute_on = choose_device(device or folder.config.machine.device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on)
     click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
+    if len(evaluation.stages) < len(folder.stages):
+        left_out = f"{len(evaluation.stages)}..{len(folder.stages) - 1}"
+        click.echo(f"left out, not trained with these settings: stages {left_out} (cascade status says why)", err=True)
 
 
 @cascade.command()

@@ -23,7 +23,7 @@ class Data(Section, frozen=True, kw_only=True):
     source: str
     """Address of the data set: digits:, npz:FILE, folder:DIR or torchvision:NAME."""
     canvas: Pixels = 0
-    """Side, in pixels, that images are resized (shorter side) and centre-cropped to; 0 keeps them as they are."""
+    """Side, in pixels: the shorter side is resized to it and the centre kept; 0 takes the images as they are."""
     channels: Literal[0, 1, 3] = 0
     """1 for grey, 3 for RGB, 0 to find out from the images."""
     validation: Annotated[float, Meta(ge=0, lt=1)] = 0.1
@@ -59,7 +59,7 @@ class HeadSection(Section, frozen=True, kw_only=True):
 
 class Augment(Section, frozen=True, kw_only=True):
     crop: Pixels = 0
-    """Side of the training and test window, in pixels; 0 is the whole canvas."""
+    """Side of the training and test window, in pixels; 0 is the side of the images."""
     padding: Pixels = 0
     """Black pixels added on each side before the random crop."""
     flip: bool = False
@@ -84,7 +84,7 @@ class Train(Section, frozen=True, kw_only=True):
     epochs: Positive = 50
     """Epochs of each stage."""
     batch_size: Annotated[int, Meta(ge=MIN_BATCH)] = 128
-    """Samples in a step; what does not fill a last batch waits for the next epoch."""
+    """Samples in a step; a last batch of less than eight waits for the next epoch."""
     lr: Annotated[float, Meta(gt=0, le=1000)] = 0.1
     """Learning rate at the start of each stage."""
     lr_drop_every: Positive = 15

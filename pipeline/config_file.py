@@ -1,6 +1,7 @@
 """Reading a config: `cascade.toml` with `--set` settings over it, all faults at once."""
 
 import difflib
+import os.path
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,19 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if isinstance(data := table.get("data"), dict) and "source" in data:
+        data["source"] = absolute_source(data["source"], folder)
     for setting in settings:
         apply_setting(table, setting)
     return read_config(table, where=str(path))
+
+
+def absolute_source(address: Any, base: Path) -> Any:
+    """A data set's address with the path of its file taken from `base`; other addresses, and no strings, unchanged."""
+    scheme, _, place = str(address).partition(":")
+    if scheme not in ("npz", "folder") or not place:
+        return address
+    return f"{scheme}:{base.absolute() / os.path.expanduser(place)}"
 
 
 def read_config(table: Mapping[str, Any], *, where: str) -> Config:
@@ -55,10 +66,10 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
-        return path, text.strip()
+        value = text.strip()
     if isinstance(value, dict):
         raise ConfigError(f"--set {setting}: a whole section; set one key at a time, as in --set train.lr=0.05")
-    return path, value
+    return path, absolute_source(value, Path.cwd()) if path == ["data", "source"] else value
 
 
 def apply_setting(table: dict[str, Any], setting: str) -> None:
@@ -174,14 +185,13 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
                 faults.append(f"stages.{j}: the network has {stages} stages, j from 0 to {stages - 1}")
         if cache and isinstance(cache.keep, list) and any(j > stages for j in cache.keep):
             faults.append(f"cache.keep = {cache.keep}: the network has x_1 to x_{stages}")
-    if augment and augment.padding and not augment.crop:
-        faults.append("augment.padding without augment.crop: set crop to the side of the window")
-    elif augment and augment.crop and augment.padding >= augment.crop:
+    if augment and augment.crop and augment.padding >= augment.crop:
         faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
     if augment and data and augment.crop > data.canvas > 0:
         faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
-    if augment and augment.policy == "views" and augment.views > 1 and not (augment.crop or augment.flip):
-        faults.append('augment.views: without crop or flip all views are the same; set policy = "none"')
+    is_augmented = augment and (augment.crop or augment.padding or augment.flip)
+    if augment and augment.policy == "views" and augment.views > 1 and not is_augmented:
+        faults.append('augment.views: without crop, padding or flip all views are the same; set policy = "none"')
     if machine:
         try:
             parse_bytes(str(machine.host_memory))

@@ -10,7 +10,7 @@ from cascade import ensemble
 from pipeline.device import place
 from pipeline.errors import RefusedError
 from pipeline.feed import Feed
-from pipeline.networks import load_network
+from pipeline.networks import load_cut_network
 from pipeline.runfolder import RunFolder
 from pipeline.weights import load_tensors
 
@@ -94,6 +94,6 @@ def evaluate(run: RunFolder, *, recompute_on: torch.device | None = None) -> Eva
 
 def recomputed_logits(run: RunFolder, j: int, device: torch.device) -> Tensor:
     """Outputs of the network cut after stage j for the test split, (N, classes), from the images."""
-    network = load_network(run, j)
+    network = load_cut_network(run, j)
     place(network, device)
     return outputs(Feed(run, 0, device), network, "test")[0]

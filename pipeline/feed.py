@@ -16,6 +16,7 @@ from torch import Tensor
 from cache import Batch, Reader, Store
 from cascade import Quantiser
 from pipeline.augmentation import Windows, centre_windows, cut, fresh_draws, view_draws
+from pipeline.config import MIN_BATCH
 from pipeline.device import autocast, autocast_type, place
 from pipeline.networks import load_prefix
 from pipeline.order import sequential_windows, training_windows
@@ -70,7 +71,9 @@ class Feed:
             epoch=epoch,
         )
         batch_size = min(config.for_stage(self.j).train.batch_size, store.samples)
-        for batch in self._timed(self._reader(store).batches(windows, batch_size, keep_last=False)):
+        for batch in self._timed(self._reader(store).batches(windows, batch_size, keep_last=True)):
+            if len(batch.rows) < min(MIN_BATCH, store.samples):
+                continue  # too few for batch norm, and for equal bits
             x = self._to_x_j(batch, self._training_windows(store.sample_id[batch.rows], batch.views, epoch))
             yield x, torch.from_numpy(store.y[batch.rows]).to(self.device, non_blocking=True)
 

@@ -66,7 +66,11 @@ def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
     And ConfigError where the config now crops more than its images hold.
     """
     made, now = msgspec.to_builtins(info.data), msgspec.to_builtins(config.data)
-    changed = [f"data.{name} = {made[name]!r} (now {now[name]!r})" for name in made if made[name] != now[name]]
+    changed = [
+        f"data.{name} = {made[name]!r} (now {now[name]!r})"
+        for name in made
+        if (made[name] != now[name] if name != "source" else _moved_name(made[name]) != _moved_name(now[name]))
+    ]
     if changed:
         raise RefusedError(
             f"x_0 of {run_folder} was ingested with {', '.join(changed)}\n"
@@ -79,6 +83,12 @@ def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
             f"next: take a multiple, or delete {run_folder / X_0} and ingest again"
         )
     _check_crop(config, info.side)
+
+
+def _moved_name(address: str) -> tuple[str, str]:
+    """What of an address stays when its file is moved: the images themselves are in x_0."""
+    scheme, _, place = address.partition(":")
+    return scheme, Path(place).name
 
 
 def _check_crop(config: Config, side: int) -> None:

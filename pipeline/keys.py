@@ -43,8 +43,8 @@ def network_shapes(config: Config, *, channels: int, side: int) -> list[StageSha
     return shapes
 
 
-def stage_fields(config: Config, shape: StageShape, *, classes: int, input_key: str) -> Fields:
-    """Everything that determines the result of a stage, by the name a user knows it by."""
+def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, input_key: str) -> Fields:
+    """Everything that determines the result of a stage, by the name a user knows it by; `side` is the window's."""
     own = config.for_stage(shape.j)
     fields: Fields = {"algorithm": ALGORITHM, "seed": config.seed, "input": input_key, "classes": classes}
     network = {
@@ -55,7 +55,7 @@ def stage_fields(config: Config, shape: StageShape, *, classes: int, input_key: 
         "batch_norm": config.network.batch_norm,
         "precision": config.network.precision,
     }
-    augment: Fields = {"crop": own.augment.crop, "padding": own.augment.padding, "flip": own.augment.flip}
+    augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}
     if shape.j > 0:  # stage 0 reads the images: every policy shares it
         augment["policy"] = own.augment.rendering
     sections = {
@@ -77,10 +77,11 @@ def key_of(fields: Fields) -> str:
 
 def all_stage_fields(config: Config, info: DataInfo, shapes: Sequence[StageShape]) -> list[Fields]:
     """The fields of every stage, each one's input the key of the one before."""
+    side = config.augment.crop or info.side
     fields: list[Fields] = []
     input_key = info.digest
     for shape in shapes:
-        fields.append(stage_fields(config, shape, classes=len(info.classes), input_key=input_key))
+        fields.append(stage_fields(config, shape, side=side, classes=len(info.classes), input_key=input_key))
         input_key = key_of(fields[-1])
     return fields
 

@@ -1,7 +1,9 @@
 """Trained stages, back from their files as plain modules."""
 
-import torch
+from collections import OrderedDict
+
 from torch import nn
+from torchvision.transforms import Normalize
 
 from cascade import Network, Prefix, Quantiser, make_block, make_head
 from pipeline.config import Config
@@ -53,11 +55,21 @@ def load_prefix(run: RunFolder, start: int, stop: int) -> Prefix:
     return Prefix([block for block, _ in pairs], [quantiser for _, quantiser in pairs])
 
 
-def load_network(run: RunFolder, j: int) -> Network:
-    """The network cut after stage j, with that stage's head, in evaluation mode.
+def load_network(run: RunFolder, j: int) -> nn.Sequential:
+    """The network cut after stage j, with that stage's head, in evaluation mode: images to logits.
 
-    Maps images (N, C, H, W), in 0..1 and then less `run.info.mean` and over `run.info.std` of each channel, to logits
-    (N, classes). It computes in float32; the stages were trained under the precision that their records name.
+    Maps images (N, C, H, W) in 0..1 to (N, classes), whose names are `run.info.classes`. Its parts are `normalise`,
+    by the mean and deviation of the training images, and `network`, a `cascade.Network`. It computes in float32; the
+    stages were trained in the precision that their records name.
+
+    Raises RefusedError where a stage is not trained, ConfigError where there is no stage j.
     """
-    network = Network(load_prefix(run, 0, j), load_block(run, j)[0], load_head(run, j))
-    return network.to(memory_format=torch.channels_last)
+    parts = {"normalise": Normalize(run.info.mean, run.info.std), "network": load_cut_network(run, j)}
+    return nn.Sequential(OrderedDict(parts)).eval()
+
+
+def load_cut_network(run: RunFolder, j: int) -> Network:
+    """The same without the normalisation: x_0 as stage 0 reads it, to logits."""
+    run.check_stage(j)
+    run.check_trained(0, j + 1)
+    return Network(load_prefix(run, 0, j), load_block(run, j)[0], load_head(run, j)).eval()

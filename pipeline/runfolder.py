@@ -20,9 +20,9 @@ import msgspec
 from cache import MANIFEST, NoStoreError, Store, read_manifest
 from cascade import StageShape
 from pipeline.config import Config
-from pipeline.errors import CorruptDataError, RefusedError
+from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
-from pipeline.keys import Fields, all_stage_fields, key_of, network_shapes
+from pipeline.keys import Fields, all_stage_fields, differences, key_of, network_shapes
 
 KEY_DIGITS = 8
 
@@ -155,17 +155,26 @@ class RunFolder:
         """
         last = 0 if self.config.augment.policy == "recompute" else j
         anchor = next((i for i in range(last, 0, -1) if self.is_stored(i)), 0)
-        for i in range(anchor, j):
-            if self.stages[i].record is None:
-                raise RefusedError(
-                    f"stage {j} starts from block {i}, which is not trained{self._why_not(i)}\n"
-                    f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
-                )
+        self.check_trained(anchor, j)
         if not self.is_stored(0):
             raise CorruptDataError(
                 f"x_0 of {self.path} is not complete\nnext: delete {self.path / X_0} and ingest again"
             )
         return anchor
+
+    def check_stage(self, j: int) -> None:
+        """Raise ConfigError where the network has no stage j."""
+        if not 0 <= j < len(self.stages):
+            raise ConfigError(f"j = {j}: the network has {len(self.stages)} stages, j from 0 to {len(self.stages) - 1}")
+
+    def check_trained(self, start: int, stop: int) -> None:
+        """Raise RefusedError where a stage of start..stop-1 is not trained with these settings."""
+        for i in range(start, stop):
+            if self.stages[i].record is None:
+                raise RefusedError(
+                    f"block {i} is needed first, and it is not trained{self._why_not(i)}\n"
+                    f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
+                )
 
     def other_branches(self, j: int) -> list[StageRecord]:
         """Records of stage j trained under other keys than the config's."""
@@ -174,9 +183,14 @@ class RunFolder:
         return [record for record in records if record is not None]
 
     def _why_not(self, j: int) -> str:
-        if not self.other_branches(j):
+        others = [differences(other.fields, self.fields[j]) for other in self.other_branches(j)]
+        if not others:
             return ""
-        return " with these settings (cascade status says what changed)"
+        closest = min(others, key=lambda changes: len(changes))
+        return (
+            f" with these settings ({'; '.join(closest)})\n"
+            f"to change a setting of one stage alone: --set stages.J.train.lr=0.05"
+        )
 
 
 def is_committed(store: Path) -> bool:

@@ -27,17 +27,18 @@ def ingest_data(config: Config, run_folder: Path, report: Reporter) -> None:
     stored = sum(store_bytes(run_folder / X_0 / split) for split in info.samples)
     report.say(
         f"x_0: {images} images of {info.channels}x{info.side}x{info.side}, {len(info.classes)} classes, "
-        f"{size(stored)} {'ingested' if fresh else 'there already'} from {info.data.source}"
+        f"{size(stored)} {'ingested' if fresh else 'there already, not read again,'} from {info.data.source}"
     )
+    if 0 < config.augment.crop < info.side:
+        report.say(f"stages see windows of {config.augment.crop}x{config.augment.crop} of them (augment.crop)")
 
 
 def run_stages(run: RunFolder, first: int | None, last: int | None, device_name: str | None, report: Reporter) -> None:
-    """Train stages first..last, by default all, skipping what is done."""
+    """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone."""
     stages = len(run.stages)
     first, last = 0 if first is None else first, stages - 1 if last is None else last
     for j in (first, last):
-        if not 0 <= j < stages:
-            raise ConfigError(f"j = {j}: the network has {stages} stages, j from 0 to {stages - 1}")
+        run.check_stage(j)
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: nothing lies between")
     info = run.info
@@ -45,7 +46,7 @@ def run_stages(run: RunFolder, first: int | None, last: int | None, device_name:
     device = choose_device(device_name or run.config.machine.device)
     for j in range(first, last + 1):
         with lock_folder(run.path, f"stage {j}"):
-            if not train_stage(run, j, device, report):
+            if not train_stage(run, j, device, report, output_asked_for=first == last):
                 report.say(f"stage {j}  done already")
 
 

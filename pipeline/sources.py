@@ -151,6 +151,8 @@ def _folder(place: str) -> Source:
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
     root = Path(os.path.expanduser(place))
+    if not root.is_dir():
+        raise ConfigError(f"{root.absolute()} is no folder; give data.source = 'folder:DIR'")
     test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or test is None:
         raise ConfigError(f"{root.absolute()} has no {'train/' if test else 'train/ and test/ or val/'} folder")

@@ -63,7 +63,7 @@ def _frozen(run: RunFolder, j: int) -> str:
     """What a reader of the table should know of a finished stage's augmentation: a cache freezes it."""
     augment = run.config.augment
     if j == 0 or augment.policy == "recompute":
-        return "fresh augmentation" if augment.crop or augment.flip else ""
+        return "fresh augmentation" if augment.crop or augment.padding or augment.flip else ""
     if augment.policy == "none":
         return "trained on one frozen rendering"
     return f"trained on {augment.views} frozen views"

@@ -49,18 +49,22 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the epoch, validation included."""
 
 
-def train_stage(run: RunFolder, j: int, device: torch.device, report: Reporter) -> bool:
+def train_stage(
+    run: RunFolder, j: int, device: torch.device, report: Reporter, *, output_asked_for: bool = False
+) -> bool:
     """Bring stage j to its end from wherever it is. Returns False where there was nothing to do.
+
+    With `output_asked_for`, x_{j+1} is written though no stage will read it any more.
 
     Raises RefusedError where there is nothing to start from, and CascadeError where the loss is no number.
     """
     folder = run.stages[j]
-    if folder.record is not None and not output_is_due(run, j):
+    if folder.record is not None and not output_is_due(run, j, asked_for=output_asked_for):
         return False
     feed = Feed(run, j, device)
     if folder.record is None:
         _train(run, feed, report)
-    if output_is_due(run, j):
+    if output_is_due(run, j, asked_for=output_asked_for):
         write_output(run, j, feed, report)
     return True
 

@@ -8,14 +8,14 @@ from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
 
 
-def output_is_due(run: RunFolder, j: int) -> bool:
-    """Whether x_{j+1} is to be kept, is not there yet, and something may still read it.
+def output_is_due(run: RunFolder, j: int, *, asked_for: bool = False) -> bool:
+    """Whether x_{j+1} is to be kept, is not there, and something may still read it, or it is asked for.
 
-    Nothing reads it once stage j+1 is trained; a store that was deleted then is not made again.
+    Nothing reads it once stage j+1 is trained: a store that was deleted then is made again only when asked for.
     """
     if not run.config.keeps(j + 1) or run.is_stored(j + 1):
         return False
-    return j + 1 == len(run.stages) or run.stages[j + 1].record is None
+    return asked_for or j + 1 == len(run.stages) or run.stages[j + 1].record is None
 
 
 def write_output(run: RunFolder, j: int, feed: Feed, report: Reporter) -> None:

@@ -248,3 +248,33 @@ def test_grey_images_of_two_classes_have_no_top_five(tmp_path: Path, cascade: Ca
     evaluation = json.loads(cascade("evaluate", "--run", folder, "--json")[1])
     assert evaluation["ensemble"]["top5"] is None
     assert evaluation["ensemble"]["top1"] > 90
+
+
+def test_a_relative_source_is_taken_from_the_config_and_a_setting_from_where_one_types(
+    tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    folder, labels = tmp_path / "run", np.arange(40) % 2
+    assert cascade("init", "digits", folder)[0] == 0
+    arrays = {"train_images": pixels, "train_labels": labels, "test_images": pixels, "test_labels": labels}
+    np.savez(folder / "beside.npz", **arrays)
+    np.savez(tmp_path / "here.npz", **arrays)
+    text = (folder / "cascade.toml").read_text()
+    (folder / "cascade.toml").write_text(text.replace('"digits:"', '"npz:beside.npz"'))
+    monkeypatch.chdir(tmp_path)
+    assert cascade("ingest", "--run", "run")[0] == 0
+    assert cascade("init", "digits", "other", "--set", "data.source=npz:here.npz")[0] == 0
+    monkeypatch.chdir(folder)
+    assert cascade("ingest", "--run", tmp_path / "other")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "moved")
+    assert cascade("status", "--run", "moved")[0] == 0, "a moved folder keeps its images"
+
+
+def test_evaluate_says_which_stages_it_leaves_out(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    digits_run(tmp_path / "run")
+    cascade("run", "--run", tmp_path / "run", "--to", 0)
+    code, out, err = cascade("evaluate", "--run", tmp_path / "run", "--json")
+    assert code == 0
+    assert len(json.loads(out)["stages"]) == 1
+    assert "left out, not trained with these settings: stages 1..2" in err

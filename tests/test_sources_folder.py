@@ -51,6 +51,7 @@ def test_class_may_lack_test_images(tmp_path: Path) -> None:
     [((), "train/ and test/ or val/"), (("test",), "train/"), (("train",), "train/ and test/ or val/")],
 )
 def test_folder_without_its_splits_is_refused(tmp_path: Path, splits: tuple[str, ...], lacks: str) -> None:
+    (tmp_path / "set").mkdir()
     message = refused(ConfigError, tree(tmp_path / "set", *splits))
     assert message == f"{tmp_path / 'set'} has no {lacks} folder"
 
@@ -59,7 +60,7 @@ def test_relative_folder_that_is_missing_is_named_with_its_whole_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert refused(ConfigError, "folder:gone").startswith(f"{tmp_path / 'gone'} has no train/")
+    assert refused(ConfigError, "folder:gone").startswith(f"{tmp_path / 'gone'} is no folder; give")
 
 
 def test_folder_without_classes_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Training a stage: resuming, refusing, recording."""
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from pipeline import training
 from pipeline.config import Train
 from pipeline.config_file import read_config
 from pipeline.device import choose_device
-from pipeline.errors import CascadeError, CorruptDataError, RefusedError
+from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
 from pipeline.keys import network_shapes
 from pipeline.learner import Learner, learning_rate, make_learner
+from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -112,7 +114,9 @@ def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_stage_without_its_input_is_refused_with_the_command_to_run_first(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run")
-    with pytest.raises(RefusedError, match=r"block 0, which is not trained\nnext: cascade train-stage --j 0 --run"):
+    with pytest.raises(
+        RefusedError, match=r"block 0 is needed first, and it is not trained\nnext: cascade train-stage --j 0 --run"
+    ):
         train_stage(run, 2, CPU, Reporter())
     assert not list((tmp_path / "run").glob("stages/*"))
 
@@ -236,8 +240,37 @@ def test_every_presets_windows_fit_in_its_host_memory(name: str) -> None:
     table = tomllib.loads(preset_text(name))
     config = read_config(table, where=name)
     channels, side, samples = (1, 8, 1299) if name == "digits" else (3, config.data.canvas or 32, 50_000)
-    shapes = network_shapes(config, channels=channels, side=config.augment.crop)
+    shapes = network_shapes(config, channels=channels, side=config.augment.crop or side)
     check_host_memory(config, shapes, channels=channels, side=side, samples=samples)
     tight = read_config({**table, "machine": {"host_memory": "1 MB"}}, where=name)
     with pytest.raises(BudgetError, match="two windows of"):
         check_host_memory(tight, shapes, channels=channels, side=side, samples=samples)
+
+
+def test_a_deleted_store_is_written_again_when_asked_for_and_only_then(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run")
+    for j in range(3):
+        train_stage(run, j, CPU, Reporter())
+    before = bytes_of(run, 0)
+    shutil.rmtree(run.stages[0].path / "x_1")
+    assert not train_stage(run, 0, CPU, Reporter())
+    assert train_stage(run, 0, CPU, Reporter(), output_asked_for=True)
+    assert bytes_of(run, 0) == before
+
+
+def test_a_trained_network_comes_back_as_a_module_on_images(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run", 'store.encoding="uint8"', 'network.precision="float32"')
+    with pytest.raises(RefusedError, match="block 0 is needed first"):
+        load_network(run, 1)
+    for j in range(2):
+        train_stage(run, j, CPU, Reporter())
+    network = load_network(run, 1)
+    assert not network.training
+    images = Store(run.store(0, "test"))
+    x = torch.zeros(images.chunk_samples, 1, 8, 8, dtype=torch.uint8)
+    images.read_chunk(0, 0, x.numpy())
+    kept = load_tensors(run.stages[1].test_logits)[0]["logits"][: images.chunk_samples]
+    with torch.no_grad():
+        torch.testing.assert_close(network(x / 255), kept)
+    with pytest.raises(ConfigError, match="j = 3: the network has 3 stages, j from 0 to 2"):
+        load_network(run, 3)

@@ -1,7 +1,6 @@
 """Configs to copy and edit: the .toml files of this folder."""
 
 import json
-import os.path
 import re
 import tomllib
 from collections.abc import Sequence
@@ -51,8 +50,6 @@ def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
 def with_setting(text: str, setting: str) -> str:
     """The preset with one value of a sound config replaced in its line, comments kept, or added as a line."""
     path, value = parse_setting(setting)
-    if path == ["data", "source"]:
-        value = _absolute(str(value))
     section, key = ".".join(path[:-1]), path[-1]
     literal = _toml_literal(value)
     lines, here, last = text.removesuffix("\n").split("\n"), "", None
@@ -71,14 +68,6 @@ def with_setting(text: str, setting: str) -> str:
         else:
             lines[last + 1 : last + 1] = added
     return "\n".join(lines) + "\n"
-
-
-def _absolute(address: str) -> str:
-    """The address with its file's path made absolute, so that the run folder's commands work from anywhere."""
-    scheme, _, place = address.partition(":")
-    if scheme not in ("npz", "folder") or not place:
-        return address
-    return f"{scheme}:{Path(os.path.expanduser(place)).absolute()}"
 
 
 def _toml_literal(value: object) -> str:
