@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,7 +257,7 @@ def test_a_relative_source_is_taken_from_the_config_and_a_setting_from_where_one
     pixels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
     folder, labels = tmp_path / "run", np.arange(40) % 2
     assert cascade("init", "digits", folder)[0] == 0
-    arrays = {"train_images": pixels, "train_labels": labels, "test_images": pixels, "test_labels": labels}
+    arrays: Any = {"train_images": pixels, "train_labels": labels, "test_images": pixels, "test_labels": labels}
     np.savez(folder / "beside.npz", **arrays)
     np.savez(tmp_path / "here.npz", **arrays)
     text = (folder / "cascade.toml").read_text()
