@@ -147,7 +147,7 @@ def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device:
     from pipeline.tables import evaluation_json, evaluation_table
 
     folder = _open(run_path, settings)
-    recompute_on = choose_device(device or folder.config.machine.device) if recompute else None
+    recompute_on = choose_device(folder.config.machine.device if device is None else device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on)
     click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
     if len(evaluation.stages) < len(folder.stages):
@@ -215,12 +215,13 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             where = f" at {error.filename}" if error.filename else ""
             return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
-        case OSError() if error.filename and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            return f"{error.filename}: {error.strerror}", 1
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
-        return f"the device is out of memory: {error}\nnext: a smaller train.batch_size, or head.pool = 2", 6
-    if isinstance(error, MemoryError):
-        return "the host is out of memory\nnext: a smaller train.batch_size or order.window", 6
+        case OSError() if error.filename:
+            return f"{error.filename}: {error.strerror}\nnext: look at the file or folder and its permissions", 1
+        case MemoryError():
+            return "the host is out of memory\nnext: a smaller train.batch_size, head.width or order.window", 6
+        case RuntimeError() if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+            reason = str(error).splitlines()[0]
+            return f"out of memory: {reason}\nnext: a smaller train.batch_size or head.width, or head.pool = 2", 6
     return None
 
 

@@ -23,7 +23,11 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
     """
     path = folder / CONFIG_NAME
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{str(folder)!a} is not UTF-8; a run folder's path has to be") from None
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ConfigError(
             f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"

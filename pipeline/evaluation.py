@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cascade import ensemble
 from pipeline.device import place
-from pipeline.errors import RefusedError
+from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
 from pipeline.networks import load_cut_network
 from pipeline.runfolder import RunFolder
@@ -81,15 +81,33 @@ def evaluate(run: RunFolder, *, recompute_on: torch.device | None = None) -> Eva
         trained += 1
     if not trained:
         raise RefusedError(f"no stage is trained with these settings\nnext: {run.command('run')}")
+    y = torch.from_numpy(run.open_store(0, "test").y)
     if recompute_on is not None:
         kept = [recomputed_logits(run, j, recompute_on) for j in range(trained)]
     else:
-        kept = [load_tensors(run.stages[j].test_logits)[0]["logits"] for j in range(trained)]
-    y = torch.from_numpy(run.open_store(0, "test").y)
+        kept = [kept_logits(run, j, y) for j in range(trained)]
     return Evaluation(
         stages={j: score(logits, y, classes=run.classes) for j, logits in enumerate(kept)},
         ensemble=score(ensemble(kept, over=run.config.evaluate.ensemble), y, classes=run.classes),
     )
+
+
+def kept_logits(run: RunFolder, j: int, y: Tensor) -> Tensor:
+    """Outputs that stage j kept for the test split, (N, classes).
+
+    Raises CorruptDataError where they are damaged, or do not score what the stage's record says.
+    """
+    folder, record = run.stages[j], run.stages[j].record
+    assert record is not None
+    remedy = f"{run.command('evaluate')} --recompute"
+    logits = load_tensors(folder.test_logits, remedy=remedy)[0].get("logits")
+    fits = logits is not None and logits.shape == (len(y), run.classes) and logits.is_floating_point()
+    if logits is None or not fits or score(logits, y, classes=run.classes).top1 != record.test_accuracy:
+        raise CorruptDataError(
+            f"{folder.test_logits} does not hold the outputs that scored {record.test_accuracy:.2f}% "
+            f"when stage {j} ended\nnext: {remedy}"
+        )
+    return logits
 
 
 def recomputed_logits(run: RunFolder, j: int, device: torch.device) -> Tensor:

@@ -16,6 +16,7 @@ from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.progress import Reporter
+from pipeline.shapes import network_shapes
 from pipeline.sources import Source, Split, open_source
 
 X_0 = "x_0"
@@ -114,6 +115,7 @@ def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
     channels = config.data.channels or _channels(source)
     side = config.data.canvas or _side(source)
     _check_crop(config, side)
+    network_shapes(config, channels=channels, side=config.augment.crop or side)  # before hours of decoding
     partial = run_folder / f"{X_0}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -22,7 +22,8 @@ from cascade import StageShape
 from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
-from pipeline.keys import Fields, all_stage_fields, differences, key_of, network_shapes
+from pipeline.keys import Fields, all_stage_fields, differences, key_of
+from pipeline.shapes import network_shapes
 
 KEY_DIGITS = 8
 

@@ -1,6 +1,7 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,11 +44,25 @@ def run_stages(run: RunFolder, first: int | None, last: int | None, device_name:
         raise ConfigError(f"--from {first} --to {last}: nothing lies between")
     info = run.info
     check_host_memory(run.config, run.shapes, channels=info.channels, side=info.side, samples=info.samples["train"])
-    device = choose_device(device_name or run.config.machine.device)
+    if any(stage.record is None for stage in run.stages[first : last + 1]):
+        free = shutil.disk_usage(run.path).free
+        report.say(f"stores past the images: at most {size(kept_bytes(run))} before compression; {size(free)} are free")
+    device = choose_device(run.config.machine.device if device_name is None else device_name)
     for j in range(first, last + 1):
         with lock_folder(run.path, f"stage {j}"):
             if not train_stage(run, j, device, report, output_asked_for=first == last):
                 report.say(f"stage {j}  done already")
+
+
+def kept_bytes(run: RunFolder) -> int:
+    """Bytes of all x_j, j >= 1, that the config keeps, over all splits and views, before compression."""
+    config, samples = run.config, run.info.samples
+    rows = sum(count * (config.augment.stored_views if split == "train" else 1) for split, count in samples.items())
+    return sum(
+        rows * math.prod(shape.output) * ELEMENT_BYTES[config.for_stage(shape.j).store.encoding]
+        for shape in run.shapes
+        if config.keeps(shape.j + 1)
+    )
 
 
 def check_host_memory(config: Config, shapes: Sequence[StageShape], *, channels: int, side: int, samples: int) -> None:

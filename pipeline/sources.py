@@ -50,6 +50,9 @@ def open_source(address: str) -> Source:
 
 
 def _check(source: Source, address: str) -> None:
+    for name in source.classes:
+        if not _is_text(name):
+            raise ConfigError(f"{address}: the class name {name!a} is not UTF-8; rename it")
     for name, split in (("training", source.train), ("test", source.test)):
         if not len(split.labels):
             raise ConfigError(f"{address} has no {name} images")
@@ -71,6 +74,15 @@ def _check(source: Source, address: str) -> None:
             f"{address} has no training images of {len(empty)} of {len(images)} classes, the first is {empty[0]!r}; "
             f"leave the class out, or add images (labels count from 0)"
         )
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; one from a file system or an array may hold stray bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _array_split(images: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> Split:
@@ -139,6 +151,8 @@ def _npz(place: str) -> Source:
 
 def _files_split(samples: Sequence[tuple[str, int]]) -> Split:
     def load(i: int) -> Image.Image:
+        if not os.path.isfile(samples[i][0]):
+            raise ValueError("no regular file")  # a pipe would be waited for, forever
         with Image.open(samples[i][0]) as image:
             image.load()
             return image

@@ -115,7 +115,7 @@ def _resume(folder: StageFolder, learner: Learner) -> list[EpochRecord]:
         return []
     tensors, metadata = load_tensors(folder.checkpoint)
     learner.restore(tensors, folder.checkpoint)
-    epochs = int(metadata.get("epochs", 0))
+    epochs = int(count) if (count := metadata.get("epochs", "")).isdecimal() else 0
     records = read_metrics(folder)[:epochs]  # a line may be ahead of the checkpoint, never behind it
     if not epochs or len(records) < epochs:
         raise CorruptDataError(

@@ -21,15 +21,18 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     replace_file(path, save(contiguous, metadata))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file. Raises CorruptDataError where it is missing or damaged."""
+def load_tensors(path: Path, *, remedy: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file. Raises CorruptDataError where it is missing or damaged, PermissionError."""
+    remedy = remedy or f"delete the folder {path.parent} and train the stage again"
+    try:
+        path.open("rb").close()  # safetensors calls every trouble a missing file
+    except FileNotFoundError:
+        raise CorruptDataError(f"{path} is missing\nnext: {remedy}") from None
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise CorruptDataError(
-            f"{path} cannot be read: {error}\nnext: delete the folder {path.parent} and train the stage again"
-        ) from error
+        raise CorruptDataError(f"{path} cannot be read: {error}\nnext: {remedy}") from error
 
 
 def module_tensors(**modules: nn.Module) -> dict[str, Tensor]:

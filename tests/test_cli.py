@@ -1,5 +1,6 @@
 """The command line: what it prints, its exit codes, what it imports."""
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import cli
 from cache import CorruptStoreError
+from pipeline.progress import size
 from tests.runs import SMALL, digits_run
 
 Outcome = tuple[int, str, str]
@@ -203,8 +205,6 @@ def test_two_processes_on_one_run_folder(tmp_path: Path, cascade: Callable[..., 
 def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(
     tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-
     folder = tmp_path / "run"
     digits_run(folder)
 
@@ -279,3 +279,59 @@ def test_evaluate_says_which_stages_it_leaves_out(tmp_path: Path, cascade: Calla
     assert code == 0
     assert len(json.loads(out)["stages"]) == 1
     assert "left out, not trained with these settings: stages 1..2" in err
+
+
+def test_kept_outputs_that_are_not_the_stages_are_refused_and_can_be_recomputed(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    cascade("run", "--run", folder, "--to", 1)
+    outputs, other = sorted(folder.glob("stages/*/test_logits.safetensors"))
+    head = next(folder.glob("stages/0-*/head.safetensors"))
+    whole, before = outputs.read_bytes(), cascade("evaluate", "--run", folder, "--json")[1]
+    for damaged in (other.read_bytes(), head.read_bytes(), whole[:-100], b"", None):
+        outputs.unlink()
+        if damaged is not None:
+            outputs.write_bytes(damaged)
+        code, out, err = cascade("evaluate", "--run", folder, "--json")
+        assert (code, out) == (4, ""), damaged
+        assert f"next: cascade evaluate --run {folder} --recompute" in err
+        assert cascade("evaluate", "--run", folder, "--json", "--recompute")[1] == before
+
+
+def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "run"
+    assert cascade("init", "digits", folder, "--set", "network.downsample_at=[0,1,2]")[0] == 0
+    code, _, err = cascade("ingest", "--run", folder)
+    assert code == 2
+    assert "the network does not fit the images" in err
+    assert not (folder / "x_0").exists()
+
+
+def test_bytes_to_come_are_said_before_the_first_stage(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    digits_run(tmp_path / "run", 'store.codec="none"', "order.run=8")
+    _, _, err = cascade("run", "--run", tmp_path / "run")
+    rows = 2 * 1299 + 143 + 355
+    expected = rows * (8 * 8 * 8 + 16 * 4 * 4) * 2
+    assert f"at most {size(expected)} before compression" in err
+    chunks = sum(file.stat().st_size for file in (tmp_path / "run/stages").glob("*/x_*/*/x/c.*"))
+    assert expected <= chunks < 1.1 * expected, "chunks have checksums, and a last one is filled up"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), 6),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ..."), 6),
+        (PermissionError(errno.EACCES, "Permission denied", "/somewhere"), 1),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/somewhere"), 1),
+    ],
+)
+def test_what_the_machine_refuses_is_no_traceback(error: Exception, code: int) -> None:
+    known = cli.failure(error)
+    assert known is not None
+    assert known[1] == code
+    assert "\nnext: " in known[0]

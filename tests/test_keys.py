@@ -11,7 +11,8 @@ from pipeline.config import Config, Section
 from pipeline.config_file import read_config
 from pipeline.errors import ConfigError
 from pipeline.ingest import DataInfo
-from pipeline.keys import Fields, all_stage_fields, differences, key_of, network_shapes
+from pipeline.keys import Fields, all_stage_fields, differences, key_of
+from pipeline.shapes import network_shapes
 
 STAGES = 4
 

@@ -11,8 +11,8 @@ from cascade import count_network
 from pipeline.config import Config
 from pipeline.config_file import CONFIG_NAME, load_config, read_config
 from pipeline.errors import ConfigError, RefusedError
-from pipeline.keys import network_shapes
 from pipeline.presets import preset_names, preset_summary, preset_text, write_preset
+from pipeline.shapes import network_shapes
 
 CIFAR = ["cifar10-k1", "cifar10-k2", "cifar10-k3"]
 IMAGENET = ["imagenet-k1", "imagenet-k2", "imagenet-k3"]

@@ -1,5 +1,6 @@
 """Data sets by address: folder:DIR, a tree of image files."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,19 @@ def test_test_images_of_a_class_that_is_not_trained_are_refused(tmp_path: Path) 
     image_file(tmp_path / "test/cat/0.png", pixels(8, 8, 3))
     message = f"{tmp_path / 'test'} has classes that {tmp_path / 'train'} lacks: cat"
     assert refused(ConfigError, address) == message
+
+
+def test_pipe_among_the_images_is_a_bad_image_and_nothing_to_wait_for(tmp_path: Path) -> None:
+    address = tree(tmp_path, "train", "test")
+    os.mkfifo(tmp_path / "train/ant/pipe.png")
+    split = open_source(address).train
+    names = [split.name(i) for i in range(len(split.labels))]
+    with pytest.raises(ValueError, match="no regular file"):
+        split.load(names.index(str(tmp_path / "train/ant/pipe.png")))
+
+
+def test_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    address = tree(tmp_path, "train", "test")
+    for split in ("train", "test"):
+        os.rename(tmp_path / split / "ant", os.fsencode(tmp_path / split) + b"/caf\xe9")
+    assert "is not UTF-8; rename it" in refused(ConfigError, address)

@@ -15,13 +15,13 @@ from pipeline.config_file import read_config
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
-from pipeline.keys import network_shapes
 from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import check_host_memory
+from pipeline.shapes import network_shapes
 from pipeline.training import EpochRecord, train_stage
 from pipeline.weights import load_tensors
 from tests.runs import digits_run, reopened
