@@ -119,9 +119,9 @@ def test_imagenet_network_of_k_1_has_the_shapes_of_table_4() -> None:
 
 def test_setting_replaces_the_value_in_its_line_and_nothing_else(tmp_path: Path) -> None:
     text, config = written(
-        tmp_path, "network.width=64", "train.lr=0.05", 'cache.keep="none"', "network.downsample_at=[]"
+        tmp_path, "network.width=48", "train.lr=0.05", 'cache.keep="none"', "network.downsample_at=[]"
     )
-    assert config.network.width == 64
+    assert config.network.width == 48
     assert config.train.lr == 0.05
     assert config.cache.keep == "none"
     assert config.network.downsample_at == []
