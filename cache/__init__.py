@@ -13,7 +13,7 @@ for batch in reader.batches(windows, 128, keep_last=False):
 """
 
 from cache.codecs import CODECS, CodecName
-from cache.encodings import decode, encode
+from cache.encodings import decode, element_bytes, encode
 from cache.errors import BudgetError, CorruptStoreError, NoStoreError, StoreError
 from cache.files import replace_file
 from cache.layout import MANIFEST, read_manifest
@@ -36,6 +36,7 @@ __all__ = [
     "StoreWriter",
     "Window",
     "decode",
+    "element_bytes",
     "encode",
     "read_manifest",
     "replace_file",

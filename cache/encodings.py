@@ -15,6 +15,11 @@ ELEMENT_TYPES = {"identity": "uint8", "float32": "float32", "float16": "float16"
 FLOAT16_MAX = np.float32(65504)
 
 
+def element_bytes(encoding: str) -> int:
+    """Bytes of one stored number."""
+    return int(np.dtype(ELEMENT_TYPES[encoding]).itemsize)
+
+
 def _per_channel(scale: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(scale, dtype=np.float32).reshape(-1, 1, 1)
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache import BudgetError
+from cache import BudgetError, element_bytes
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.device import choose_device
@@ -15,8 +15,6 @@ from pipeline.lock import lock_folder
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.training import train_stage
-
-ELEMENT_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 
 
 def ingest_data(config: Config, run_folder: Path, report: Reporter) -> None:
@@ -59,7 +57,7 @@ def kept_bytes(run: RunFolder) -> int:
     config, samples = run.config, run.info.samples
     rows = sum(count * (config.augment.stored_views if split == "train" else 1) for split, count in samples.items())
     return sum(
-        rows * math.prod(shape.output) * ELEMENT_BYTES[config.for_stage(shape.j).store.encoding]
+        rows * math.prod(shape.output) * element_bytes(config.for_stage(shape.j).store.encoding)
         for shape in run.shapes
         if config.keeps(shape.j + 1)
     )
@@ -73,7 +71,7 @@ def check_host_memory(config: Config, shapes: Sequence[StageShape], *, channels:
     sample_bytes = {0: channels * side**2}
     for shape in shapes[:-1]:
         if config.keeps(shape.j + 1):
-            itemsize = ELEMENT_BYTES[config.for_stage(shape.j).store.encoding]
+            itemsize = element_bytes(config.for_stage(shape.j).store.encoding)
             sample_bytes[shape.j + 1] = math.prod(shape.output) * itemsize
     worst = max(sample_bytes, key=sample_bytes.__getitem__)
     window = min(config.order.window, samples)
