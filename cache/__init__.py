@@ -8,7 +8,7 @@ with StoreWriter(path, views=1, samples=1000, sample_shape=(64, 16, 16), encodin
 
 store = Store(path)
 reader = Reader(store, window_samples=2048, memory_bytes=2**30)
-for batch in reader.batches(windows, 128, keep_last=False):
+for batch in reader.batches(windows, 128):
     ...
 """
 

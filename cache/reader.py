@@ -80,8 +80,8 @@ class Reader:
         self._window_shape = (slots, *store.sample_shape)
         self._threads = threads
 
-    def batches(self, windows: Iterable[Window], batch_size: int, *, keep_last: bool) -> Iterator[Batch]:
-        """Batches of `batch_size` samples in the order of `windows`; a shorter last one only with `keep_last`."""
+    def batches(self, windows: Iterable[Window], batch_size: int) -> Iterator[Batch]:
+        """Batches of `batch_size` samples in the order of `windows`; the last may be shorter."""
         held: list[Batch] = []
         count = 0
         for window, buffer, places in self._loaded(windows):
@@ -95,7 +95,7 @@ class Reader:
                 if count == batch_size:
                     yield _joined(held)
                     held, count = [], 0
-        if held and keep_last:
+        if held:
             yield _joined(held)
 
     def _loaded(self, windows: Iterable[Window]) -> Iterator[tuple[Window, NDArray[Any], NDArray[np.int64]]]:

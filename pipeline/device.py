@@ -19,7 +19,7 @@ def choose_device(name: str) -> torch.device:
         if device.type not in ("cpu", "cuda", "mps", "xpu"):
             raise RuntimeError("nothing is trained on it")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"device {name!r} cannot be used here: {reason}\nnext: --device cpu, or auto") from None
     return device

@@ -71,7 +71,7 @@ class Feed:
             epoch=epoch,
         )
         batch_size = min(config.for_stage(self.j).train.batch_size, store.samples)
-        for batch in self._timed(self._reader(store).batches(windows, batch_size, keep_last=True)):
+        for batch in self._timed(self._reader(store).batches(windows, batch_size)):
             if len(batch.rows) < min(MIN_BATCH, store.samples):
                 continue  # too few for batch norm, and for equal bits
             x = self._to_x_j(batch, self._training_windows(store.sample_id[batch.rows], batch.views, epoch))
@@ -99,7 +99,7 @@ class Feed:
         samples = min(limit or store.samples, store.samples)
         run = config.order.run
         windows = sequential_windows(samples, run=run, window=config.order.window, view=view)
-        for batch in self._timed(self._reader(store).batches(windows, run, keep_last=True)):
+        for batch in self._timed(self._reader(store).batches(windows, run)):
             count = len(batch.rows)
             full = _filled_up(batch, run)
             ids = store.sample_id[full.rows]

@@ -183,15 +183,17 @@ class RunFolder:
         records = [read_record(path.parent) for path in found if path.parent != self.stages[j].path]
         return [record for record in records if record is not None]
 
-    def _why_not(self, j: int) -> str:
+    def changes(self, j: int) -> str:
+        """What differs between stage j as it was trained, in the branch nearest to the config, and the config."""
         others = [differences(other.fields, self.fields[j]) for other in self.other_branches(j)]
-        if not others:
+        nearest: list[str] = min(others, key=len, default=[])
+        return "; ".join(nearest)
+
+    def _why_not(self, j: int) -> str:
+        changes = self.changes(j)
+        if not changes:
             return ""
-        closest = min(others, key=lambda changes: len(changes))
-        return (
-            f" with these settings ({'; '.join(closest)})\n"
-            f"to change a setting of one stage alone: --set stages.J.train.lr=0.05"
-        )
+        return f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
 
 
 def is_committed(store: Path) -> bool:

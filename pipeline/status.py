@@ -41,7 +41,6 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     except RefusedError:
         stage_input = None
     epochs = run.config.for_stage(j).train.epochs
-    others = run.other_branches(j)
     if record is not None:
         due = output_is_due(run, j)
         state = "trained" if due else "done"
@@ -49,9 +48,8 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     elif folder.checkpoint.exists():
         done = len(read_metrics(folder))
         state, reason = "partial", f"{done} of {epochs} epochs: {run.command(f'train-stage --j {j}')}"
-    elif others:
-        closest = min((differences(other.fields, run.fields[j]) for other in others), key=len)
-        state, reason = "stale", "; ".join(closest)
+    elif changes := run.changes(j):
+        state, reason = "stale", changes
     else:
         state = "todo"
         reason = run.command(f"train-stage --j {j}") if stage_input else f"needs stage {j - 1}"

@@ -23,7 +23,7 @@ store = Store(Path(sys.argv[1]))
 reader = Reader(store, window_samples=512, memory_bytes=int(sys.argv[2]))
 for epoch in range(2):
     windows = training_windows(store.samples, run=128, window=512, views=1, seed=0, stage=0, epoch=epoch)
-    for batch in reader.batches(windows, 128, keep_last=False):
+    for batch in reader.batches(windows, 128):
         batch.x.sum()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """

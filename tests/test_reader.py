@@ -30,13 +30,11 @@ def epoch(samples: int, run: int, window: int, *, views: int = 1, seed: int = 0)
     return windows
 
 
-def read(
-    path: Path, windows: list[Window], batch_size: int, *, keep_last: bool = True, threads: int = 2
-) -> tuple[list[Batch], list[int]]:
+def read(path: Path, windows: list[Window], batch_size: int, *, threads: int = 2) -> tuple[list[Batch], list[int]]:
     """All batches, and their sizes."""
     window_samples = max(sum(r.count for r in window.runs) for window in windows)
     reader = Reader(Store(path), window_samples=window_samples, memory_bytes=PLENTY, threads=threads)
-    batches = list(reader.batches(windows, batch_size, keep_last=keep_last))
+    batches = list(reader.batches(windows, batch_size))
     return batches, [len(batch.rows) for batch in batches]
 
 
@@ -87,15 +85,12 @@ def test_batches_cross_the_borders_of_windows(write_store: WriteStore) -> None:
     assert joined(batches)[1].tolist() == np.concatenate([window.rows for window in epoch(12, 2, 4)]).tolist()
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "kept", "dropped"), [(4, [4, 4, 2], [4, 4]), (5, [5, 5], [5, 5]), (11, [10], [])]
-)
-def test_shorter_last_batch_comes_only_where_it_is_kept(
-    write_store: WriteStore, batch_size: int, kept: list[int], dropped: list[int]
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (11, [10])])
+def test_samples_that_do_not_fill_a_batch_come_in_a_shorter_last_one(
+    write_store: WriteStore, batch_size: int, sizes: list[int]
 ) -> None:
     path, _ = write_store(samples=10, run=4)
-    assert read(path, epoch(10, 4, 8), batch_size, keep_last=True)[1] == kept
-    assert read(path, epoch(10, 4, 8), batch_size, keep_last=False)[1] == dropped
+    assert read(path, epoch(10, 4, 8), batch_size)[1] == sizes
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -127,7 +122,7 @@ def test_number_of_threads_changes_no_batch(write_store: WriteStore) -> None:
 def test_batch_stays_valid_after_later_ones_are_drawn(write_store: WriteStore) -> None:
     path, x = write_store(samples=64, run=4)
     reader = Reader(Store(path), window_samples=8, memory_bytes=PLENTY)
-    taken = list(reader.batches(epoch(64, 4, 8), 4, keep_last=True))
+    taken = list(reader.batches(epoch(64, 4, 8), 4))
     taken[0].x[:] = 7  # and belongs to whoever took it
     for batch in taken[1:]:
         assert batch.x.tobytes() == x[0, batch.rows].tobytes()
@@ -165,7 +160,7 @@ def test_memory_of_an_epoch_stays_near_two_windows_whatever_the_store(write_stor
     reader = Reader(store, window_samples=16, memory_bytes=budget)
     tracemalloc.start()
     try:
-        for batch in reader.batches(epoch(512, 4, 16), 4, keep_last=True):
+        for batch in reader.batches(epoch(512, 4, 16), 4):
             assert len(batch.x) == 4
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -184,7 +179,7 @@ def test_stopping_early_neither_hangs_nor_leaves_threads(write_store: WriteStore
     sizes: list[int] = []
 
     def consume() -> None:
-        batches: Iterator[Batch] = reader.batches(epoch(64, 4, 8), 4, keep_last=True)
+        batches: Iterator[Batch] = reader.batches(epoch(64, 4, 8), 4)
         with closing(batches):  # type: ignore[type-var]
             sizes.extend(len(next(batches).rows) for _ in range(taken))
 
@@ -215,4 +210,4 @@ def test_window_larger_than_the_reader_was_given_is_refused(write_store: WriteSt
     path, _ = write_store(samples=64, run=4)
     reader = Reader(Store(path), window_samples=8, memory_bytes=PLENTY)
     with pytest.raises(ValueError, match="takes up 12 samples in whole chunks; the reader was given 8"):
-        next(reader.batches(epoch(64, 4, 12), 4, keep_last=True))
+        next(reader.batches(epoch(64, 4, 12), 4))
