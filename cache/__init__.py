@@ -7,18 +7,23 @@ with StoreWriter(path, views=1, samples=1000, sample_shape=(64, 16, 16), encodin
     writer.commit(y=y, sample_id=ids, attributes={})
 
 store = Store(path)
-reader = Reader(store, window_samples=2048, memory_bytes=2**30)
-for batch in reader.batches(windows, 128):
+ring = Ring(aligned_buffer(ring_samples(2048, 128) * store.sample_bytes))
+reader = Reader(store, ring, window_samples=2048, batch_size=128)
+for batch in reader.batches(windows):
     ...
 """
 
+from cache.choice import CodecChoice, choose_codec
 from cache.codecs import CODECS, CodecName
-from cache.encodings import decode, element_bytes, encode
+from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, NoStoreError, StoreError
 from cache.files import replace_file
-from cache.layout import MANIFEST, read_manifest
-from cache.reader import Batch, Reader, Run, Window
+from cache.layout import MANIFEST, chunk_samples, read_manifest
+from cache.memory import ChunkCache, Ring, aligned_buffer
+from cache.reader import Reader, ring_samples
 from cache.store import Store
+from cache.timing import Timings
+from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
 from cache.writer import StoreWriter
 
 __all__ = [
@@ -26,18 +31,29 @@ __all__ = [
     "MANIFEST",
     "Batch",
     "BudgetError",
+    "ChunkCache",
+    "CodecChoice",
     "CodecName",
     "CorruptStoreError",
+    "Indices",
     "NoStoreError",
+    "Rank",
     "Reader",
+    "Ring",
     "Run",
     "Store",
     "StoreError",
     "StoreWriter",
+    "Timings",
     "Window",
+    "aligned_buffer",
+    "choose_codec",
+    "chunk_samples",
     "decode",
-    "element_bytes",
     "encode",
+    "in_batches",
     "read_manifest",
     "replace_file",
+    "ring_samples",
+    "sample_bytes",
 ]

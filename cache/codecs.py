@@ -5,10 +5,10 @@ them core Zarr v3 codecs, so that zarr-python and tensorstore read what is writt
 sparse activations larger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
-import google_crc32c
+import crc32c
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
@@ -17,6 +17,7 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cache.errors import CorruptStoreError
+from cache.files import Buffer
 from cache.metadata import Codec
 
 CodecName = Literal["none", "lz4", "zstd"]
@@ -54,12 +55,16 @@ def codec_of(chain: Sequence[Codec]) -> CodecName:
     raise CorruptStoreError(f"the codecs are none that cascade writes: {list(chain)}")
 
 
-def checksum(stored: bytes) -> int:
-    """The crc32c of a chunk's stored bytes without the trailer that the crc32c codec appends.
+def checksum(body: Iterable[Any], crc: int = 0) -> int:
+    """The crc32c of a chunk's bytes, in parts, without the trailer that the crc32c codec appends; `crc`
+    is that of the parts before.
 
-    Over the trailer too it would be the same number for every chunk, and two swapped chunks would pass.
+    Over the trailer too it would be the same number for every chunk, and two swapped chunks would pass. Computed by
+    the package crc32c, since google_crc32c, which comes with zarr, holds the interpreter's lock meanwhile.
     """
-    return int(google_crc32c.value(np.frombuffer(stored, np.uint8)[:-CHECKSUM_BYTES]))
+    for part in body:
+        crc = crc32c.crc32c(part, crc)
+    return int(crc)
 
 
 def trailer(crc32c: int) -> bytes:
@@ -67,49 +72,49 @@ def trailer(crc32c: int) -> bytes:
     return crc32c.to_bytes(CHECKSUM_BYTES, "little")
 
 
-def pack(numbers: NDArray[Any], codec: CodecName) -> bytes:
-    """The bytes of a chunk as they are stored, trailer included."""
+def pack(numbers: NDArray[Any], codec: CodecName) -> Buffer:
+    """The bytes of a chunk as they are stored, without the trailer; uncompressed, these are the numbers themselves."""
     raw = np.ascontiguousarray(numbers)
     match codec:
         case "zstd":
-            body: bytes = numcodecs.zstd.compress(raw, 1)
+            zstd: bytes = numcodecs.zstd.compress(raw, 1)
+            return zstd
         case "lz4":
-            body = numcodecs.blosc.compress(raw, b"lz4", 5, numcodecs.blosc.NOSHUFFLE)
+            lz4: bytes = numcodecs.blosc.compress(raw, b"lz4", 5, numcodecs.blosc.NOSHUFFLE)
+            return lz4
         case "none":
-            body = raw.tobytes()
-    return body + trailer(google_crc32c.value(body))
+            return raw.reshape(-1).view(np.uint8).data
 
 
-def decoded_bytes(stored: bytes, codec: CodecName) -> int:
-    """Decoded size of a chunk, as its stored bytes state it.
+def decoded_bytes(body: Buffer, codec: CodecName) -> int:
+    """Decoded size of a chunk, as its stored bytes without the trailer state it.
 
     Raises CorruptStoreError where they are too short to state one.
     """
-    body = memoryview(stored)[:-CHECKSUM_BYTES]
+    data = memoryview(body)
     try:
         match codec:
             case "zstd":  # RFC 8878, 3.1.1.1: magic, descriptor, [window], [dictionary id], content size
-                size_flag, single_segment, dictionary_flag = body[4] >> 6, body[4] >> 5 & 1, body[4] & 3
+                size_flag, single_segment, dictionary_flag = data[4] >> 6, data[4] >> 5 & 1, data[4] & 3
                 start = 5 + (1 - single_segment) + (0, 1, 2, 4)[dictionary_flag]
-                size = int.from_bytes(body[start : start + (single_segment, 2, 4, 8)[size_flag]], "little")
+                size = int.from_bytes(data[start : start + (single_segment, 2, 4, 8)[size_flag]], "little")
                 return size + 256 if size_flag == 1 else size
             case "lz4":  # blosc: two versions, flags, element size, decoded size
-                return int.from_bytes(body[4:8], "little")
+                return int.from_bytes(data[4:8], "little")
             case "none":
-                return len(body)
+                return len(data)
     except IndexError as error:
-        raise CorruptStoreError(f"a chunk does not decode: {len(stored)} bytes are too few") from error
+        raise CorruptStoreError(f"a chunk does not decode: {len(data)} bytes are too few") from error
 
 
-def unpack(stored: bytes, codec: CodecName, dest: NDArray[Any]) -> None:
-    """Decode the stored bytes of a chunk, already checked, into `dest`, a C-contiguous array of its decoded size.
+def unpack(body: Buffer, codec: CodecName, dest: NDArray[Any]) -> None:
+    """Decode the bytes of a chunk, already checked, into `dest`, a C-contiguous array of its decoded size.
 
     Raises CorruptStoreError where they do not decode to that size: the decoders leave the rest of a larger array unset.
     """
-    size = decoded_bytes(stored, codec)
+    size = decoded_bytes(body, codec)
     if size != dest.nbytes:
         raise CorruptStoreError(f"a chunk decodes to {size} bytes, where {dest.nbytes} belong")
-    body = memoryview(stored)[:-CHECKSUM_BYTES]
     flat = dest.reshape(-1).view(np.uint8)
     try:
         match codec:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+Buffer = bytes | memoryview
+
 
 def sync(path: Path) -> None:
     """Make the bytes of a file durable, or the names in a folder."""
@@ -13,17 +15,20 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, *parts: Buffer) -> None:
     """Write a file and make its bytes durable; the name only becomes so with `sync` of its folder."""
-    with open(path, "wb", buffering=0) as file:
-        view = memoryview(data)
-        try:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        for part in parts:
+            view = memoryview(part).cast("B")
             while view:
-                view = view[file.write(view) :]
-            os.fsync(file.fileno())
-        except OSError as error:
-            error.filename = str(path)  # a full disk does not say which
-            raise
+                view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say which
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(path: Path, data: bytes) -> None:

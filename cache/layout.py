@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import zarr.abc.store
 
 from cache.errors import CorruptStoreError, FormatError, NoStoreError
+from cache.place import place_of
 
 FORMAT = 1
 """Version of everything this page describes. A reader refuses a newer one."""
@@ -66,19 +68,19 @@ def chunk_key(*index: int) -> str:
     return ".".join(["c", *map(str, index)])
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of the store at `path`.
+def read_manifest(where: Path | zarr.abc.store.Store) -> Manifest:
+    """The manifest of the store in a folder, or in a store of zarr-python.
 
     Raises NoStoreError where there is none, CorruptStoreError where it is unreadable or of a newer format.
     """
     try:
-        data = (path / MANIFEST).read_bytes()
+        data = place_of(where).read(MANIFEST)
     except FileNotFoundError:
-        raise NoStoreError(f"{path} holds no committed store") from None
+        raise NoStoreError(f"{where} holds no committed store") from None
     try:
         found = msgspec.json.decode(data, type=Version).format
         if found != FORMAT:
-            raise FormatError(f"{path} has format {found}; this version of cascade reads format {FORMAT}")
+            raise FormatError(f"{where} has format {found}; this version of cascade reads format {FORMAT}")
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptStoreError(f"{path / MANIFEST} is damaged: {error}") from error
+        raise CorruptStoreError(f"{where}/{MANIFEST} is damaged: {error}") from error

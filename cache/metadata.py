@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from cache.errors import CorruptStoreError
+from cache.place import Place
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
@@ -64,14 +65,15 @@ class ArrayMetadata(msgspec.Struct, frozen=True):
 Metadata = TypeVar("Metadata", GroupMetadata, ArrayMetadata)
 
 
-def read_metadata(path: Path, kind: type[Metadata]) -> Metadata:
-    """What the `zarr.json` in the folder `path` says.
+def read_metadata(place: Place, array: str, kind: type[Metadata], *, named: Path) -> Metadata:
+    """What the `zarr.json` of an array says, or with "" of the group; `named` is how a user knows the store.
 
     Raises CorruptStoreError where it is missing, no JSON, or not what cascade writes of this `kind`.
     """
+    name = f"{array}/zarr.json" if array else "zarr.json"
     try:
-        return msgspec.json.decode((path / "zarr.json").read_bytes(), type=kind)
+        return msgspec.json.decode(place.read(name), type=kind)
     except FileNotFoundError as error:
-        raise CorruptStoreError(f"{path / 'zarr.json'} is missing") from error
+        raise CorruptStoreError(f"{named / name} is missing") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptStoreError(f"{path / 'zarr.json'} is damaged: {error}") from error
+        raise CorruptStoreError(f"{named / name} is damaged: {error}") from error

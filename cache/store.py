@@ -1,47 +1,58 @@
 """A committed store, for reading."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr.abc.store
 from numpy.typing import NDArray
 
-from cache.codecs import CHECKSUM_BYTES, checksum, codec_of, decoded_bytes, trailer, unpack
-from cache.encodings import ELEMENT_TYPES
+from cache.codecs import CHECKSUM_BYTES, codec_of, decoded_bytes, unpack
+from cache.encodings import ELEMENT_TYPES, stored_shape
 from cache.errors import CorruptStoreError
 from cache.layout import chunk_key, read_manifest
+from cache.memory import aligned_buffer
 from cache.metadata import ArrayMetadata, GroupMetadata, read_metadata
+from cache.place import Bytes, place_of
+from cache.timing import Timings
+from cache.verified import VerifiedRead
 
 
 class Store:
     """One x_i of one split: `views` renderings of `samples` samples of shape (C, H, W).
 
     Opening reads the manifest, the metadata, and the small arrays. Row r of `y` and `sample_id` belongs to
-    sample r of every view.
+    sample r of every view. On disk, and in the arrays that are read into, a sample has `stored_shape`.
+
+    `where` is a folder, or a store of zarr-python for what lies elsewhere.
 
     Raises NoStoreError where nothing is committed at `path`, CorruptStoreError where what is there is not what was.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.manifest = read_manifest(path)
-        self.attributes = read_metadata(path, GroupMetadata).attributes
-        x = read_metadata(path / "x", ArrayMetadata)
+    def __init__(self, where: Path | zarr.abc.store.Store) -> None:
+        self.path = path = where if isinstance(where, Path) else Path(str(where))
+        self._place = place_of(where)
+        self._scratch = threading.local()
+        self.manifest = read_manifest(where)
+        self.attributes = read_metadata(self._place, "", GroupMetadata, named=path).attributes
+        x = read_metadata(self._place, "x", ArrayMetadata, named=path)
         if not len(x.shape) == len(x.chunk_shape) == 5:
             raise CorruptStoreError(f"{path}: x has shape {x.shape} in chunks of {x.chunk_shape}, not five axes")
         self.views, self.samples, *_ = x.shape
-        self.sample_shape: tuple[int, int, int] = x.shape[2:]
+        self.stored_shape: tuple[int, int, int] = x.shape[2:]
         self.chunk_samples = x.chunk_shape[1]
         with _named(f"{path / 'x'}"):
             self.codec = codec_of(x.codecs)
         self.encoding = str(self.attributes.get("encoding"))
         self.dtype = x.dtype
-        if x.chunk_shape != (1, self.chunk_samples, *self.sample_shape):
+        if x.chunk_shape != (1, self.chunk_samples, *self.stored_shape):
             raise CorruptStoreError(f"{path}: chunks of shape {x.chunk_shape} are not whole samples of {x.shape}")
         if x.data_type != ELEMENT_TYPES.get(self.encoding):
             raise CorruptStoreError(f"{path}: encoding {self.encoding!r} with elements of type {x.data_type}")
+        self.sample_shape = self._logical_shape()
         counts = {name: len(chunks) for name, chunks in self.manifest.arrays.items()}
         if counts != {"x": self.views * self.chunks_per_view, "y": 1, "sample_id": 1, "scale": 1}:
             raise CorruptStoreError(f"{path}: the manifest and the metadata disagree on the number of chunks: {counts}")
@@ -56,52 +67,90 @@ class Store:
     @property
     def sample_bytes(self) -> int:
         """Decoded bytes of a sample, in the encoding's element type."""
-        return int(np.prod(self.sample_shape)) * self.dtype.itemsize
+        return int(np.prod(self.stored_shape)) * self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
         """Bytes of all chunks on disk."""
         return self.manifest.nbytes
 
-    def read_chunk(self, view: int, number: int, dest: NDArray[Any]) -> None:
-        """Read chunk `number` of `view` into `dest`, (chunk_samples, C, H, W) of the store's dtype, C-contiguous.
+    def read_chunk(self, view: int, number: int, dest: NDArray[Any], timings: Timings | None = None) -> None:
+        """Read chunk `number` of `view` into `dest`, (chunk_samples, *stored_shape) of the store's dtype, C-contiguous.
 
         Length and checksum are verified against the manifest before decoding. In the last chunk of a view, what
         lies beyond the last sample is zero.
         """
-        key = chunk_key(view, number, 0, 0, 0)
-        stored = self._verified("x", view * self.chunks_per_view + number, key)
-        with _named(f"chunk x/{key} of {self.path}"):
-            unpack(stored, self.codec, dest)
+        timings = timings or Timings()
+        index, key = self._chunk_of_x(view, number)
+        if self.codec == "none":
+            with self._verified("x", index, key, timings) as chunk:
+                chunk.read_all(_flat(dest))
+            return
+        body = self._body("x", index, key, timings)
+        with timings.of("decode"), _named(f"chunk x/{key} of {self.path}"):
+            unpack(body.data, self.codec, dest)
+
+    @contextmanager
+    def raw_chunk(self, view: int, number: int, timings: Timings) -> Iterator[VerifiedRead]:
+        """A chunk that is not compressed, to be read in parts to wherever its samples belong.
+
+        It must be read to its end. What was read is verified when the context ends, which then raises
+        CorruptStoreError.
+        """
+        index, key = self._chunk_of_x(view, number)
+        with self._verified("x", index, key, timings) as chunk:
+            yield chunk
+
+    def _chunk_of_x(self, view: int, number: int) -> tuple[int, str]:
+        """Where a chunk of x is in the manifest, and its key."""
+        return view * self.chunks_per_view + number, chunk_key(view, number, 0, 0, 0)
+
+    def _logical_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the activations; where numbers are packed, the attributes name it."""
+        if self.encoding != "uint4":
+            return self.stored_shape
+        logical = self.attributes.get("logical_shape")
+        whole = isinstance(logical, list) and len(logical) == 3 and all(isinstance(n, int) for n in logical)
+        shape: tuple[int, int, int] = tuple(logical) if whole else self.stored_shape  # type: ignore[arg-type]
+        if not whole or stored_shape(self.encoding, shape) != self.stored_shape:
+            raise CorruptStoreError(f"{self.path}: logical shape {logical} in stored samples of {self.stored_shape}")
+        return shape
 
     def _small_array(self, name: str, data_type: str, length: int) -> NDArray[Any]:
-        metadata = read_metadata(self.path / name, ArrayMetadata)
-        stored = self._verified(name, 0, chunk_key(0))
+        metadata = read_metadata(self._place, name, ArrayMetadata, named=self.path)
+        body = self._body(name, 0, chunk_key(0), Timings())
         with _named(f"{self.path / name}"):
             codec = codec_of(metadata.codecs)
-            array = np.empty(decoded_bytes(stored, codec) // metadata.dtype.itemsize, metadata.dtype)
+            array = np.empty(decoded_bytes(body.data, codec) // metadata.dtype.itemsize, metadata.dtype)
         if {metadata.shape, metadata.chunk_shape, array.shape} != {(length,)} or metadata.data_type != data_type:
             raise CorruptStoreError(
                 f"{self.path}: {name} has shape {metadata.shape} of {metadata.data_type} and {array.size} stored "
                 f"elements; {length} of {data_type} belong"
             )
         with _named(f"{self.path / name}"):
-            unpack(stored, codec, array)
+            unpack(body.data, codec, array)
         return array
 
-    def _verified(self, array: str, index: int, key: str) -> bytes:
-        committed = self.manifest.arrays[array][index]
+    def _body(self, array: str, index: int, key: str, timings: Timings) -> Bytes:
+        """The bytes of a chunk without their trailer, verified; overwritten by the next call in the same thread."""
+        length = max(self.manifest.arrays[array][index].length - CHECKSUM_BYTES, 0)
+        if len(getattr(self._scratch, "bytes", b"")) < length:
+            self._scratch.bytes = aligned_buffer(length)
+        body: Bytes = self._scratch.bytes[:length] if length else np.empty(0, np.uint8)
+        with self._verified(array, index, key, timings) as chunk:
+            chunk.read_all(body)
+        return body
+
+    @contextmanager
+    def _verified(self, array: str, index: int, key: str, timings: Timings) -> Iterator[VerifiedRead]:
+        what = f"chunk {array}/{key} of {self.path}"
         try:
-            data = (self.path / array / key).read_bytes()
+            with self._place.open(f"{array}/{key}") as stored:
+                chunk = VerifiedRead(stored, self.manifest.arrays[array][index], what, timings)
+                yield chunk
+                chunk.finish()
         except FileNotFoundError:
-            raise CorruptStoreError(f"chunk {array}/{key} of {self.path} is missing") from None
-        if len(data) != committed.length:
-            raise CorruptStoreError(
-                f"chunk {array}/{key} of {self.path} has {len(data)} bytes; {committed.length} were committed"
-            )
-        if checksum(data) != committed.crc32c or data[-CHECKSUM_BYTES:] != trailer(committed.crc32c):
-            raise CorruptStoreError(f"chunk {array}/{key} of {self.path} fails its checksum")
-        return data
+            raise CorruptStoreError(f"{what} is missing") from None
 
 
 @contextmanager
@@ -111,3 +160,8 @@ def _named(what: str) -> Iterator[None]:
         yield
     except CorruptStoreError as error:
         raise CorruptStoreError(f"{what}: {error}") from error
+
+
+def _flat(array: NDArray[Any]) -> Bytes:
+    """The bytes of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8)

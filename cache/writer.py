@@ -11,8 +11,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.codecs import CodecName, checksum, pack, zarr_codecs
-from cache.encodings import ELEMENT_TYPES
+from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, pack, trailer, zarr_codecs
+from cache.encodings import ELEMENT_TYPES, sample_bytes, stored_shape
 from cache.files import replace_file, sync, write_synced
 from cache.layout import FORMAT, MANIFEST, ChunkRecord, Manifest, chunk_key, chunk_samples
 
@@ -24,6 +24,7 @@ class StoreWriter:
     way in, and what this one leaves without `commit` on the way out. At most `4 * threads` chunks and one run wait in
     memory, each with the run that it is part of.
 
+    `sample_shape` is that of the activations, (C, H, W); a packed encoding stores less (`encodings.stored_shape`).
     `run` is the number of samples handed over at a time; a chunk is a divisor of it (`layout.chunk_samples`).
     """
 
@@ -42,11 +43,12 @@ class StoreWriter:
     ) -> None:
         self.path = path
         self.dtype = np.dtype(ELEMENT_TYPES[encoding])
-        self.chunk_samples = chunk_samples(run, int(np.prod(sample_shape)) * self.dtype.itemsize)
-        self._shape = (views, samples, *sample_shape)
+        self.chunk_samples = chunk_samples(run, sample_bytes(encoding, sample_shape))
+        self._sample_shape = sample_shape
+        self._shape = (views, samples, *stored_shape(encoding, sample_shape))
         if min(self._shape) < 1:
             raise ValueError(f"a store of shape {self._shape} would hold nothing")
-        self._chunk = (self.chunk_samples, *sample_shape)
+        self._chunk = (self.chunk_samples, *self._shape[2:])
         self._encoding = encoding
         self._codec: CodecName = codec
         self._run = run
@@ -69,21 +71,21 @@ class StoreWriter:
         return self
 
     def write(self, view: int, first: int, x: NDArray[Any]) -> None:
-        """Hand over stored numbers x, (n, C, H, W), of samples first..first+n-1 of `view`.
+        """Hand over stored numbers x, (n, *stored shape), of samples first..first+n-1 of `view`.
 
         `first` is a multiple of the run, and n a run, or what is left of the view. The array is read later, by
         a thread: the caller leaves it alone.
 
         Raises ValueError where x does not belong there, and what a thread met while writing earlier chunks.
         """
-        views, samples, *sample_shape = self._shape
+        views, samples, *stored = self._shape
         if not 0 <= view < views:
             raise ValueError(f"view = {view}: the store has views 0..{views - 1}")
         if first % self._run or not 0 <= first < samples or len(x) != min(self._run, samples - first):
             raise ValueError(f"samples {first}..{first + len(x) - 1} are not a run of {self._run} out of {samples}")
-        if x.dtype != self.dtype or list(x.shape[1:]) != sample_shape:
+        if x.dtype != self.dtype or list(x.shape[1:]) != stored:
             raise ValueError(
-                f"x has samples {x.shape[1:]} of {x.dtype}; the store takes {tuple(sample_shape)} of {self.dtype}"
+                f"x has samples {x.shape[1:]} of {x.dtype}; the store takes {tuple(stored)} of {self.dtype}"
             )
         for start in range(0, len(x), self.chunk_samples):
             number = (first + start) // self.chunk_samples
@@ -111,7 +113,10 @@ class StoreWriter:
                 raise ValueError(f"{name} is {values.shape} of {values.dtype}; expected {like.shape} of {like.dtype}")
             self._create_array(name, values.shape, values.shape, values.dtype, "zstd")
             arrays[name] = [self._write_file(self.path / name / chunk_key(0), values, "zstd")]
-        self._group.attrs.put({**attributes, "format": FORMAT, "encoding": self._encoding})
+        own: dict[str, Any] = {"format": FORMAT, "encoding": self._encoding}
+        if self._encoding == "uint4":
+            own |= {"logical_shape": list(self._sample_shape), "packing_axis": len(self._shape) - 1}
+        self._group.attrs.put({**attributes, **own})
         for folder in (*(self.path / name for name in arrays), self.path):
             sync(folder / "zarr.json")
             sync(folder)
@@ -148,6 +153,7 @@ class StoreWriter:
 
     @staticmethod
     def _write_file(path: Path, numbers: NDArray[Any], codec: CodecName) -> ChunkRecord:
-        data = pack(numbers, codec)
-        write_synced(path, data)
-        return ChunkRecord(length=len(data), crc32c=checksum(data))
+        body = pack(numbers, codec)
+        crc = checksum([body])
+        write_synced(path, body, trailer(crc))
+        return ChunkRecord(length=len(body) + CHECKSUM_BYTES, crc32c=crc)

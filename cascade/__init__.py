@@ -1,6 +1,7 @@
 """The method of "Shallow Learning for Deep Networks": plain torch modules, no files and no store."""
 
 from cascade.blocks import Block
+from cascade.calibration import Fidelity, calibrate, fidelity
 from cascade.downsample import DOWNSAMPLES, Downsample, InvertibleDownsample
 from cascade.ensemble import ensemble
 from cascade.heads import Head
@@ -12,14 +13,17 @@ __all__ = [
     "DOWNSAMPLES",
     "Block",
     "Downsample",
+    "Fidelity",
     "Head",
     "InvertibleDownsample",
     "Network",
     "Prefix",
     "Quantiser",
     "StageShape",
+    "calibrate",
     "count_network",
     "ensemble",
+    "fidelity",
     "make_block",
     "make_head",
     "parameter_count",

@@ -5,52 +5,64 @@ definition, in numpy, is `cache.encodings`; a test holds the two equal.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 FLOAT16_MAX = 65504.0
+LEVELS = {"uint8": 255, "uint4": 15}
+"""Encoding -> largest stored number, of those that divide by a scale."""
+ENCODINGS = ("float32", "float16", *LEVELS)
 
 
 class Quantiser(nn.Module):
     """Encode and decode activations of `channels` channels.
 
-    "float32" keeps them, "float16" rounds and saturates them at 65504, "uint8" divides each channel by its
-    `scale`, rounds half to even and saturates at 0 and 255, so an exact zero stays zero and whatever is
-    negative becomes zero.
+    "float32" keeps them, "float16" rounds and saturates them at 65504. "uint8" and "uint4" divide each channel by
+    its `scale`, round half to even and saturate at 0 and at 255 or 15, so an exact zero stays zero and whatever is
+    negative becomes zero; "uint4" packs two neighbours along the width into a byte.
     """
 
     scale: Tensor
 
     def __init__(self, encoding: str, channels: int) -> None:
         super().__init__()
-        if encoding not in ("float32", "float16", "uint8"):
-            raise ValueError(f"encoding = {encoding!r}: expected float32, float16 or uint8")
+        if encoding not in ENCODINGS:
+            raise ValueError(f"encoding = {encoding!r}: expected one of {', '.join(ENCODINGS)}")
         self.encoding = encoding
         self.register_buffer("scale", torch.ones(channels, dtype=torch.float32))
 
+    @property
+    def levels(self) -> int | None:
+        """Largest stored number; None for the float encodings, which have no scale."""
+        return LEVELS.get(self.encoding)
+
     def encode(self, x: Tensor) -> Tensor:
-        """Stored numbers, (N, C, H, W) in the encoding's element type, of activations x, (N, C, H, W)."""
+        """Stored numbers of activations x, (N, C, H, W): the same shape, but for "uint4" (N, C, H, ceil(W / 2))."""
+        numbers = self._round(x)
+        if self.encoding == "uint4":
+            even = F.pad(numbers, (0, numbers.shape[-1] % 2))
+            return even[..., 0::2] | even[..., 1::2] << 4
+        return numbers
+
+    def unpack(self, stored: Tensor, width: int) -> Tensor:
+        """Stored numbers one to an element, (N, C, H, width); a view of `stored` but for "uint4"."""
+        if self.encoding != "uint4":
+            return stored
+        return torch.stack([stored & 15, stored >> 4], dim=-1).flatten(-2)[..., :width]
+
+    def decode(self, numbers: Tensor) -> Tensor:
+        """Activations, (N, C, H, W) float32, of stored numbers that are unpacked."""
+        x = numbers.float()
+        return x * self.scale.view(-1, 1, 1) if self.levels else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self._round(x))
+
+    def _round(self, x: Tensor) -> Tensor:
+        """Numbers as they are stored, one to an element."""
         x = x.float()
-        if self.encoding == "uint8":
-            return (x / self.scale.view(-1, 1, 1)).round().clamp(0, 255).to(torch.uint8)
+        if self.levels:
+            return (x / self.scale.view(-1, 1, 1)).round().clamp(0, self.levels).to(torch.uint8)
         if self.encoding == "float16":
             return x.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
         return x
-
-    def decode(self, stored: Tensor) -> Tensor:
-        """Activations, (N, C, H, W) float32, of stored numbers of the same shape."""
-        x = stored.float()
-        return x * self.scale.view(-1, 1, 1) if self.encoding == "uint8" else x
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
-
-    def calibrate(self, channel_max: Tensor) -> None:
-        """Set the scale from the largest activation seen in each channel, (C,).
-
-        A channel that was never active gets the scale of the most active one, so that a rare activation of it
-        survives. Does nothing for the float encodings, which have no scale.
-        """
-        if self.encoding == "uint8":
-            largest = channel_max.float()
-            largest = torch.where(largest <= 0, largest.max(), largest)
-            self.scale.copy_(largest.clamp(min=torch.finfo(torch.float32).tiny * 255) / 255)

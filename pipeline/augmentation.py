@@ -1,7 +1,7 @@
-"""Random crop and flip of stored images, batched, on the device.
+"""Random crop and flip of stored images or features, batched, on the device.
 
-Which window an image gets is drawn outside, as a pure function of its sample id (`fresh_draws`, `view_draws`), so that
-a batch can be made again, in any company and on any device.
+Which window a sample gets is drawn outside, as a pure function of its sample id (`fresh_draws`, `view_draws`,
+`canvas_draws`), so that a batch can be made again, in any company and on any device.
 """
 
 from dataclasses import dataclass
@@ -14,52 +14,84 @@ from torch import Tensor
 
 from pipeline.config import Augment
 from pipeline.draws import Purpose, below, draw
+from pipeline.transfer import to_device
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The window of each image: offsets into the padded canvas, in pixels, and whether it is mirrored."""
+    """The window of each sample: offsets into its padded field, in pixels, and whether it is mirrored."""
 
+    side: int
+    """Of every window."""
+    padding: int
+    """Zeros on each side of the field before it is cut; zero is black."""
     top: NDArray[np.int64]
     left: NDArray[np.int64]
     flip: NDArray[np.bool_]
 
 
 def fresh_draws(
-    augment: Augment, side: int, sample_ids: NDArray[np.int64], *, seed: int, stage: int, epoch: int
+    augment: Augment, image_side: int, sample_ids: NDArray[np.int64], *, seed: int, stage: int, epoch: int
 ) -> Windows:
     """New windows for an epoch of a stage that reads images."""
-    return _windows(augment, side, seed, Purpose.FRESH_AUGMENTATION, stage, epoch, sample_ids)
+    return _drawn(augment, image_side, seed, Purpose.FRESH_AUGMENTATION, stage, epoch, sample_ids)
 
 
 def view_draws(
-    augment: Augment, side: int, sample_ids: NDArray[np.int64], views: NDArray[np.int64], *, seed: int
+    augment: Augment, image_side: int, sample_ids: NDArray[np.int64], views: NDArray[np.int64], *, seed: int
 ) -> Windows:
     """The windows of stored views: the same whenever and wherever view v of a sample is rendered."""
-    return _windows(augment, side, seed, Purpose.STORED_VIEW, views, sample_ids)
+    return _drawn(augment, image_side, seed, Purpose.STORED_VIEW, views, sample_ids)
 
 
-def centre_windows(augment: Augment, side: int, count: int) -> Windows:
-    """The centre of the canvas, not mirrored."""
-    offset = augment.padding + (side - (augment.crop or side)) // 2
-    centre = np.full(count, offset)
-    return Windows(centre, centre, np.zeros(count, bool))
+def centre_windows(augment: Augment, image_side: int, count: int) -> Windows:
+    """The centre of the images, not mirrored: what is tested on."""
+    side = augment.crop or image_side
+    centre = np.full(count, augment.padding + (image_side - side) // 2)
+    return Windows(side, augment.padding, centre, centre, np.zeros(count, bool))
 
 
-def _windows(augment: Augment, side: int, seed: int, purpose: Purpose, *indices: int | NDArray[np.int64]) -> Windows:
-    positions = side + 2 * augment.padding - (augment.crop or side) + 1
+def centre_of(field_side: int, side: int, count: int) -> Windows:
+    """The centre of fields of features, towards their top left corner where it lies between pixels."""
+    centre = np.full(count, (field_side - side) // 2)
+    return Windows(side, 0, centre, centre, np.zeros(count, bool))
+
+
+def canvases(augment: Augment, image_side: int, views: NDArray[np.int64]) -> Windows:
+    """The whole of each padded image, mirrored in view 1."""
+    corner = np.zeros(len(views), np.int64)
+    return Windows(image_side + 2 * augment.padding, augment.padding, corner, corner, views == 1)
+
+
+def canvas_draws(
+    canvas_side: int, side: int, sample_ids: NDArray[np.int64], *, seed: int, stage: int, epoch: int
+) -> Windows:
+    """New windows of `side` for an epoch of a stage that reads features of canvases.
+
+    Whole pixels of the features: 2^d pixels of the image after d down-samplings.
+    """
+    top, left = (draw(seed, Purpose.CANVAS_WINDOW, stage, epoch, sample_ids, axis) for axis in range(2))
+    positions = canvas_side - side + 1
+    return Windows(side, 0, below(positions, top), below(positions, left), np.zeros(len(sample_ids), bool))
+
+
+def _drawn(
+    augment: Augment, image_side: int, seed: int, purpose: Purpose, *indices: int | NDArray[np.int64]
+) -> Windows:
+    side = augment.crop or image_side
+    positions = image_side + 2 * augment.padding - side + 1
     top, left, flip = (draw(seed, purpose, *indices, axis) for axis in range(3))
     mirrored = below(2, flip).astype(bool) & augment.flip
-    return Windows(below(positions, top), below(positions, left), mirrored)
+    return Windows(side, augment.padding, below(positions, top), below(positions, left), mirrored)
 
 
-def cut(images: Tensor, windows: Windows, *, crop: int, padding: int) -> Tensor:
-    """Windows of side `crop` of images (N, C, H, W) padded with black; (N, C, crop, crop), in channels-last memory."""
-    device = images.device
-    padded = F.pad(images, [padding] * 4)
-    steps = torch.arange(crop, device=device)
-    rows = torch.from_numpy(windows.top).to(device)[:, None] + steps
-    flip = torch.from_numpy(windows.flip).to(device)[:, None]
-    columns = torch.from_numpy(windows.left).to(device)[:, None] + torch.where(flip, crop - 1 - steps, steps)
-    sample = torch.arange(len(images), device=device)[:, None, None]
+def cut(x: Tensor, windows: Windows) -> Tensor:
+    """The windows of images or features x, (N, C, H, W); (N, C, side, side), in channels-last memory."""
+    device, side = x.device, windows.side
+    padded = F.pad(x, [windows.padding] * 4)
+    steps = torch.arange(side, device=device)
+    rows = to_device(windows.top, device)[:, None] + steps
+    flip = to_device(windows.flip, device)[:, None]
+    columns = to_device(windows.left, device)[:, None] + torch.where(flip, side - 1 - steps, steps)
+    sample = torch.arange(len(x), device=device)[:, None, None]
     return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

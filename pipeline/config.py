@@ -64,8 +64,9 @@ class Augment(Section, frozen=True, kw_only=True):
     """Black pixels added on each side before the random crop."""
     flip: bool = False
     """Flip half of the images horizontally."""
-    policy: Literal["recompute", "views", "none"] = "views"
-    """What stages after the first train on: fresh draws through the prefix, stored draws, or one fixed rendering."""
+    policy: Literal["recompute", "views", "canvas", "none"] = "views"
+    """What stages after the first train on: fresh draws through the prefix, stored draws, windows cut from stored
+    features of the whole padded image and its mirror image, or one fixed rendering."""
     views: Count = 4
     """Stored draws of each sample, under the policy "views"."""
 
@@ -77,7 +78,12 @@ class Augment(Section, frozen=True, kw_only=True):
     @property
     def stored_views(self) -> int:
         """Views in a store of training samples past x_0."""
-        return self.views if self.policy == "views" else 1
+        match self.policy:
+            case "views":
+                return self.views
+            case "canvas":
+                return 1 + self.flip
+        return 1
 
 
 class Train(Section, frozen=True, kw_only=True):
@@ -107,10 +113,10 @@ class Order(Section, frozen=True, kw_only=True):
 
 
 class StoreSection(Section, frozen=True, kw_only=True):
-    encoding: Literal["float32", "float16", "uint8"] = "float16"
-    """How activations become stored numbers. Part of the method: replayed stages see the same numbers."""
-    codec: Literal["none", "lz4", "zstd"] = "lz4"
-    """How stored numbers become bytes, losslessly. Changes no result."""
+    encoding: Literal["float32", "float16", "uint8", "uint4"] = "float16"
+    """How x_{j+1} becomes stored numbers. Part of the method of what follows: replayed stages see the same numbers."""
+    codec: Literal["auto", "none", "lz4", "zstd"] = "auto"
+    """How stored numbers become bytes, losslessly. Changes no result. "auto" measures a chunk against the disk."""
 
 
 class Cache(Section, frozen=True, kw_only=True):
@@ -122,7 +128,14 @@ class Machine(Section, frozen=True, kw_only=True):
     device: str = "auto"
     """A torch device, or auto: CUDA where there is one, else the CPU."""
     host_memory: str | Positive = "1 GB"
-    """What the reader may hold in host memory: bytes, or a number with KB, MB or GB."""
+    """What the reader may hold in host memory: bytes, or a number with KB, MB or GB. Two windows of samples, and in
+    what is left of it decoded chunks, which are then read from disk only once."""
+    device_memory: str | Natural = 0
+    """What of a GPU's memory stored x_j may fill: a split that fits stays there. Like `host_memory`; 0 is nothing."""
+    compile: bool = False
+    """Let torch.compile make the training step, which takes a minute or two and a C++ compiler."""
+    checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10.0
+    """Between checkpoints within an epoch; there is one after each epoch anyway."""
     threads: Annotated[int, Meta(ge=1, le=1000)] = 2
     """Threads that read, and threads that write."""
 
@@ -168,6 +181,10 @@ class Config(Section, frozen=True, kw_only=True):
     @property
     def host_memory_bytes(self) -> int:
         return parse_bytes(str(self.machine.host_memory))
+
+    @property
+    def device_memory_bytes(self) -> int:
+        return parse_bytes(str(self.machine.device_memory))
 
     def keeps(self, j: int) -> bool:
         """Whether x_j, j >= 1, is to be stored for training."""

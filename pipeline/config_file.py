@@ -196,9 +196,12 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
     is_augmented = augment and (augment.crop or augment.padding or augment.flip)
     if augment and augment.policy == "views" and augment.views > 1 and not is_augmented:
         faults.append('augment.views: without crop, padding or flip all views are the same; set policy = "none"')
+    if augment and augment.policy == "canvas" and not is_augmented:
+        faults.append('augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"')
     if machine:
-        try:
-            parse_bytes(str(machine.host_memory))
-        except ValueError as error:
-            faults.append(f"machine.host_memory: {error}")
+        for name in ("host_memory", "device_memory"):
+            try:
+                parse_bytes(str(getattr(machine, name)))
+            except ValueError as error:
+                faults.append(f"machine.{name}: {error}")
     return faults

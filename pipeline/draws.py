@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     RUN_VIEW = 6
     FRESH_AUGMENTATION = 7
     STORED_VIEW = 8
+    CANVAS_WINDOW = 9
 
 
 def draw(seed: int, purpose: Purpose, *indices: ArrayLike) -> NDArray[np.uint64]:

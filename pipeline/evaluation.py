@@ -10,7 +10,7 @@ from cascade import ensemble
 from pipeline.device import place
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
-from pipeline.networks import load_cut_network
+from pipeline.networks import load_cut_network, takes_canvas
 from pipeline.runfolder import RunFolder
 from pipeline.weights import load_tensors
 
@@ -51,10 +51,15 @@ def score(logits: Tensor, y: Tensor, *, classes: int) -> Scores:
     )
 
 
-def outputs(feed: Feed, network: Callable[[Tensor], Tensor], split: str) -> tuple[Tensor, Tensor]:
-    """Outputs (N, classes) float32 and labels (N,) of a whole split in stored order, on the CPU."""
+def outputs(
+    feed: Feed, network: Callable[[Tensor], Tensor], split: str, *, view: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Outputs (N, classes) float32 and labels (N,) of a whole split in stored order, on the CPU.
+
+    Of the test-time window of x_j, or of x_j as it is stored.
+    """
     logits, labels = [], []
-    for z, y in feed.sequential(split, network):
+    for z, y in feed.sequential(split, network, view=view):
         logits.append(z.float())
         labels.append(y)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
@@ -114,4 +119,4 @@ def recomputed_logits(run: RunFolder, j: int, device: torch.device) -> Tensor:
     """Outputs of the network cut after stage j for the test split, (N, classes), from the images."""
     network = load_cut_network(run, j)
     place(network, device)
-    return outputs(Feed(run, 0, device), network, "test")[0]
+    return outputs(Feed(run, 0, device), network, "test", view=0 if takes_canvas(run, j) else None)[0]

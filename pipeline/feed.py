@@ -1,50 +1,56 @@
-"""x_j on the device: read from the anchor x_i, and taken through the prefix i..j-1.
+"""x_j on the device: read from the anchor x_i in the order of an epoch, or as stored, and rendered there."""
 
-One path for every anchor. What comes out does not depend on which one it is: the order, the views and the windows are
-functions of (seed, stage, epoch, sample), and a prefix rounds between its blocks as the stores do.
-"""
-
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cache import Batch, Reader, Store
-from cascade import Quantiser
-from pipeline.augmentation import Windows, centre_windows, cut, fresh_draws, view_draws
+from cache import BudgetError, ChunkCache, Reader, Ring, Store, Timings, Window, ring_samples
 from pipeline.config import MIN_BATCH
-from pipeline.device import autocast, autocast_type, place
-from pipeline.networks import load_prefix
+from pipeline.device import autocast
 from pipeline.order import sequential_windows, training_windows
+from pipeline.progress import size
+from pipeline.rendering import Renderer
+from pipeline.resident import Resident
 from pipeline.runfolder import RunFolder
+from pipeline.transfer import Stored, Upload, host_buffer, to_device
+
+RUNS_AHEAD = 2
+"""Runs in a window where nothing is mixed."""
 
 
 class Feed:
     """Batches of x_j, (N, C, H, W) float32 in channels-last memory, for training, evaluation and write-back.
 
-    `wait_seconds` is the time spent until stored batches were there, read and gathered. `anchor` may name another
-    stored x_i than the nearest; 0 replays everything.
+    `anchor` may name another stored x_i than the nearest; 0 replays everything. A split that fits in
+    `device_memory_bytes`, by default the config's, is kept on the device. One iteration at a time.
     """
 
-    def __init__(self, run: RunFolder, j: int, device: torch.device, *, anchor: int | None = None) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        j: int,
+        device: torch.device,
+        *,
+        anchor: int | None = None,
+        device_memory_bytes: int | None = None,
+    ) -> None:
         self.run = run
         self.j = j
         self.device = device
-        self.dtype = autocast_type(device, run.config.network.precision)
         self.anchor = run.anchor(j) if anchor is None else anchor
-        self.wait_seconds = 0.0
+        self._renderer = Renderer(run, j, self.anchor, device)
+        self.dtype = self._renderer.dtype
         self._stores: dict[str, Store] = {}
-        self._prefix = load_prefix(run, self.anchor, j)
-        place(self._prefix, device)
-        self._decoder: Quantiser | None = None
-        if self.anchor > 0:
-            self._decoder = self._load_decoder(self.store("train")).to(device)
-        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (run.info.mean, run.info.std))
-        self._mean, self._std = mean, std
+        self._upload = Upload(device)
+        self._timings = Timings()
+        self._ring: Ring | None = None
+        self._kept = ChunkCache(0)
+        self._resident: dict[str, Resident] = {}
+        if device_memory_bytes is None:  # on a CPU the device's memory is the host's, which has a budget of its own
+            device_memory_bytes = run.config.device_memory_bytes if device.type != "cpu" else 0
+        self._device_bytes_left = device_memory_bytes
 
     def store(self, split: str) -> Store:
         """The anchor's store of a split."""
@@ -57,10 +63,17 @@ class Feed:
         """Where x_j comes from, in words."""
         return describe_input(self.anchor, self.j)
 
-    def training(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch of the training split: x_j and labels (N,), in the order and with the augmentation of the epoch."""
-        config = self.run.config
-        store = self.store("train")
+    @property
+    def waits(self) -> dict[str, float]:
+        """Seconds spent waiting for stored data so far, by cause: disk, decode, gather, copy."""
+        return {**self._timings.waits, "copy": self._upload.waited}
+
+    def training(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch of the training split: x_j and labels (N,), in the order and with the augmentation of the epoch.
+
+        Without the first `start` samples, a multiple of the batch size.
+        """
+        config, store = self.run.config, self.store("train")
         windows = training_windows(
             store.samples,
             run=config.order.run,
@@ -70,12 +83,17 @@ class Feed:
             stage=self.j,
             epoch=epoch,
         )
-        batch_size = min(config.for_stage(self.j).train.batch_size, store.samples)
-        for batch in self._timed(self._reader(store).batches(windows, batch_size)):
-            if len(batch.rows) < min(MIN_BATCH, store.samples):
+        for stored in self._stored("train", windows, config.order.window, self.batch_size, start):
+            if len(stored.rows) < min(MIN_BATCH, store.samples):
                 continue  # too few for batch norm, and for equal bits
-            x = self._to_x_j(batch, self._training_windows(store.sample_id[batch.rows], batch.views, epoch))
-            yield x, torch.from_numpy(store.y[batch.rows]).to(self.device, non_blocking=True)
+            ids = store.sample_id[stored.rows]
+            x = self._renderer.training(stored.x, store, ids, stored.views, epoch)
+            yield x, to_device(store.y[stored.rows], self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a training step."""
+        return min(self.run.config.for_stage(self.j).train.batch_size, self.store("train").samples)
 
     @torch.no_grad()
     def sequential(
@@ -83,86 +101,83 @@ class Feed:
         split: str,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
-        view: int = 0,
-        centre: bool = False,
+        view: int | None = None,
         limit: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """A split, or its first `limit` samples, in stored order: `through(x_j)`, or x_j, and labels (N,).
 
+        In the test-time window, which of training samples only images can give; or as a store of x_j would hold them,
+        `view` of each.
+
         A run of samples at a time, and every forward pass, of the prefix and of `through`, over a whole run: a short
         last one is filled up with copies of its last sample and cut afterwards, so that no number depends on how many
-        samples there are. Training samples come as the config's policy renders `view`, or with `centre` in the
-        test-time window, which only images can give; others always in the test-time window.
+        samples there are.
         """
-        config = self.run.config
-        store = self.store(split)
+        if split == "train" and view is None and self.anchor > 0:
+            raise ValueError("stored training samples come in views; the test-time window of them takes anchor = 0")
+        store, run = self.store(split), self.run.config.order.run
         samples = min(limit or store.samples, store.samples)
-        run = config.order.run
-        windows = sequential_windows(samples, run=run, window=config.order.window, view=view)
-        for batch in self._timed(self._reader(store).batches(windows, run)):
-            count = len(batch.rows)
-            full = _filled_up(batch, run)
+        windows = sequential_windows(samples, run=run, window=RUNS_AHEAD * run, view=view or 0)
+        for stored in self._stored(split, windows, RUNS_AHEAD * run, run, 0):
+            count = len(stored.rows)
+            full = _filled_up(stored, run)
             ids = store.sample_id[full.rows]
-            x = self._to_x_j(full, self._stored_windows("test" if centre else split, ids, full.views))
+            if view is None:
+                x = self._renderer.test_window(full.x, store, split, ids)
+            else:
+                x = self._renderer.as_stored(full.x, store, split, ids, full.views)
             if through is not None:
                 with autocast(self.device, self.dtype):
                     x = through(x)
-            yield x[:count], torch.from_numpy(store.y[batch.rows]).to(self.device, non_blocking=True)
+            yield x[:count], to_device(store.y[stored.rows], self.device)
 
-    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; the time until each one is there is added to `wait_seconds`."""
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.wait_seconds += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
+    def _stored(
+        self, split: str, windows: Iterable[Window], window_samples: int, batch_size: int, start: int
+    ) -> Iterator[Stored]:
+        """Batches of a split as they are stored: from the device where they stay there, else through the host."""
+        resident = self._resident.get(split) or self._make_resident(split)
+        if resident is not None:
+            return resident.batches(windows, batch_size, start)
+        reader = self._reader(split, window_samples, batch_size)
+        return self._upload.batches(reader.batches(windows, start=start))
 
-    def _reader(self, store: Store) -> Reader:
-        config = self.run.config
+    def _make_resident(self, split: str) -> Resident | None:
+        """The split on the device, if there is room for it."""
+        store, run = self.store(split), self.run.config.order.run
+        nbytes = store.views * store.samples * store.sample_bytes
+        if nbytes > self._device_bytes_left:
+            return None
+        self._device_bytes_left -= nbytes
+        resident = self._resident[split] = Resident(store, self.device)
+        reader = self._reader(split, RUNS_AHEAD * run, run)
+        for view in range(store.views):
+            windows = sequential_windows(store.samples, run=run, window=RUNS_AHEAD * run, view=view)
+            resident.load(self._upload, reader.batches(windows))
+        return resident
+
+    def _reader(self, split: str, window_samples: int, batch_size: int) -> Reader:
+        store, config = self.store(split), self.run.config
+        window = min(window_samples, store.samples)
+        needed = ring_samples(window, batch_size, hold=self._upload.hold) * store.sample_bytes
+        if needed > config.host_memory_bytes:
+            raise BudgetError(
+                f"two windows of x_{self.anchor} need {size(needed)} of host memory, and machine.host_memory is "
+                f"{config.machine.host_memory}\nnext: raise it, or make order.window smaller, which is a new training"
+            )
+        if self._ring is None or self._ring.nbytes < needed:
+            self._ring = None  # the old one goes before the new one comes
+            self._ring = Ring(host_buffer(needed, self.device))
+            self._kept.nbytes = max(config.host_memory_bytes - needed, 0)
         return Reader(
             store,
-            window_samples=config.order.window,
-            memory_bytes=config.host_memory_bytes,
+            self._ring,
+            window_samples=window,
+            batch_size=batch_size,
             threads=config.machine.threads,
+            hold=self._upload.hold,
+            kept=self._kept,
+            timings=self._timings,
         )
-
-    def _training_windows(self, ids: NDArray[np.int64], views: NDArray[np.int64], epoch: int) -> Windows | None:
-        """Windows that training cuts from images; None where the anchor stores activations."""
-        if self.anchor > 0:
-            return None
-        config, side = self.run.config, self.run.info.side
-        if self.j == 0 or config.augment.policy == "recompute":
-            return fresh_draws(config.augment, side, ids, seed=config.seed, stage=self.j, epoch=epoch)
-        return self._stored_windows("train", ids, views)
-
-    def _stored_windows(self, split: str, ids: NDArray[np.int64], views: NDArray[np.int64]) -> Windows | None:
-        """Windows as they are in stores past x_0; None where the anchor is one of them."""
-        if self.anchor > 0:
-            return None
-        config, side = self.run.config, self.run.info.side
-        if split == "train" and config.augment.policy == "views":
-            return view_draws(config.augment, side, ids, views, seed=config.seed)
-        return centre_windows(config.augment, side, len(ids))
-
-    @torch.no_grad()
-    def _to_x_j(self, batch: Batch, windows: Windows | None) -> Tensor:
-        stored = torch.from_numpy(batch.x).to(self.device, non_blocking=True)
-        if windows is not None:
-            images = cut(stored, windows, crop=self.run.side, padding=self.run.config.augment.padding)
-            x = (images.float() / 255 - self._mean) / self._std
-        else:
-            assert self._decoder is not None
-            x = self._decoder.decode(stored)
-        with autocast(self.device, self.dtype):
-            x_j: Tensor = self._prefix(x.contiguous(memory_format=torch.channels_last))
-        return x_j.contiguous(memory_format=torch.channels_last)
-
-    def _load_decoder(self, store: Store) -> Quantiser:
-        decoder = Quantiser(store.encoding, store.sample_shape[0])
-        decoder.scale.copy_(torch.from_numpy(store.scale))
-        return decoder
 
 
 def describe_input(anchor: int, j: int) -> str:
@@ -173,9 +188,9 @@ def describe_input(anchor: int, j: int) -> str:
     return f"{f'x_{anchor}' if anchor else 'images'} + {replayed}"
 
 
-def _filled_up(batch: Batch, count: int) -> Batch:
-    """The batch with its last sample repeated up to `count` samples."""
-    if len(batch.rows) == count:
-        return batch
-    index: NDArray[Any] = np.minimum(np.arange(count), len(batch.rows) - 1)
-    return Batch(batch.x[index], batch.rows[index], batch.views[index])
+def _filled_up(stored: Stored, count: int) -> Stored:
+    """The samples with the last one repeated up to `count`."""
+    if len(stored.rows) == count:
+        return stored
+    index = np.minimum(np.arange(count), len(stored.rows) - 1)
+    return Stored(stored.x[to_device(index, stored.x.device)], stored.rows[index], stored.views[index])

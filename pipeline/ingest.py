@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cache import StoreWriter, replace_file
+from cache import CodecChoice, CodecName, StoreWriter, choose_codec, replace_file
 from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
@@ -115,7 +115,7 @@ def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
     channels = config.data.channels or _channels(source)
     side = config.data.canvas or _side(source)
     _check_crop(config, side)
-    network_shapes(config, channels=channels, side=config.augment.crop or side)  # before hours of decoding
+    network_shapes(config, channels=channels, image_side=side)  # before hours of decoding
     partial = run_folder / f"{X_0}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -161,6 +161,7 @@ class _Ingest:
         self.folder = folder
         self.report = report
         self.bad: list[str] = []
+        self.choice: CodecChoice | None = None
         self.digest = hashlib.sha256("\n".join(source.classes).encode())
         self.sums = np.zeros((2, channels))
 
@@ -198,7 +199,7 @@ class _Ingest:
                 samples=len(ids),
                 sample_shape=(self.channels, self.side, self.side),
                 encoding="identity",
-                codec=self.config.store.codec,
+                codec=self._codec(split, ids),
                 run=run,
                 threads=threads,
             ) as writer,
@@ -218,6 +219,18 @@ class _Ingest:
                 writer.write(0, first, x)
             if not self.bad:
                 writer.commit(y=labels, sample_id=ids, attributes={"split": name, "index": 0})
+
+    def _codec(self, split: Split, ids: NDArray[np.int64]) -> CodecName:
+        """The config's codec; for "auto" the one that suits the first images and the disk, the same for all splits."""
+        if self.config.store.codec != "auto":
+            return self.config.store.codec
+        if self.choice is None:
+            images = [self._image(split, int(i)) for i in ids[: self.config.order.run]]
+            chunk = np.stack([image for image in images if image is not None] or [np.zeros(1, np.uint8)])
+            self.bad.clear()  # found again when their turn comes
+            self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
+            self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
+        return self.choice.codec
 
     def _image(self, split: Split, i: int) -> NDArray[np.uint8] | None:
         """Image i as (C, side, side), or None with the reason in `bad`."""

@@ -14,7 +14,7 @@ from cascade import StageShape
 from pipeline.config import Config
 from pipeline.ingest import DataInfo
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised by hand when a change of the code changes results."""
 
 Fields = dict[str, Any]
@@ -41,8 +41,9 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "augment": augment,
         "train": msgspec.to_builtins(own.train),
         "order": msgspec.to_builtins(own.order),
-        "store": {"encoding": own.store.encoding},
     }
+    if shape.j > 0:
+        fields[f"store.encoding of x_{shape.j}"] = config.for_stage(shape.j - 1).store.encoding
     fields |= {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
     return fields
 

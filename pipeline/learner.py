@@ -1,6 +1,6 @@
 """What trains in a stage: theta_j, gamma_j and their SGD."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from pipeline.runfolder import RunFolder
 from pipeline.weights import fresh_weights, load_modules, module_tensors
 
 MOMENTUM = "momentum."
+FUSED_ON = ("cpu", "cuda")
+"""Devices on which torch updates all parameters in one pass over memory."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Learner:
     """gamma_j."""
     optimiser: torch.optim.SGD
     """Over the parameters of both."""
+    forward: Callable[[Tensor], Tensor]
+    """`logits`, compiled where that is asked for: what a training step calls."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and momentum by name."""
@@ -45,6 +49,11 @@ class Learner:
             if MOMENTUM + name in momentum:
                 buffer = torch.empty_like(parameter).copy_(momentum[MOMENTUM + name])
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.block.parameters()).device
 
     def train(self, mode: bool) -> None:
         """Switch both to training or evaluation mode."""
@@ -77,8 +86,10 @@ def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
         lr=config.train.lr,
         momentum=config.train.momentum,
         weight_decay=config.train.weight_decay,
+        fused=device.type in FUSED_ON,
     )
-    return Learner(block, head, optimiser)
+    network = nn.Sequential(block, head)
+    return Learner(block, head, optimiser, torch.compile(network) if config.machine.compile else network)
 
 
 def learning_rate(train: Train, epoch: int) -> float:

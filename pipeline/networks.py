@@ -2,13 +2,29 @@
 
 from collections import OrderedDict
 
+import msgspec
+import torch
 from torch import nn
 from torchvision.transforms import Normalize
 
 from cascade import Network, Prefix, Quantiser, make_block, make_head
 from pipeline.config import Config
+from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
 from pipeline.weights import load_modules, load_tensors
+
+
+class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How the output of a stage is encoded, and what that costs."""
+
+    encoding: str
+    """Name of the encoding."""
+    scale: list[float]
+    """Of each channel; ones where the encoding has none."""
+    signal_to_noise_db: float | None
+    """Of the encoded activations, over samples other than those that the scale was taken from; None without error."""
+    saturated_share: float
+    """Share of the activations, over the same, that the encoding cuts off, 0..1."""
 
 
 def new_block(run: RunFolder, j: int) -> nn.Module:
@@ -29,16 +45,48 @@ def new_head(run: RunFolder, j: int) -> nn.Module:
 
 
 def new_quantiser(run: RunFolder, j: int) -> Quantiser:
-    """The quantiser of x_{j+1}, not calibrated."""
+    """The quantiser of x_{j+1}, its scale not set."""
     return Quantiser(run.config.for_stage(j).store.encoding, run.shapes[j].out_channels)
 
 
-def load_block(run: RunFolder, j: int) -> tuple[nn.Module, Quantiser]:
-    """theta_j and the quantiser of x_{j+1}, in evaluation mode. Raises CorruptDataError."""
-    block, quantiser = new_block(run, j), new_quantiser(run, j)
+def load_block(run: RunFolder, j: int) -> nn.Module:
+    """theta_j, in evaluation mode. Raises CorruptDataError."""
+    block = new_block(run, j)
     path = run.stages[j].block
-    load_modules(load_tensors(path)[0], path, block=block, quantiser=quantiser)
-    return block.eval(), quantiser
+    load_modules(load_tensors(path)[0], path, block=block)
+    return block.eval()
+
+
+def read_encoding(run: RunFolder, j: int) -> EncodingRecord:
+    """How x_{j+1} is encoded. Raises RefusedError where its scale was not taken yet, CorruptDataError."""
+    folder, config = run.stages[j], run.config.for_stage(j)
+    try:
+        record = msgspec.json.decode(folder.scale.read_bytes(), type=EncodingRecord)
+    except FileNotFoundError:
+        raise RefusedError(
+            f"the scale of x_{j + 1} as {config.store.encoding} is not known yet\n"
+            f"next: {run.command(f'train-stage --j {j}')}, which takes it and trains nothing anew"
+        ) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptDataError(_damaged_scale(run, j, str(error))) from error
+    if record.encoding != config.store.encoding or len(record.scale) != run.shapes[j].out_channels:
+        raise CorruptDataError(_damaged_scale(run, j, f"{len(record.scale)} scales for {record.encoding}"))
+    largest = torch.finfo(torch.float32).max
+    if not all(0 < scale <= largest for scale in record.scale):
+        raise CorruptDataError(_damaged_scale(run, j, f"a scale is not between 0 and {largest:.3g}"))
+    return record
+
+
+def _damaged_scale(run: RunFolder, j: int, why: str) -> str:
+    path = run.stages[j].scale
+    return f"{path} is damaged: {why}\nnext: delete it and {run.command(f'train-stage --j {j}')}"
+
+
+def load_quantiser(run: RunFolder, j: int) -> Quantiser:
+    """The quantiser of x_{j+1}. Raises like `read_encoding`."""
+    quantiser = new_quantiser(run, j)
+    quantiser.scale.copy_(torch.tensor(read_encoding(run, j).scale))
+    return quantiser
 
 
 def load_head(run: RunFolder, j: int) -> nn.Module:
@@ -51,25 +99,34 @@ def load_head(run: RunFolder, j: int) -> nn.Module:
 
 def load_prefix(run: RunFolder, start: int, stop: int) -> Prefix:
     """The frozen blocks start..stop-1: x_start to x_stop."""
-    pairs = [load_block(run, i) for i in range(start, stop)]
-    return Prefix([block for block, _ in pairs], [quantiser for _, quantiser in pairs])
+    stages = range(start, stop)
+    return Prefix([load_block(run, i) for i in stages], [load_quantiser(run, i) for i in stages])
 
 
 def load_network(run: RunFolder, j: int) -> nn.Sequential:
     """The network cut after stage j, with that stage's head, in evaluation mode: images to logits.
 
     Maps images (N, C, H, W) in 0..1 to (N, classes), whose names are `run.info.classes`. Its parts are `normalise`,
-    by the mean and deviation of the training images, and `network`, a `cascade.Network`. It computes in float32; the
-    stages were trained in the precision that their records name.
+    by the mean and deviation of the training images, and `network`, a `cascade.Network`; under the policy "canvas",
+    before them, `pad`, as the canvas was padded. It computes in float32; the stages were trained in the precision
+    that their records name.
 
     Raises RefusedError where a stage is not trained, ConfigError where there is no stage j.
     """
     parts = {"normalise": Normalize(run.info.mean, run.info.std), "network": load_cut_network(run, j)}
+    if takes_canvas(run, j):
+        parts = {"pad": nn.ZeroPad2d(run.config.augment.padding), **parts}
     return nn.Sequential(OrderedDict(parts)).eval()
 
 
 def load_cut_network(run: RunFolder, j: int) -> Network:
-    """The same without the normalisation: x_0 as stage 0 reads it, to logits."""
+    """The same without padding and normalisation: x_0 as stage 0 reads it, or its canvas, to logits."""
     run.check_stage(j)
     run.check_trained(0, j + 1)
-    return Network(load_prefix(run, 0, j), load_block(run, j)[0], load_head(run, j)).eval()
+    window = run.shapes[j].in_side if takes_canvas(run, j) else None
+    return Network(load_prefix(run, 0, j), load_block(run, j), load_head(run, j), window=window).eval()
+
+
+def takes_canvas(run: RunFolder, j: int) -> bool:
+    """Whether stage j is trained and tested on windows of the features of whole canvases."""
+    return j > 0 and run.config.augment.policy == "canvas"

@@ -4,12 +4,13 @@ cascade.toml                        the config
 x_0/{train,validation,test}/        the images, ingested
 stages/J-KEY/                       one trained stage, KEY the first digits of its key
     stage.json                      its record, written last
-    block.safetensors               theta_j, and the quantiser of x_{j+1}
+    block.safetensors               theta_j
     head.safetensors                gamma_j
     test_logits.safetensors         outputs for the test split, row by row as stored
     metrics.jsonl                   one line an epoch
     checkpoint.safetensors          only while it trains
-    x_{j+1}/{train.VIEWS,validation,test}/  what it wrote back
+    scale.ENCODING.json             scale of x_{j+1} in that encoding, and what it costs
+    x_{j+1}/ENCODING.{train.VIEWS,validation,test}/  what it wrote back; of canvases, validation.canvas, test.canvas
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
 from pipeline.keys import Fields, all_stage_fields, differences, key_of
-from pipeline.shapes import network_shapes
+from pipeline.shapes import canvas_side, network_shapes
 
 KEY_DIGITS = 8
 
@@ -60,11 +61,14 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
 class StageFolder:
     """The folder of one stage under one key."""
 
-    def __init__(self, stages: Path, j: int, key: str, rendering: str) -> None:
+    def __init__(self, stages: Path, j: int, key: str, rendering: str, encoding: str) -> None:
         self.path = path = stages / f"{j}-{key[:KEY_DIGITS]}"
         self.j = j
         self.key = key
         self._rendering = rendering
+        self._outputs = path / f"x_{j + 1}"
+        self._encoding = encoding
+        self.scale = path / f"scale.{encoding}.json"
         self.block = path / "block.safetensors"
         self.head = path / "head.safetensors"
         self.test_logits = path / "test_logits.safetensors"
@@ -84,8 +88,9 @@ class StageFolder:
 
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
-        name = f"train.{self._rendering}" if split == "train" else split
-        return self.path / f"x_{self.j + 1}" / name
+        if split == "train" or self._rendering == "canvas":  # canvases in every split, windows elsewhere
+            split = f"{split}.{self._rendering}"
+        return self._outputs / f"{self._encoding}.{split}"
 
 
 class RunFolder:
@@ -100,10 +105,12 @@ class RunFolder:
         check_same_data(info, config, path)
         self.info: DataInfo = info
         self.side = config.augment.crop or info.side
-        self.shapes: list[StageShape] = network_shapes(config, channels=info.channels, side=self.side)
+        self.shapes: list[StageShape] = network_shapes(config, channels=info.channels, image_side=info.side)
         self.fields: list[Fields] = all_stage_fields(config, info, self.shapes)
         self.stages = [
-            StageFolder(path / "stages", j, key_of(fields), config.augment.rendering)
+            StageFolder(
+                path / "stages", j, key_of(fields), config.augment.rendering, config.for_stage(j).store.encoding
+            )
             for j, fields in enumerate(self.fields)
         ]
 
@@ -115,6 +122,14 @@ class RunFolder:
     @property
     def classes(self) -> int:
         return len(self.info.classes)
+
+    def output_shape(self, j: int) -> tuple[int, int, int]:
+        """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
+        shape = self.shapes[j]
+        if self.config.augment.policy != "canvas":
+            return shape.output
+        side = canvas_side(self.config, self.info.side) * shape.out_side // self.shapes[0].in_side
+        return (shape.out_channels, side, side)
 
     def command(self, command: str) -> str:
         """A cascade command for this folder, to show to the user."""
@@ -216,7 +231,7 @@ def read_record(folder: Path) -> StageRecord | None:
         return msgspec.json.decode(path.read_bytes(), type=StageRecord)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptDataError(
             f"{path} is damaged: {error}\nnext: move {folder} away and train the stage again"
         ) from error

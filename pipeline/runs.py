@@ -1,12 +1,9 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
-import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-from cache import BudgetError, element_bytes
-from cascade import StageShape
+from cache import BudgetError, ring_samples, sample_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError
@@ -15,6 +12,7 @@ from pipeline.lock import lock_folder
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.training import train_stage
+from pipeline.transfer import batches_held
 
 
 def ingest_data(config: Config, run_folder: Path, report: Reporter) -> None:
@@ -40,12 +38,11 @@ def run_stages(run: RunFolder, first: int | None, last: int | None, device_name:
         run.check_stage(j)
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: nothing lies between")
-    info = run.info
-    check_host_memory(run.config, run.shapes, channels=info.channels, side=info.side, samples=info.samples["train"])
+    device = choose_device(run.config.machine.device if device_name is None else device_name)
+    check_host_memory(run, hold=batches_held(device))
     if any(stage.record is None for stage in run.stages[first : last + 1]):
         free = shutil.disk_usage(run.path).free
         report.say(f"stores past the images: at most {size(kept_bytes(run))} before compression; {size(free)} are free")
-    device = choose_device(run.config.machine.device if device_name is None else device_name)
     for j in range(first, last + 1):
         with lock_folder(run.path, f"stage {j}"):
             if not train_stage(run, j, device, report, output_asked_for=first == last):
@@ -54,28 +51,33 @@ def run_stages(run: RunFolder, first: int | None, last: int | None, device_name:
 
 def kept_bytes(run: RunFolder) -> int:
     """Bytes of all x_j, j >= 1, that the config keeps, over all splits and views, before compression."""
-    config, samples = run.config, run.info.samples
-    rows = sum(count * (config.augment.stored_views if split == "train" else 1) for split, count in samples.items())
-    return sum(
-        rows * math.prod(shape.output) * element_bytes(config.for_stage(shape.j).store.encoding)
-        for shape in run.shapes
-        if config.keeps(shape.j + 1)
-    )
+    total = 0
+    for shape in run.shapes:
+        if not run.config.keeps(shape.j + 1):
+            continue
+        encoding = run.config.for_stage(shape.j).store.encoding
+        for split, samples in run.info.samples.items():
+            train = split == "train"
+            views = run.config.augment.stored_views if train else 1
+            total += views * samples * sample_bytes(encoding, run.output_shape(shape.j))
+    return total
 
 
-def check_host_memory(config: Config, shapes: Sequence[StageShape], *, channels: int, side: int, samples: int) -> None:
+def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
     """Raise BudgetError, before hours are spent, where windows of a store to come will not fit in the host memory.
 
-    `channels` and `side` are those of the stored images, `samples` the number of training samples.
+    `hold` is the number of batches that the device copies from at a time.
     """
-    sample_bytes = {0: channels * side**2}
-    for shape in shapes[:-1]:
+    config, info = run.config, run.info
+    stored = {0: info.channels * info.side**2}
+    for shape in run.shapes[:-1]:
         if config.keeps(shape.j + 1):
-            itemsize = element_bytes(config.for_stage(shape.j).store.encoding)
-            sample_bytes[shape.j + 1] = math.prod(shape.output) * itemsize
-    worst = max(sample_bytes, key=sample_bytes.__getitem__)
-    window = min(config.order.window, samples)
-    needed = 2 * window * sample_bytes[worst]
+            encoding = config.for_stage(shape.j).store.encoding
+            stored[shape.j + 1] = sample_bytes(encoding, run.output_shape(shape.j))
+    worst = max(stored, key=stored.__getitem__)
+    window = min(config.order.window, info.samples["train"])
+    batch_size = max(config.for_stage(j).train.batch_size for j in range(len(run.shapes)))
+    needed = ring_samples(window, min(batch_size, info.samples["train"]), hold=hold) * stored[worst]
     if needed > config.host_memory_bytes:
         raise BudgetError(
             f"two windows of {window} samples of x_{worst} need {size(needed)} of host memory, and machine.host_memory "

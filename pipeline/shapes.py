@@ -1,12 +1,18 @@
 """The shapes of a config's network on images of a given size."""
 
+from collections.abc import Sequence
+
 from cascade import StageShape, stage_shapes
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 
 
-def network_shapes(config: Config, *, channels: int, side: int) -> list[StageShape]:
-    """Shapes of all stages, the head of each as its overrides have it. Raises ConfigError where they do not fit."""
+def network_shapes(config: Config, *, channels: int, image_side: int) -> list[StageShape]:
+    """Shapes of all stages on windows of images of `image_side` pixels, the head of each as its overrides have it.
+
+    Raises ConfigError where they do not fit.
+    """
+    window = config.augment.crop or image_side
     shapes = []
     for j in range(config.network.stages):
         head = config.for_stage(j).head
@@ -14,7 +20,7 @@ def network_shapes(config: Config, *, channels: int, side: int) -> list[StageSha
             up_to_j = stage_shapes(  # no further: later stages have heads of their own
                 stages=j + 1,
                 in_channels=channels,
-                in_side=side,
+                in_side=window,
                 width=config.network.width,
                 head_width=head.width,
                 downsample_at=[i for i in config.network.downsample_at if i <= j],
@@ -24,4 +30,21 @@ def network_shapes(config: Config, *, channels: int, side: int) -> list[StageSha
         except ValueError as error:
             raise ConfigError(f"the network does not fit the images: {error}") from error
         shapes.append(up_to_j[j])
+    if config.augment.policy == "canvas":
+        _check_canvas(config, shapes, image_side=image_side)
     return shapes
+
+
+def canvas_side(config: Config, image_side: int) -> int:
+    """Side of the field that training windows are cut from, in pixels: the image with its padding."""
+    return image_side + 2 * config.augment.padding
+
+
+def _check_canvas(config: Config, shapes: Sequence[StageShape], *, image_side: int) -> None:
+    factor = shapes[0].in_side // shapes[-1].out_side
+    side = canvas_side(config, image_side)
+    if side % factor:
+        raise ConfigError(
+            f"augment.policy = canvas: the padded images have {side}x{side} pixels, no multiple of {factor}, by which "
+            f"the network samples down; change augment.padding (now {config.augment.padding}) or data.canvas"
+        )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pipeline.errors import RefusedError
 from pipeline.feed import describe_input
 from pipeline.keys import differences
+from pipeline.metrics import read_metrics
 from pipeline.runfolder import KEY_DIGITS, RunFolder
-from pipeline.training import read_metrics
 from pipeline.writeback import output_is_due
 
 
@@ -42,9 +42,11 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         stage_input = None
     epochs = run.config.for_stage(j).train.epochs
     if record is not None:
-        due = output_is_due(run, j)
-        state = "trained" if due else "done"
-        reason = f"x_{j + 1} not written: {run.command(f'train-stage --j {j}')}" if due else _frozen(run, j)
+        missing = not folder.scale.exists() or output_is_due(run, j)
+        state = "trained" if missing else "done"
+        encoding = run.config.for_stage(j).store.encoding
+        todo = f"x_{j + 1} not written as {encoding}: {run.command(f'train-stage --j {j}')}"
+        reason = todo if missing else _frozen(run, j)
     elif folder.checkpoint.exists():
         done = len(read_metrics(folder))
         state, reason = "partial", f"{done} of {epochs} epochs: {run.command(f'train-stage --j {j}')}"
@@ -64,6 +66,8 @@ def _frozen(run: RunFolder, j: int) -> str:
         return "fresh augmentation" if augment.crop or augment.padding or augment.flip else ""
     if augment.policy == "none":
         return "trained on one frozen rendering"
+    if augment.policy == "canvas":
+        return "trained on windows of frozen canvases"
     return f"trained on {augment.views} frozen views"
 
 

@@ -2,51 +2,52 @@
 
 import math
 import time
+from dataclasses import dataclass
 
 import msgspec
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from cache import replace_file
-from cascade import Quantiser, parameter_count
+from cascade import parameter_count
+from pipeline.calibration import calibrate_output, describe_encoding
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import CascadeError, CorruptDataError
 from pipeline.evaluation import Scores, outputs, score
 from pipeline.feed import Feed
 from pipeline.keys import key_of
 from pipeline.learner import Learner, learning_rate, make_learner
-from pipeline.networks import new_quantiser
+from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.progress import Reporter, duration, size
 from pipeline.runfolder import RunFolder, StageFolder, StageRecord
 from pipeline.weights import load_tensors, module_tensors, save_tensors
 from pipeline.writeback import output_is_due, write_output
 
-CALIBRATION_SAMPLES = 1024
-"""Training samples from which the scale of an encoding is taken."""
+EPOCH = "epoch."
 
 
-class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of metrics.jsonl."""
+@dataclass
+class Progress:
+    """An epoch so far. Its sums stay on the device: reading a number back would make the host wait at every step."""
 
-    epoch: int
-    """From 0."""
-    lr: float
-    """Learning rate of the epoch."""
-    train_loss: float
-    """Mean cross entropy over the epoch's augmented samples."""
-    train_accuracy: float
-    """Percent, over the same."""
-    validation_accuracy: float | None
-    """Percent, after the epoch; None where nothing is held out."""
-    images_per_second: float
-    """Trained, over the epoch without its validation."""
-    wait_share: float
-    """Share of that time spent waiting for stored data, 0..1."""
-    peak_memory_bytes: int
-    """Of the device; on the CPU, of the process."""
-    seconds: float
-    """Of the epoch, validation included."""
+    consumed: int
+    """Samples of the epoch's order that are behind, those left out among them."""
+    seen: Tensor
+    """Samples trained on."""
+    loss: Tensor
+    """Sum of their cross entropies."""
+    correct: Tensor
+    """Of them, those that the head got right."""
+
+    @classmethod
+    def fresh(cls, device: torch.device) -> "Progress":
+        """The beginning of an epoch."""
+        return cls(0, *(torch.zeros((), dtype=torch.float64, device=device) for _ in range(3)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums by name."""
+        return {EPOCH + "seen": self.seen, EPOCH + "loss": self.loss, EPOCH + "correct": self.correct}
 
 
 def train_stage(
@@ -59,11 +60,13 @@ def train_stage(
     Raises RefusedError where there is nothing to start from, and CascadeError where the loss is no number.
     """
     folder = run.stages[j]
-    if folder.record is not None and not output_is_due(run, j, asked_for=output_asked_for):
+    if folder.record is not None and folder.scale.exists() and not output_is_due(run, j, asked_for=output_asked_for):
         return False
     feed = Feed(run, j, device)
     if folder.record is None:
         _train(run, feed, report)
+    if not folder.scale.exists():
+        report.say(f"stage {j}  x_{j + 1} as {describe_encoding(calibrate_output(run, j, device))}")
     if output_is_due(run, j, asked_for=output_asked_for):
         write_output(run, j, feed, report)
     return True
@@ -81,24 +84,26 @@ def _train(run: RunFolder, feed: Feed, report: Reporter) -> None:
 def _fit(run: RunFolder, feed: Feed, learner: Learner, report: Reporter) -> list[EpochRecord]:
     """Train to the last epoch, from the last checkpoint if there is one. Returns the records of all epochs."""
     folder, train = run.stages[feed.j], run.config.for_stage(feed.j).train
-    records = _resume(folder, learner)
+    records, progress = _resume(folder, learner)
     shape = run.shapes[feed.j]
     report.say(
         f"stage {feed.j}: {feed.source}; block {shape.in_channels}x{shape.in_side}x{shape.in_side} -> "
         f"{'x'.join(map(str, shape.output))}, {parameter_count([learner.block]):,} parameters, "
         f"head {parameter_count([learner.head]):,}; {str(feed.dtype).removeprefix('torch.')} on {feed.device}"
-        + (f"; going on at epoch {len(records) + 1}" if records else "")
+        + (f"; going on at epoch {len(records) + 1}" if records or progress.consumed else "")
+        + (f", image {progress.consumed:,}" if progress.consumed else "")
     )
     for epoch in range(len(records), train.epochs):
         lr = learning_rate(train, epoch)
         for group in learner.optimiser.param_groups:
             group["lr"] = lr
-        if epoch and train.reset_momentum and epoch % train.lr_drop_every == 0:
+        if epoch and train.reset_momentum and epoch % train.lr_drop_every == 0 and not progress.consumed:
             learner.optimiser.state.clear()
-        record = _epoch(run, feed, learner, epoch, lr, report)
+        record = _epoch(run, feed, learner, epoch, lr, progress, report)
+        progress = Progress.fresh(feed.device)
         records.append(record)
         replace_file(folder.metrics, b"".join(msgspec.json.encode(line) + b"\n" for line in records))
-        save_tensors(folder.checkpoint, learner.tensors(), {"epochs": str(len(records))})
+        _save_checkpoint(folder, learner, len(records))
         left = duration(record.seconds * (train.epochs - len(records)))
         validation = "" if record.validation_accuracy is None else f"  validation {record.validation_accuracy:5.2f}%"
         report.say(
@@ -109,63 +114,38 @@ def _fit(run: RunFolder, feed: Feed, learner: Learner, report: Reporter) -> list
     return records
 
 
-def _resume(folder: StageFolder, learner: Learner) -> list[EpochRecord]:
-    """Restore the last checkpoint and return the records up to it; nothing where there is none."""
+def _resume(folder: StageFolder, learner: Learner) -> tuple[list[EpochRecord], Progress]:
+    """Restore the last checkpoint. Returns the records of whole epochs, and how far the next one is."""
+    device = learner.device
     if not folder.checkpoint.exists():
-        return []
+        return [], Progress.fresh(device)
     tensors, metadata = load_tensors(folder.checkpoint)
-    learner.restore(tensors, folder.checkpoint)
-    epochs = int(count) if (count := metadata.get("epochs", "")).isdecimal() else 0
+    sums = {name: tensor for name, tensor in tensors.items() if name.startswith(EPOCH)}
+    learner.restore({name: tensor for name, tensor in tensors.items() if name not in sums}, folder.checkpoint)
+    epochs, consumed = (int(n) if (n := metadata.get(name, "")).isdecimal() else 0 for name in ("epochs", "consumed"))
     records = read_metrics(folder)[:epochs]  # a line may be ahead of the checkpoint, never behind it
-    if not epochs or len(records) < epochs:
+    progress = Progress.fresh(device)
+    if not epochs + consumed or len(records) < epochs or (consumed > 0) != (sums.keys() == progress.tensors().keys()):
         raise CorruptDataError(
             f"{folder.checkpoint} is of {epochs} epochs and {folder.metrics} of {len(records)}\n"
             f"next: delete {folder.path} and train the stage again"
         )
-    return records
+    progress.consumed = consumed
+    for name, tensor in progress.tensors().items():
+        if consumed:
+            tensor.copy_(sums[name])
+    return records, progress
 
 
-def read_metrics(folder: StageFolder) -> list[EpochRecord]:
-    """The records of a stage's epochs so far, none where it has not begun. Raises CorruptDataError."""
-    try:
-        lines = folder.metrics.read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=EpochRecord) for line in lines]
-    except FileNotFoundError:
-        return []
-    except msgspec.MsgspecError as error:
-        raise CorruptDataError(
-            f"{folder.metrics} is damaged: {error}\nnext: delete {folder.path} and train the stage again"
-        ) from error
-
-
-def _epoch(run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, report: Reporter) -> EpochRecord:
-    train = run.config.for_stage(feed.j).train
-    total = feed.store("train").samples
-    name = f"stage {feed.j} epoch {epoch + 1}/{train.epochs}"
-    loss_sum = torch.zeros((), device=feed.device)
-    correct = torch.zeros((), dtype=torch.int64, device=feed.device)
-    seen, began, waited = 0, time.perf_counter(), feed.wait_seconds
-    learner.train(True)
-    with report.task(name, total) as task:
-        for x, y in feed.training(epoch):
-            with autocast(feed.device, feed.dtype):
-                logits = learner.logits(x)
-                loss = F.cross_entropy(logits.float(), y)
-            learner.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            learner.optimiser.step()
-            # Kept on the device: reading a number back would make the host wait at every step.
-            loss_sum += loss.detach() * len(y)
-            correct += (logits.detach().argmax(1) == y).sum()
-            seen += len(y)
-            if task.wants_detail:
-                rate = seen / (time.perf_counter() - began)
-                waiting = (feed.wait_seconds - waited) / (time.perf_counter() - began)
-                left = duration((total - seen) / rate + total / rate * (train.epochs - epoch - 1))
-                memory = size(peak_memory_bytes(feed.device))
-                task.update(seen, f"{rate:,.0f} images/s  waiting {waiting:.0%}  {memory}  {left} left")
-    mean_loss = loss_sum.item() / seen
+def _epoch(
+    run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, progress: Progress, report: Reporter
+) -> EpochRecord:
+    began, waits = time.perf_counter(), feed.waits
+    first = progress.consumed
+    _steps(run, feed, learner, epoch, progress, report)
+    count, loss, correct = (value.item() for value in (progress.seen, progress.loss, progress.correct))
     trained = time.perf_counter() - began
+    mean_loss = loss / count
     if not (math.isfinite(mean_loss) and learner.is_finite()):
         what = f"the loss is {mean_loss}" if not math.isfinite(mean_loss) else "the weights are no longer finite"
         raise CascadeError(
@@ -173,19 +153,63 @@ def _epoch(run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, 
             f"next: lower the learning rate (--set stages.{feed.j}.train.lr={lr / 3:.2g}), "
             f"or set network.precision = float32"
         )
-    wait_share = (feed.wait_seconds - waited) / trained
     validation = evaluate_split(run, feed, learner, "validation").top1 if "validation" in run.splits else None
+    by_cause = {cause: (seconds - waits[cause]) / trained for cause, seconds in feed.waits.items()}
     return EpochRecord(
         epoch=epoch,
         lr=lr,
         train_loss=mean_loss,
-        train_accuracy=100 * correct.item() / seen,
+        train_accuracy=100 * correct / count,
         validation_accuracy=validation,
-        images_per_second=seen / trained,
-        wait_share=wait_share,
+        images_per_second=(progress.consumed - first) / trained,
+        wait_share=sum(by_cause.values()),
+        wait_by_cause=by_cause,
         peak_memory_bytes=peak_memory_bytes(feed.device),
         seconds=time.perf_counter() - began,
     )
+
+
+def _steps(run: RunFolder, feed: Feed, learner: Learner, epoch: int, progress: Progress, report: Reporter) -> None:
+    """The steps of an epoch from where it is; on the way, a checkpoint now and then."""
+    train = run.config.for_stage(feed.j).train
+    total = feed.store("train").samples
+    began, first, waited = time.perf_counter(), progress.consumed, sum(feed.waits.values())
+    saved = began
+    learner.train(True)
+    with report.task(f"stage {feed.j} epoch {epoch + 1}/{train.epochs}", total) as task:
+        for x, y in feed.training(epoch, start=first):
+            train_step(learner, x, y, feed.dtype, progress)
+            now = time.perf_counter()
+            if now - saved >= 60 * run.config.machine.checkpoint_minutes and progress.consumed < total:
+                _save_checkpoint(run.stages[feed.j], learner, epoch, progress)
+                saved = now
+            if task.wants_detail:
+                rate = (progress.consumed - first) / (now - began)
+                waiting = (sum(feed.waits.values()) - waited) / (now - began)
+                left = duration((total - progress.consumed) / rate + total / rate * (train.epochs - epoch - 1))
+                memory = size(peak_memory_bytes(feed.device))
+                task.update(progress.consumed, f"{rate:,.0f} images/s  waiting {waiting:.0%}  {memory}  {left} left")
+
+
+def train_step(learner: Learner, x: Tensor, y: Tensor, dtype: torch.dtype, progress: Progress) -> None:
+    """One step of SGD on a batch of x_j. The host does not wait for the device."""
+    with autocast(x.device, dtype):
+        logits = learner.forward(x)
+        loss = cross_entropy(logits.float(), y)
+    learner.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    learner.optimiser.step()
+    progress.loss += loss.detach() * len(y)
+    progress.correct += (logits.detach().argmax(1) == y).sum()
+    progress.seen += len(y)
+    progress.consumed += len(y)
+
+
+def _save_checkpoint(folder: StageFolder, learner: Learner, epochs: int, progress: Progress | None = None) -> None:
+    """Keep what a stage is after whole `epochs`, and within the one after them."""
+    consumed = progress.consumed if progress else 0
+    tensors = {**learner.tensors(), **(progress.tensors() if progress else {})}
+    save_tensors(folder.checkpoint, tensors, {"epochs": str(epochs), "consumed": str(consumed)})
 
 
 def evaluate_split(run: RunFolder, feed: Feed, learner: Learner, split: str) -> Scores:
@@ -195,13 +219,12 @@ def evaluate_split(run: RunFolder, feed: Feed, learner: Learner, split: str) -> 
 
 
 def _finish(run: RunFolder, feed: Feed, learner: Learner, epochs: list[EpochRecord], report: Reporter) -> None:
-    """Freeze the scale of x_{j+1}, test once, and keep weights, outputs and, last, the record."""
+    """Test once, and keep weights, outputs and, last, the record."""
     j, folder = feed.j, run.stages[feed.j]
     learner.train(False)
-    quantiser = calibrated_quantiser(run, j, feed, learner.block)
     logits, y = outputs(feed, learner.logits, "test")
     test = score(logits, y, classes=run.classes)
-    save_tensors(folder.block, module_tensors(block=learner.block, quantiser=quantiser))
+    save_tensors(folder.block, module_tensors(block=learner.block))
     save_tensors(folder.head, module_tensors(head=learner.head))
     save_tensors(folder.test_logits, {"logits": logits})
     last = epochs[-1]
@@ -222,20 +245,3 @@ def _finish(run: RunFolder, feed: Feed, learner: Learner, epochs: list[EpochReco
     replace_file(folder.path / "stage.json", msgspec.json.format(msgspec.json.encode(record)))
     folder.checkpoint.unlink(missing_ok=True)
     report.say(f"stage {j}  done: test {test.top1:.2f}%, in {duration(record.seconds)}")
-
-
-def calibrated_quantiser(run: RunFolder, j: int, feed: Feed, block: nn.Module) -> Quantiser:
-    """The quantiser of x_{j+1}, its scale the largest activation of each channel over the first training samples.
-
-    The samples come from x_0 in the test-time window, through the whole prefix: so the scale does not depend on what
-    is stored.
-    """
-    quantiser = new_quantiser(run, j).to(feed.device)
-    if quantiser.encoding != "uint8":
-        return quantiser
-    from_images = feed if feed.anchor == 0 else Feed(run, j, feed.device, anchor=0)
-    largest = torch.zeros(run.shapes[j].out_channels, device=feed.device)
-    for x, _ in from_images.sequential("train", block, centre=True, limit=CALIBRATION_SAMPLES):
-        largest = torch.maximum(largest, x.float().amax((0, 2, 3)))
-    quantiser.calibrate(largest)
-    return quantiser

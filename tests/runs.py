@@ -8,7 +8,15 @@ from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 
-SMALL = ("network.width=8", "head.k=2", "head.width=8", "train.epochs=2", "augment.views=2", "train.lr_drop_every=1")
+SMALL = (
+    "network.width=8",
+    "head.k=2",
+    "head.width=8",
+    "train.epochs=2",
+    "augment.views=2",
+    "train.lr_drop_every=1",
+    "store.codec=lz4",  # "auto" goes by measured speeds, and the bytes of a store with it
+)
 
 
 def digits_run(folder: Path, *settings: str) -> RunFolder:

@@ -7,7 +7,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.augmentation import Windows, centre_windows, cut, fresh_draws, view_draws
+from pipeline.augmentation import (
+    Windows,
+    canvas_draws,
+    canvases,
+    centre_of,
+    centre_windows,
+    cut,
+    fresh_draws,
+    view_draws,
+)
 from pipeline.config import Augment
 
 CROP = Augment(crop=6, padding=2, flip=True)
@@ -16,6 +25,11 @@ IDS = np.arange(2000)
 
 def fresh(augment: Augment = CROP, side: int = 8, ids: NDArray[np.int64] = IDS, **changed: int) -> Windows:
     return fresh_draws(augment, side, ids, **({"seed": 0, "stage": 0, "epoch": 0} | changed))
+
+
+def on_canvas(ids: NDArray[np.int64] = IDS, **changed: int) -> Windows:
+    """Windows of 6 pixels on canvases of 10."""
+    return canvas_draws(10, 6, ids, **({"seed": 0, "stage": 1, "epoch": 0} | changed))
 
 
 def columns(windows: Windows) -> NDArray[np.int64]:
@@ -27,8 +41,9 @@ def images(count: int, channels: int, side: int, dtype: Any = np.uint8) -> NDArr
     return np.random.default_rng(0).integers(1, 256, (count, channels, side, side)).astype(dtype)
 
 
-def plain_cut(x: NDArray[Any], windows: Windows, crop: int, padding: int) -> NDArray[Any]:
+def plain_cut(x: NDArray[Any], windows: Windows) -> NDArray[Any]:
     """Slice by slice: pad with zeros, crop, mirror."""
+    crop, padding = windows.side, windows.padding
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     out = []
     for image, top, left, flip in zip(padded, windows.top, windows.left, windows.flip, strict=True):
@@ -46,29 +61,28 @@ def test_cut_is_slicing_of_the_padded_image_mirrored_where_flipped(
 ) -> None:
     x = images(200, channels, side)
     windows = fresh(Augment(crop=crop, padding=padding, flip=True), side, IDS[:200])
-    got = cut(torch.from_numpy(x), windows, crop=crop, padding=padding)
+    assert (windows.side, windows.padding) == (crop, padding)
+    got = cut(torch.from_numpy(x), windows)
     assert got.shape == (200, channels, crop, crop)
     assert got.dtype == torch.uint8
-    np.testing.assert_array_equal(got.numpy(), plain_cut(x, windows, crop, padding))
+    np.testing.assert_array_equal(got.numpy(), plain_cut(x, windows))
 
 
 def test_cut_of_floats_keeps_them() -> None:
     x = images(20, 2, 8, np.float32) / 7
     windows = fresh(ids=IDS[:20])
-    np.testing.assert_array_equal(
-        cut(torch.from_numpy(x), windows, crop=6, padding=2).numpy(), plain_cut(x, windows, 6, 2)
-    )
+    np.testing.assert_array_equal(cut(torch.from_numpy(x), windows).numpy(), plain_cut(x, windows))
 
 
 def test_what_is_cut_lies_in_channels_last_memory() -> None:
     x = torch.from_numpy(images(4, 3, 8))
-    assert cut(x, fresh(ids=IDS[:4]), crop=6, padding=2).is_contiguous(memory_format=torch.channels_last)
+    assert cut(x, fresh(ids=IDS[:4])).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_cut_leaves_the_images_as_they_were() -> None:
     x = torch.from_numpy(images(4, 3, 8))
     before = x.clone()
-    cut(x, fresh(ids=IDS[:4]), crop=6, padding=2).zero_()
+    cut(x, fresh(ids=IDS[:4])).zero_()
     assert torch.equal(x, before)
 
 
@@ -83,18 +97,20 @@ def test_centre_windows_are_the_centre_of_the_image_without_its_padding(
     x = images(3, 1, side)
     start = (side - crop) // 2
     np.testing.assert_array_equal(
-        cut(torch.from_numpy(x), windows, crop=crop, padding=padding).numpy(),
+        cut(torch.from_numpy(x), windows).numpy(),
         x[:, :, start : start + crop, start : start + crop],
     )
 
 
-@pytest.mark.parametrize("kind", ["fresh", "view"])
+@pytest.mark.parametrize("kind", ["fresh", "view", "canvas"])
 def test_draws_of_a_sample_are_the_same_in_whatever_batch_it_is(kind: str) -> None:
     views = IDS % 3
 
     def drawn(rows: NDArray[np.int64]) -> NDArray[np.int64]:
         if kind == "fresh":
             return columns(fresh(ids=IDS[rows]))
+        if kind == "canvas":
+            return columns(on_canvas(IDS[rows]))
         return columns(view_draws(CROP, 8, IDS[rows], views[rows], seed=0))
 
     everything = drawn(np.arange(2000))
@@ -142,3 +158,44 @@ def test_whole_image_has_one_position(augment: Augment) -> None:
     windows = fresh(augment)
     assert not windows.top.any()
     assert not windows.left.any()
+
+
+def test_a_canvas_is_the_whole_padded_image_and_its_mirror_image_in_view_1() -> None:
+    x = images(4, 2, 7)
+    windows = canvases(Augment(crop=6, padding=2, flip=True), 7, np.array([0, 1, 1, 0]))
+    padded = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    expected = np.stack([padded[0], padded[1, :, :, ::-1], padded[2, :, :, ::-1], padded[3]])
+    np.testing.assert_array_equal(cut(torch.from_numpy(x), windows).numpy(), expected)
+
+
+def test_windows_on_a_canvas_reach_every_position_about_equally_often_and_none_beyond() -> None:
+    windows = on_canvas(np.arange(20_000))
+    counts = np.bincount(windows.top * 5 + windows.left, minlength=25)
+    assert len(counts) == 25
+    assert np.abs(counts - 800).max() < 5 * np.sqrt(800)
+    assert windows.top.max() == windows.left.max() == 4
+    assert not windows.flip.any(), "the mirror image is a canvas of its own"
+    assert (windows.side, windows.padding) == (6, 0)
+
+
+@pytest.mark.parametrize(("field", "side", "offset"), [(10, 6, 2), (5, 2, 1), (4, 1, 1), (6, 6, 0)])
+def test_centre_of_features_lies_towards_the_top_left_where_it_is_between_pixels(
+    field: int, side: int, offset: int
+) -> None:
+    windows = centre_of(field, side, 3)
+    assert columns(windows).tolist() == [[offset, offset, 0]] * 3
+    x = images(3, 2, field, np.float32)
+    stop = offset + side
+    np.testing.assert_array_equal(cut(torch.from_numpy(x), windows).numpy(), x[:, :, offset:stop, offset:stop])
+
+
+def test_windows_on_a_canvas_of_their_own_size_do_not_move() -> None:
+    windows = canvas_draws(6, 6, IDS, seed=0, stage=1, epoch=0)
+    assert not columns(windows).any()
+
+
+def test_windows_on_canvases_differ_by_seed_stage_and_epoch_and_from_draws_for_images() -> None:
+    drawn = [on_canvas(), on_canvas(seed=1), on_canvas(stage=2), on_canvas(epoch=1)]
+    drawn.append(fresh(Augment(crop=6, padding=1), 8, stage=1))
+    assert len({columns(windows).tobytes() for windows in drawn}) == 5
+    np.testing.assert_array_equal(columns(on_canvas()), columns(on_canvas()))

@@ -165,7 +165,7 @@ def test_a_store_cut_short_is_corrupt_and_made_again(tmp_path: Path, cascade: Ca
     folder = tmp_path / "run"
     digits_run(folder)
     cascade("run", "--run", folder, "--to", 0)
-    store = next(folder.glob("stages/0-*/x_1/train*"))
+    store = next(folder.glob("stages/0-*/x_1/*.train.*"))
     chunk = store / "x" / "c.1.3.0.0.0"
     chunk.write_bytes(chunk.read_bytes()[:-7])
     code, _, err = cascade("train-stage", "--j", 1, "--run", folder)
@@ -189,6 +189,60 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path, cascade: Callable[..., O
     assert "block.safetensors cannot be read" in err
 
 
+def test_another_encoding_is_taken_and_written_by_the_stage_before_without_training_it_anew(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder, packed = tmp_path / "run", ("--set", "stages.0.store.encoding=uint4")
+    digits_run(folder)
+    cascade("run", "--run", folder, "--to", 1)
+    stages = json.loads(cascade("status", "--run", folder, "--json", *packed)[1])["stages"]
+    assert [stage["state"] for stage in stages] == ["trained", "stale", "todo"]
+    assert stages[0]["reason"] == f"x_1 not written as uint4: cascade train-stage --j 0 --run {folder}"
+    assert stages[1]["reason"] == "store.encoding of x_1 float16 -> uint4"
+
+    code, _, err = cascade("train-stage", "--j", 1, "--run", folder, *packed)
+    assert code == 3
+    assert f"the scale of x_1 as uint4 is not known yet\nnext: cascade train-stage --j 0 --run {folder}" in err
+    code, _, err = cascade("train-stage", "--j", 0, "--run", folder, *packed)
+    assert code == 0
+    assert "epoch" not in err
+    assert "x_1 as uint4: " in err
+    assert "dB signal to noise" in err
+    assert "x_1 written: " in err
+    names = {path.name for path in folder.glob("stages/0-*/x_1/*")}
+    assert names == {f"{e}.{split}" for e in ("float16", "uint4") for split in ("train.views-2", "validation", "test")}
+    assert cascade("train-stage", "--j", 1, "--run", folder, *packed)[0] == 0
+    stages = json.loads(cascade("status", "--run", folder, "--json")[1])["stages"]
+    assert [stage["state"] for stage in stages] == ["done", "done", "todo"], "the earlier ones are there still"
+
+
+def test_a_damaged_scale_is_corrupt_data_and_a_deleted_one_shows_in_status(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder, replayed = tmp_path / "run", ("--set", "cache.keep=none")
+    digits_run(folder)
+    cascade("run", "--run", folder, "--to", 0, *replayed)
+    scale = next(folder.glob("stages/0-*/scale.float16.json"))
+    scale.write_bytes(scale.read_bytes()[:-30])
+    code, _, err = cascade("train-stage", "--j", 1, "--run", folder, *replayed)
+    assert code == 4
+    assert f"{scale} is damaged" in err
+    assert f"next: delete it and cascade train-stage --j 0 --run {folder}" in err
+    scale.unlink()
+    stages = json.loads(cascade("status", "--run", folder, "--json", *replayed)[1])["stages"]
+    assert stages[0]["state"] == "trained"
+    assert cascade("train-stage", "--j", 0, "--run", folder, *replayed)[0] == 0
+    assert cascade("train-stage", "--j", 1, "--run", folder, *replayed)[0] == 0
+
+
+def test_frozen_canvases_are_not_silent_in_status(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    folder, canvas = tmp_path / "run", ("--set", "augment.policy=canvas")
+    digits_run(folder)
+    assert cascade("run", "--run", folder, "--to", 1, *canvas)[0] == 0
+    stages = json.loads(cascade("status", "--run", folder, "--json", *canvas)[1])["stages"]
+    assert [stage["reason"] for stage in stages[:2]] == ["fresh augmentation", "trained on windows of frozen canvases"]
+
+
 def test_two_processes_on_one_run_folder(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
     from pipeline.lock import lock_folder
 
@@ -208,7 +262,7 @@ def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(
     folder = tmp_path / "run"
     digits_run(folder)
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, *parts: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
@@ -300,14 +354,24 @@ def test_kept_outputs_that_are_not_the_stages_are_refused_and_can_be_recomputed(
         assert cascade("evaluate", "--run", folder, "--json", "--recompute")[1] == before
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("network.downsample_at=[0,1,2]",), "the network does not fit the images"),
+        (
+            ("augment.policy=canvas", "network.downsample_at=[0, 1]"),
+            "the padded images have 10x10 pixels, no multiple of 4, by which the network samples down",
+        ),
+    ],
+)
 def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
-    tmp_path: Path, cascade: Callable[..., Outcome]
+    tmp_path: Path, cascade: Callable[..., Outcome], changes: tuple[str, ...], message: str
 ) -> None:
     folder = tmp_path / "run"
-    assert cascade("init", "digits", folder, "--set", "network.downsample_at=[0,1,2]")[0] == 0
-    code, _, err = cascade("ingest", "--run", folder)
+    assert cascade("init", "digits", folder)[0] == 0
+    code, _, err = cascade("ingest", "--run", folder, *(part for change in changes for part in ("--set", change)))
     assert code == 2
-    assert "the network does not fit the images" in err
+    assert message in err
     assert not (folder / "x_0").exists()
 
 

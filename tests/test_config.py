@@ -98,8 +98,9 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("augment.views=0", "Expected int >= 1"),
         ("augment.crop=-8", "Expected int >= 0"),
         ("order.run=1000000000000", "Expected int <= 65536"),
-        ("store.codec=", "Expected one of 'none', 'lz4', 'zstd'"),
-        ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8'"),
+        ("store.codec=", "Expected one of 'auto', 'none', 'lz4', 'zstd'"),
+        ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8', 'uint4'"),
+        ("augment.policy=fresh", "Expected one of 'recompute', 'views', 'canvas', 'none'"),
         ("cache.keep=some", "Expected one of 'all', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
@@ -129,6 +130,10 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
         (
             ("augment.flip=false",),
             'augment.views: without crop, padding or flip all views are the same; set policy = "none"',
+        ),
+        (
+            ("augment.flip=false", "augment.policy=canvas"),
+            'augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"',
         ),
         (
             ("machine.host_memory=much",),
@@ -170,6 +175,7 @@ def test_host_memory_may_be_a_plain_number_of_bytes(tmp_path: Path) -> None:
         (("cache.keep=none",), []),
         (("cache.keep=[2, 3]",), [2, 3]),
         (("augment.policy=recompute",), []),
+        (("augment.policy=canvas",), [1, 2]),
     ],
 )
 def test_kept_stores_are_those_named_and_none_under_recompute(
@@ -177,3 +183,20 @@ def test_kept_stores_are_those_named_and_none_under_recompute(
 ) -> None:
     config = loaded(tmp_path, *settings)
     assert [j for j in range(1, 4) if config.keeps(j)] == kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "rendering", "views"),
+    [
+        (("augment.policy=views", "augment.views=3"), "views-3", 3),
+        (("augment.policy=canvas", "augment.views=3"), "canvas", 2),
+        (("augment.policy=canvas", "augment.flip=false", "augment.padding=1", "augment.crop=6"), "canvas", 1),
+        (("augment.policy=none",), "none", 1),
+        (("augment.policy=recompute",), "recompute", 1),
+    ],
+)
+def test_a_policy_stores_so_many_views_and_canvas_its_mirror_image_if_images_are_flipped(
+    tmp_path: Path, settings: tuple[str, ...], rendering: str, views: int
+) -> None:
+    augment = loaded(tmp_path, *settings).augment
+    assert (augment.rendering, augment.stored_views) == (rendering, views)

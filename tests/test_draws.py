@@ -45,6 +45,7 @@ def test_purposes_keep_their_numbers_in_every_release() -> None:
         "RUN_VIEW": 6,
         "FRESH_AUGMENTATION": 7,
         "STORED_VIEW": 8,
+        "CANVAS_WINDOW": 9,
     }
 
 

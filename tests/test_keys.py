@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cascade import StageShape
 from pipeline.config import Config, Section
 from pipeline.config_file import read_config
 from pipeline.errors import ConfigError
@@ -52,7 +53,7 @@ def info(config: Config, **changed: Any) -> DataInfo:
 
 def stage_fields(config: Config, **changed: Any) -> list[Fields]:
     known = info(config, **changed)
-    shapes = network_shapes(config, channels=known.channels, side=config.augment.crop or known.side)
+    shapes = network_shapes(config, channels=known.channels, image_side=known.side)
     return all_stage_fields(config, known, shapes)
 
 
@@ -85,11 +86,11 @@ CHANGES: dict[str, tuple[Any, int]] = {
     "network__precision": ("bfloat16", 0),
     "order__run": (64, 0),
     "order__window": (1024, 0),
-    "store__encoding": ("uint8", 0),
+    "store__encoding": ("uint8", 1),
     "stages__2__train__lr": (0.2, 2),
     "stages__3__head__width": (8, 3),
     "stages__1__head__pool": (2, 1),
-    "stages__2__store__encoding": ("float32", 2),
+    "stages__2__store__encoding": ("float32", 3),
 }
 """Setting -> another value, and the first stage whose key it changes."""
 
@@ -104,13 +105,18 @@ NO_CHANGES: dict[str, Any] = {
     "cache__keep": [2],
     "machine__device": "cuda:1",
     "machine__host_memory": "2 GB",
+    "machine__device_memory": "2 GB",
+    "machine__compile": True,
+    "machine__checkpoint_minutes": 1.0,
     "machine__threads": 7,
     "evaluate__ensemble": "softmax",
     "stages__1__store__codec": "none",
     "stages__1__train__lr": 0.1,
     "stages__1__train": {},
+    "stages__3__store__encoding": "uint8",
 }
-"""Setting -> another value. What of [data] changes a result is in the digest of the images."""
+"""Setting -> another value. What of [data] changes a result is in the digest of the images, and no
+stage reads the last one's output."""
 
 
 @pytest.mark.parametrize("setting", CHANGES)
@@ -148,9 +154,17 @@ def test_size_of_uncropped_images_changes_every_key() -> None:
     assert not set(keys(whole, side=16)) & set(keys(whole, side=32))
 
 
-@pytest.mark.parametrize("policy", ["none", "recompute"])
+@pytest.mark.parametrize("policy", ["none", "canvas", "recompute"])
 def test_number_of_views_counts_only_where_views_are_stored(policy: str) -> None:
     assert keys(config(augment__policy=policy, augment__views=2)) == keys(config(augment__policy=policy))
+
+
+def test_each_policy_has_keys_of_its_own_from_stage_1_on() -> None:
+    first, *later = zip(
+        *(keys(config(augment__policy=policy)) for policy in ("recompute", "views", "canvas", "none")), strict=True
+    )
+    assert len(set(first)) == 1
+    assert [len(set(stage)) for stage in later] == [4] * (STAGES - 1)
 
 
 def test_keys_of_stages_all_differ() -> None:
@@ -183,22 +197,51 @@ def test_differences_blame_the_input_only_if_nothing_else_changed() -> None:
     assert changed == [[], ["train.lr 0.1 -> 0.05"], ["its input changed"], ["its input changed"]]
 
 
+def test_another_encoding_shows_in_the_stage_that_reads_it_and_in_those_after_as_a_changed_input() -> None:
+    then, now = config(), config(stages__1__store__encoding="uint4")
+    before, after = stage_fields(then), stage_fields(now)
+    changed = [differences(one, other) for one, other in zip(before, after, strict=True)]
+    assert changed == [[], [], ["store.encoding of x_2 float16 -> uint4"], ["its input changed"]]
+
+
 def test_a_setting_that_a_later_version_adds_shows_as_a_difference() -> None:
     assert differences({"a": 1}, {"a": 1, "b": 2}) == ["b None -> 2"]
 
 
 def test_shapes_take_the_head_of_each_stage_from_its_overrides() -> None:
-    shapes = network_shapes(config(stages__2__head__width=5), channels=1, side=16)
+    shapes = network_shapes(config(stages__2__head__width=5), channels=1, image_side=16)
     assert [shape.head_width for shape in shapes] == [16, 32, 10, 32]
-    assert [shape.out_side for shape in shapes] == [16, 8, 8, 8]
+    assert [shape.out_side for shape in shapes] == [8, 4, 4, 4]
+
+
+def test_shapes_are_those_of_the_windows_and_of_whole_images_without_crop() -> None:
+    for crop, side in ((8, 8), (0, 16)):
+        shapes = network_shapes(config(augment__crop=crop), channels=1, image_side=16)
+        assert [shape.in_side for shape in shapes] == [side, side, side // 2, side // 2]
+
+
+@pytest.mark.parametrize("policy", ["views", "canvas"])
+def test_canvases_that_the_network_does_not_sample_down_evenly_are_refused_and_windows_are_not(policy: str) -> None:
+    def shapes(padding: int, image_side: int = 16) -> list[StageShape]:
+        settings = {"augment__padding": padding, "augment__policy": policy, "network__downsample_at": [1, 2]}
+        return network_shapes(config(**settings), channels=1, image_side=image_side)
+
+    assert shapes(2) == shapes(0) == shapes(1, image_side=18)
+    if policy == "views":
+        assert shapes(1) == shapes(2)
+        return
+    with pytest.raises(
+        ConfigError, match=r"padded images have 18x18 pixels, no multiple of 4, .*; change augment.padding \(now 1\)"
+    ):
+        shapes(1)
 
 
 def test_head_may_pool_as_much_as_its_own_stage_allows() -> None:
-    assert len(network_shapes(config(stages__0__head__pool=8), channels=1, side=16)) == STAGES
+    assert len(network_shapes(config(stages__0__head__pool=8, augment__crop=0), channels=1, image_side=16)) == STAGES
     with pytest.raises(
         ConfigError, match=r"the network does not fit the images: x_2 would have 8x8 pixels.*pools by 8"
     ):
-        network_shapes(config(stages__1__head__pool=8), channels=1, side=16)
+        network_shapes(config(stages__1__head__pool=8, augment__crop=0), channels=1, image_side=16)
 
 
 @pytest.mark.parametrize(
@@ -210,4 +253,4 @@ def test_head_may_pool_as_much_as_its_own_stage_allows() -> None:
 )
 def test_images_smaller_than_the_down_samplings_allow_are_refused(side: int, message: str) -> None:
     with pytest.raises(ConfigError, match=f"the network does not fit the images: {message}"):
-        network_shapes(config(), channels=1, side=side)
+        network_shapes(config(augment__crop=0), channels=1, image_side=side)

@@ -45,7 +45,7 @@ NASTY: dict[tuple[str, str], list[Any]] = {
     ("scale", "shape"): [[3]],
     ("scale", "data_type"): ["uint8"],
     ("", "attributes"): [REMOVED, None, [], 7],
-    ("", "attributes.encoding"): [REMOVED, "float16", "int3", "", None, ["float32"]],
+    ("", "attributes.encoding"): [REMOVED, "float16", "uint4", "int3", "", None, ["float32"]],
 }
 """Array and place in its `zarr.json` -> what stands there."""
 
@@ -73,6 +73,21 @@ def test_metadata_that_cascade_never_writes_is_a_corrupt_store(
     Store(path)
     put(path / array / "zarr.json", place, value)
     with pytest.raises(CorruptStoreError, match=str(path)):
+        Store(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [REMOVED, None, [], 7, "2, 3, 3", [2, 3], [2, 3, 3, 1], [2, 3, 2], [2, 3, 5], [2, 4, 3], [3, 3, 3], [2, 3, -3],
+     [2, 3, 3.0], [2, 3, "3"], [2, 3, None], [2, 3, 10**400], {}],
+)  # fmt: skip
+def test_a_logical_shape_that_does_not_pack_into_what_is_stored_is_a_corrupt_store(
+    write_store: WriteStore, value: Any
+) -> None:
+    path, _ = write_store(encoding="uint4")
+    assert Store(path).sample_shape == (2, 3, 3)
+    put(path / "zarr.json", "attributes.logical_shape", value)
+    with pytest.raises(CorruptStoreError, match=rf"{path}: logical shape .* in stored samples of \(2, 3, 2\)"):
         Store(path)
 
 

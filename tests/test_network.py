@@ -121,6 +121,16 @@ def test_frozen_blocks_never_move_a_bit_while_a_later_stage_trains() -> None:
             assert not torch.equal(old[name], value), name
 
 
+@pytest.mark.parametrize(("window", "rows"), [(2, slice(1, 3)), (3, slice(0, 3)), (4, slice(0, 4))])
+def test_a_network_of_windows_sees_the_centre_of_its_features(window: int, rows: slice) -> None:
+    network = small_network().eval()
+    x = torch.randn(4, 3, 8, 8)
+    cut = Network(network.prefix, network.block, network.head, window=window).eval()
+    features = network.prefix(x)
+    assert features.shape[-2:] == (4, 4)
+    assert torch.equal(cut(x), network.head(network.block(features[..., rows, rows])))
+
+
 def test_prefix_stays_in_evaluation_mode_inside_a_module_that_trains() -> None:
     network = small_network()
     x = torch.randn(4, 3, 8, 8)

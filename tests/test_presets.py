@@ -52,7 +52,7 @@ def test_every_preset_loads_and_its_network_fits_its_images(tmp_path: Path, name
     assert text == preset_text(name)
     channels, side = {"digits": (1, 8), "cifar10": (3, 32), "imagenet": (3, 224)}[name.partition("-")[0]]
     assert config.augment.crop == (side if config.data.canvas else 0)
-    shapes = network_shapes(config, channels=channels, side=side)
+    shapes = network_shapes(config, channels=channels, image_side=side)
     assert len(shapes) == config.network.stages
     assert count_network(shapes, k=config.head.k, classes=10, batch_norm=config.network.batch_norm) > 0
 
@@ -103,7 +103,7 @@ def test_networks_are_the_papers(
 @pytest.mark.parametrize(("name", "millions"), [("imagenet-k2", 64.4), ("imagenet-k3", 102.2)])
 def test_imagenet_networks_have_the_shapes_of_table_3_and_the_papers_parameters(name: str, millions: float) -> None:
     config = preset(name)
-    shapes = network_shapes(config, channels=3, side=config.augment.crop)
+    shapes = network_shapes(config, channels=3, image_side=config.data.canvas)
     assert [shape.out_side for shape in shapes] == [112, 112, 56, 56, 28, 28, 14, 14]
     assert [shape.out_channels for shape in shapes] == [128, 128, 256, 256, 512, 512, 1024, 1024]
     assert [shape.head_width for shape in shapes] == [256, 256, 512, 512, 1024, 1024, 2048, 2048]
@@ -112,7 +112,7 @@ def test_imagenet_networks_have_the_shapes_of_table_3_and_the_papers_parameters(
 
 
 def test_imagenet_network_of_k_1_has_the_shapes_of_table_4() -> None:
-    shapes = network_shapes(preset("imagenet-k1"), channels=3, side=224)
+    shapes = network_shapes(preset("imagenet-k1"), channels=3, image_side=256)
     assert [shape.out_side for shape in shapes] == [112, 112, 56, 28, 14, 14, 7, 7]
     assert [shape.out_channels for shape in shapes] == [256, 256, 512, 1024, 2048, 2048, 4096, 4096]
 

@@ -1,8 +1,9 @@
 import threading
+import time
 import tracemalloc
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cache import Batch, BudgetError, CorruptStoreError, Reader, Run, Store, Window
+from cache import (
+    Batch,
+    BudgetError,
+    ChunkCache,
+    CodecName,
+    CorruptStoreError,
+    Rank,
+    Reader,
+    Ring,
+    Run,
+    Store,
+    Window,
+    aligned_buffer,
+    ring_samples,
+)
+from cache.place import Folder, OpenObject
 from tests.conftest import WriteStore
 
-PLENTY = 2**30
 SIZES = [(10, 4, 8), (8, 4, 4), (1, 4, 8), (3, 4, 8), (37, 6, 12), (64, 1, 5), (64, 8, 1000)]
 """Samples, run, samples in a window; the last run is often short and the window larger than the store."""
 
@@ -31,11 +46,38 @@ def epoch(samples: int, run: int, window: int, *, views: int = 1, seed: int = 0)
 
 
 def read(path: Path, windows: list[Window], batch_size: int, *, threads: int = 2) -> tuple[list[Batch], list[int]]:
-    """All batches, and their sizes."""
+    """Copies of all batches, and their sizes."""
     window_samples = max(sum(r.count for r in window.runs) for window in windows)
-    reader = Reader(Store(path), window_samples=window_samples, memory_bytes=PLENTY, threads=threads)
-    batches = list(reader.batches(windows, batch_size))
+    batches = copies(reader_of(path, window_samples, batch_size, threads=threads).batches(windows))
     return batches, [len(batch.rows) for batch in batches]
+
+
+def copies(batches: Iterable[Batch]) -> list[Batch]:
+    """Batches that outlive the reader's ring."""
+    return [Batch(batch.x.copy(), batch.rows, batch.views) for batch in batches]
+
+
+def reader_of(path: Path, window_samples: int, batch_size: int, *, hold: int = 1, **settings: Any) -> Reader:
+    """A reader with a ring of just the size it needs."""
+    store = Store(path)
+    window = min(window_samples, store.samples)
+    ring = Ring(aligned_buffer(ring_samples(window, batch_size, hold=hold) * store.sample_bytes))
+    return Reader(store, ring, window_samples=window, batch_size=batch_size, hold=hold, **settings)
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
+    """How often each (view, chunk) is read from now on."""
+    reads: Counter[tuple[int, int]] = Counter()
+    open_file = Folder.open
+
+    def counted(folder: Folder, name: str) -> AbstractContextManager[OpenObject]:
+        if name.startswith("x/c."):
+            _, view, number, *_ = name.split(".")
+            reads[int(view), int(number)] += 1
+        return open_file(folder, name)
+
+    monkeypatch.setattr(Folder, "open", counted)
+    return reads
 
 
 def joined(batches: list[Batch]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
@@ -99,14 +141,7 @@ def test_each_chunk_of_an_epoch_is_read_once(
 ) -> None:
     path, _ = write_store(samples=37, run=4, views=views)
     windows = epoch(37, 4, 12, views=views)
-    reads: Counter[tuple[int, int]] = Counter()
-    read_chunk = Store.read_chunk
-
-    def counted(store: Store, view: int, number: int, dest: NDArray[Any]) -> None:
-        reads[view, number] += 1
-        read_chunk(store, view, number, dest)
-
-    monkeypatch.setattr(Store, "read_chunk", counted)
+    reads = count_reads(monkeypatch)
     read(path, windows, 5)
     assert reads == Counter((run.view, run.first // 4) for window in windows for run in window.runs)
     assert set(reads.values()) == {1}
@@ -119,13 +154,104 @@ def test_number_of_threads_changes_no_batch(write_store: WriteStore) -> None:
     assert [(a.x.tobytes(), a.rows.tolist()) for a in one] == [(b.x.tobytes(), b.rows.tolist()) for b in four]
 
 
-def test_batch_stays_valid_after_later_ones_are_drawn(write_store: WriteStore) -> None:
+@pytest.mark.parametrize("hold", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [3, 4])
+def test_batch_stays_as_it_is_until_as_many_more_were_asked_for_as_it_is_held(
+    write_store: WriteStore, hold: int, batch_size: int
+) -> None:
     path, x = write_store(samples=64, run=4)
-    reader = Reader(Store(path), window_samples=8, memory_bytes=PLENTY)
-    taken = list(reader.batches(epoch(64, 4, 8), 4))
-    taken[0].x[:] = 7  # and belongs to whoever took it
-    for batch in taken[1:]:
-        assert batch.x.tobytes() == x[0, batch.rows].tobytes()
+    held: deque[Batch] = deque(maxlen=hold)
+    for batch in reader_of(path, 8, batch_size, hold=hold).batches(epoch(64, 4, 8)):
+        held.append(batch)
+        time.sleep(0.002)  # for the threads to write wherever they may
+        for earlier in held:
+            assert earlier.x.tobytes() == x[0, earlier.rows].tobytes()
+
+
+@pytest.mark.parametrize("start", [0, 5, 20, 35])
+def test_an_epoch_that_was_left_goes_on_with_the_same_batches(
+    write_store: WriteStore, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    path, _ = write_store(samples=37, run=4, codec="none")
+    windows = epoch(37, 4, 12)
+    whole, _ = read(path, windows, 5)
+    reads = count_reads(monkeypatch)
+    rest = copies(reader_of(path, 12, 5).batches(windows, start=start))
+    assert [batch.x.tobytes() for batch in rest] == [batch.x.tobytes() for batch in whole[start // 5 :]]
+    needed = {int(row) // 4 for batch in whole[start // 5 :] for row in batch.rows}
+    assert {number for _, number in reads} == needed, "chunks of what is behind are not read again"
+
+
+def test_an_epoch_goes_on_at_whole_batches_only(write_store: WriteStore) -> None:
+    path, _ = write_store(samples=37, run=4)
+    with pytest.raises(ValueError, match="start = 7 is no multiple of the batch size, 5"):
+        next(reader_of(path, 12, 5).batches(epoch(37, 4, 12), start=7))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+@pytest.mark.parametrize("batch_size", [4, 7])
+def test_the_shares_of_all_ranks_are_the_batches_of_one(write_store: WriteStore, ranks: int, batch_size: int) -> None:
+    path, x = write_store(samples=37, run=4)
+    windows = epoch(37, 4, 12)
+    whole, _ = read(path, windows, batch_size)
+    shares = [copies(reader_of(path, 12, batch_size, rank=Rank(rank, ranks)).batches(windows)) for rank in range(ranks)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert np.concatenate([part.rows for part in parts]).tolist() == batch.rows.tolist()
+        assert np.concatenate([part.x for part in parts]).tobytes() == batch.x.tobytes() == x[0, batch.rows].tobytes()
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_chunks_that_fit_stay_and_are_not_read_again(
+    write_store: WriteStore, monkeypatch: pytest.MonkeyPatch, codec: CodecName
+) -> None:
+    path, x = write_store(samples=64, run=4, codec=codec)
+    chunk_bytes = 4 * 72
+    for fitting, read_again in ((16, 0), (5, 11), (0, 16)):
+        kept = ChunkCache(fitting * chunk_bytes + 1)
+        reader = reader_of(path, 8, 4, kept=kept)
+        reads = count_reads(monkeypatch)
+        for seed in range(2):
+            read_x, rows, _ = joined(copies(reader.batches(epoch(64, 4, 8, seed=seed))))
+            assert read_x.tobytes() == x[0, rows].tobytes()
+        assert sum(reads.values()) == 16 + read_again
+        monkeypatch.undo()
+
+
+def test_samples_read_one_by_one_are_the_samples_read_by_the_chunk(
+    write_store: WriteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = write_store(samples=37, run=4, codec="none")
+    by_chunk, _ = read(path, epoch(37, 4, 12), 5)
+    monkeypatch.setattr("cache.reader.SCATTER_BYTES", 1)
+    one_by_one, _ = read(path, epoch(37, 4, 12), 5)
+    assert [batch.x.tobytes() for batch in one_by_one] == [batch.x.tobytes() for batch in by_chunk]
+    (path / "x" / "c.0.7.0.0.0").write_bytes(b"\0" * (4 * 72 + 4))
+    with pytest.raises(CorruptStoreError, match=r"chunk x/c\.0\.7\.0\.0\.0 of .* fails its checksum"):
+        read(path, epoch(37, 4, 12), 5)
+
+
+def test_two_readers_never_write_to_one_ring_at_once(write_store: WriteStore) -> None:
+    path, _ = write_store(samples=10, run=4)
+    reader = reader_of(path, 8, 4)
+    batches = reader.batches(epoch(10, 4, 8))
+    next(batches)
+    with pytest.raises(RuntimeError, match="batches are being read into this ring already"):
+        next(reader.batches(epoch(10, 4, 8)))
+    batches.close()  # type: ignore[attr-defined]
+    assert len(list(reader.batches(epoch(10, 4, 8)))) == 3
+
+
+def test_time_is_told_by_cause(write_store: WriteStore) -> None:
+    path, _ = write_store(samples=64, run=4, codec="zstd")
+    reader = reader_of(path, 8, 4)
+    assert set(reader.timings.waits.values()) == set(reader.timings.work.values()) == {0}
+    began = time.perf_counter()
+    for _ in reader.batches(epoch(64, 4, 8)):
+        pass
+    seconds = time.perf_counter() - began
+    assert reader.timings.waits.keys() == reader.timings.work.keys() == {"disk", "decode", "gather"}
+    assert min(reader.timings.work.values()) > 0
+    assert 0 < sum(reader.timings.waits.values()) < seconds
 
 
 def test_images_of_one_view_answer_for_every_view(write_store: WriteStore) -> None:
@@ -135,37 +261,33 @@ def test_images_of_one_view_answer_for_every_view(write_store: WriteStore) -> No
     assert batch.x.tobytes() == x.tobytes()
 
 
-def test_windows_beyond_the_budget_are_refused_with_both_numbers(write_store: WriteStore) -> None:
+def test_windows_beyond_the_ring_are_refused_with_both_numbers(write_store: WriteStore) -> None:
     path, _ = write_store(samples=64, run=4)  # 72 bytes a sample
-    Reader(Store(path), window_samples=32, memory_bytes=2 * 32 * 72)
-    with pytest.raises(
-        BudgetError, match=r"need 4608 bytes of host memory, and 4607 are allowed.*window of 28 samples"
-    ):
-        Reader(Store(path), window_samples=32, memory_bytes=2 * 32 * 72 - 1)
-    Reader(Store(path), window_samples=28, memory_bytes=2 * 32 * 72 - 1)
+    ring = Ring(aligned_buffer(2 * 32 * 72 - 1))
+    with pytest.raises(BudgetError, match=r"need 4608 bytes of host memory, and 4607 are allowed.*window of 28 samp"):
+        Reader(Store(path), ring, window_samples=32, batch_size=4)
+    Reader(Store(path), ring, window_samples=28, batch_size=4)
 
 
 def test_window_larger_than_the_store_needs_only_the_store(write_store: WriteStore) -> None:
     path, _ = write_store(samples=10, run=4)
-    Reader(Store(path), window_samples=10**9, memory_bytes=2 * 12 * 72)
+    Reader(Store(path), Ring(aligned_buffer(2 * 10 * 72)), window_samples=10**9, batch_size=5)
     with pytest.raises(BudgetError):
-        Reader(Store(path), window_samples=10**9, memory_bytes=2 * 12 * 72 - 1)
+        Reader(Store(path), Ring(aligned_buffer(2 * 10 * 72 - 1)), window_samples=10**9, batch_size=5)
 
 
-def test_memory_of_an_epoch_stays_near_two_windows_whatever_the_store(write_store: WriteStore) -> None:
-    path, _ = write_store(samples=512, run=4, shape=(4, 32, 32), codec="lz4")
-    store, chunk = Store(path), 4 * 4 * 32 * 32 * 4
-    budget = 2 * 4 * chunk
-    assert 512 * store.sample_bytes > 15 * budget
-    reader = Reader(store, window_samples=16, memory_bytes=budget)
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_memory_of_an_epoch_stays_near_the_ring_whatever_the_store(write_store: WriteStore, codec: CodecName) -> None:
+    path, _ = write_store(samples=512, run=4, shape=(4, 32, 32), codec=codec)
+    chunk = 4 * 4 * 32 * 32 * 4
     tracemalloc.start()
     try:
-        for batch in reader.batches(epoch(512, 4, 16), 4):
+        for batch in reader_of(path, 16, 4).batches(epoch(512, 4, 16)):
             assert len(batch.x) == 4
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert budget < peak < budget + 8 * chunk  # stored bytes in two threads, and the batches in hand
+    assert peak < 8 * chunk, "the ring is no heap; beside it are chunks in two threads"
 
 
 def alive() -> list[str]:
@@ -175,11 +297,11 @@ def alive() -> list[str]:
 @pytest.mark.parametrize("taken", [1, 3])
 def test_stopping_early_neither_hangs_nor_leaves_threads(write_store: WriteStore, taken: int) -> None:
     path, _ = write_store(samples=64, run=4)
-    reader = Reader(Store(path), window_samples=8, memory_bytes=PLENTY)
+    reader = reader_of(path, 8, 4)
     sizes: list[int] = []
 
     def consume() -> None:
-        batches: Iterator[Batch] = reader.batches(epoch(64, 4, 8), 4)
+        batches: Iterator[Batch] = reader.batches(epoch(64, 4, 8))
         with closing(batches):  # type: ignore[type-var]
             sizes.extend(len(next(batches).rows) for _ in range(taken))
 
@@ -208,6 +330,5 @@ def test_run_that_is_not_in_the_store_is_refused(write_store: WriteStore, run: R
 
 def test_window_larger_than_the_reader_was_given_is_refused(write_store: WriteStore) -> None:
     path, _ = write_store(samples=64, run=4)
-    reader = Reader(Store(path), window_samples=8, memory_bytes=PLENTY)
-    with pytest.raises(ValueError, match="takes up 12 samples in whole chunks; the reader was given 8"):
-        next(reader.batches(epoch(64, 4, 12), 4))
+    with pytest.raises(ValueError, match="a window of 12 samples; the reader was given memory for 8"):
+        next(reader_of(path, 8, 4).batches(epoch(64, 4, 12)))

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "cli": {"pipeline", "cascade", "cache"},
     "pipeline": {"cascade", "cache"},
     "cascade": {"torch"},
-    "cache": {"google_crc32c", "msgspec", "numcodecs", "numpy", "zarr"},
+    "cache": {"crc32c", "msgspec", "numcodecs", "numpy", "zarr"},
 }
 """Room -> what it imports besides itself and the standard library; cli and pipeline any third party besides."""
 

@@ -9,7 +9,7 @@ import tensorstore
 import zarr
 from numpy.typing import NDArray
 
-from cache import CODECS, MANIFEST, CodecName, CorruptStoreError, NoStoreError, Store
+from cache import CODECS, MANIFEST, CodecName, CorruptStoreError, NoStoreError, Store, decode
 from cache.encodings import ELEMENT_TYPES
 from tests.conftest import WriteStore
 
@@ -19,10 +19,16 @@ ARRAYS = ("x", "y", "sample_id", "scale")
 
 def read_view(store: Store, view: int) -> NDArray[Any]:
     """All samples of a view with what fills up its last chunk, by `Store.read_chunk`."""
-    x = np.empty((store.chunks_per_view, store.chunk_samples, *store.sample_shape), store.dtype)
+    x = np.empty((store.chunks_per_view, store.chunk_samples, *store.stored_shape), store.dtype)
     for number, chunk in enumerate(x):
         store.read_chunk(view, number, chunk)
-    return x.reshape(-1, *store.sample_shape)
+    return x.reshape(-1, *store.stored_shape)
+
+
+def by_tensorstore(array: Path) -> NDArray[Any]:
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{array}/"}}
+    numbers: NDArray[Any] = tensorstore.open(spec, read=True).result().read().result()
+    return numbers
 
 
 def corrupt(file: Path, position: int, mask: int) -> None:
@@ -39,10 +45,11 @@ def test_what_was_written_is_read_with_zeros_behind_the_last_sample(
     store = Store(path)
     assert (store.views, store.samples, store.sample_shape, store.chunks_per_view) == (2, 10, (2, 3, 3), 3)
     assert (store.encoding, store.codec, store.dtype) == (encoding, codec, x.dtype)
+    assert store.stored_shape == x.shape[2:]
     for view in range(2):
         read = read_view(store, view)
         assert read[:10].tobytes() == x[view].tobytes()
-        assert read[10:].shape == (2, 2, 3, 3)
+        assert read[10:].shape == (2, *x.shape[2:])
         assert not read[10:].any()
     assert store.y.tolist() == list(range(0, 30, 3))
     assert store.sample_id.tolist() == list(range(1000, 1010))
@@ -67,18 +74,30 @@ def test_zarr_python_reads_what_we_read(write_store: WriteStore, encoding: str, 
 def test_tensorstore_reads_what_we_read(write_store: WriteStore, encoding: str, codec: CodecName) -> None:
     path, _ = write_store(samples=10, run=4, views=2, encoding=encoding, codec=codec)
     store = Store(path)
-
-    def opened(name: str) -> NDArray[Any]:
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path / name}/"}}
-        array: NDArray[Any] = tensorstore.open(spec, read=True).result().read().result()
-        return array
-
-    x = opened("x")
+    x = by_tensorstore(path / "x")
     assert x.dtype == store.dtype
     for view in range(2):
         assert x[view].tobytes() == read_view(store, view)[:10].tobytes()
     for name in ARRAYS[1:]:
-        assert opened(name).tolist() == getattr(store, name).tolist()
+        assert by_tensorstore(path / name).tolist() == getattr(store, name).tolist()
+
+
+def test_any_zarr_reader_finds_in_the_attributes_how_uint4_is_packed(write_store: WriteStore) -> None:
+    path, packed = write_store(samples=10, views=2, shape=(2, 4, 5), encoding="uint4")
+    group, store = zarr.open_group(path, mode="r"), Store(path)
+    attributes = group.attrs.asdict()
+    assert attributes["logical_shape"] == [2, 4, 5] == list(store.sample_shape)
+    for x in (np.asarray(group["x"]), by_tensorstore(path / "x")):
+        assert x.shape == (2, 10, 2, 4, 3)
+        assert attributes["packing_axis"] == x.ndim - 1
+        activations = decode(x, "uint4", store.scale, 5)
+        assert activations.tobytes() == decode(packed, "uint4", store.scale, 5).tobytes()
+        assert activations.shape[2:] == store.sample_shape
+
+
+def test_stores_that_are_not_packed_say_nothing_of_packing(write_store: WriteStore) -> None:
+    path, _ = write_store(encoding="uint8")
+    assert not {"logical_shape", "packing_axis"} & Store(path).attributes.keys()
 
 
 def test_chunk_files_lie_flat_in_the_folder_of_their_array(write_store: WriteStore) -> None:

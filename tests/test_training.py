@@ -15,14 +15,15 @@ from pipeline.config_file import read_config
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
+from pipeline.ingest import DataInfo
 from pipeline.learner import Learner, learning_rate, make_learner
+from pipeline.metrics import EpochRecord
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import check_host_memory
-from pipeline.shapes import network_shapes
-from pipeline.training import EpochRecord, train_stage
+from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.runs import digits_run, reopened
 
@@ -55,10 +56,10 @@ def test_an_interrupted_stage_goes_on_at_its_epoch_and_ends_in_the_same_bytes(
     broken = digits_run(tmp_path / "broken", *settings)
     epoch = training._epoch
 
-    def interrupted(run, feed, learner, number, lr, report):  # type: ignore[no-untyped-def]
+    def interrupted(run, feed, learner, number, lr, progress, report):  # type: ignore[no-untyped-def]
         if number == killed_in_epoch:
             raise KeyboardInterrupt
-        return epoch(run, feed, learner, number, lr, report)
+        return epoch(run, feed, learner, number, lr, progress, report)
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "_epoch", interrupted)
@@ -70,6 +71,39 @@ def test_an_interrupted_stage_goes_on_at_its_epoch_and_ends_in_the_same_bytes(
     assert bytes_of(whole, 0) == bytes_of(broken, 0)
     same = [(line.epoch, line.train_loss, line.train_accuracy, line.validation_accuracy) for line in metrics(whole, 0)]
     assert same == [(m.epoch, m.train_loss, m.train_accuracy, m.validation_accuracy) for m in metrics(broken, 0)]
+
+
+@pytest.mark.parametrize("step", [1, 7, 20, 21, 33, 41])
+@pytest.mark.parametrize("j", [0, 1])
+def test_a_stage_interrupted_within_an_epoch_goes_on_at_its_last_checkpoint_and_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, j: int
+) -> None:
+    whole, broken = digits_run(tmp_path / "whole"), digits_run(tmp_path / "broken", "machine.checkpoint_minutes=0")
+    for i in range(j + 1):
+        train_stage(whole, i, CPU, Reporter())
+    for i in range(j):
+        train_stage(broken, i, CPU, Reporter())
+    steps = 0
+
+    def interrupted(logits, y):  # type: ignore[no-untyped-def]
+        nonlocal steps
+        steps += 1
+        if steps > step:
+            raise KeyboardInterrupt
+        return torch.nn.functional.cross_entropy(logits, y)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "cross_entropy", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(broken, j, CPU, Reporter())
+        steps = -(10**9)
+        checkpoint = load_tensors(broken.stages[j].checkpoint)[1]
+        assert int(checkpoint["epochs"]) * 21 + int(checkpoint["consumed"]) // 64 == step
+        train_stage(reopened(broken.path), j, CPU, Reporter())
+    assert steps + 10**9 == 42 - step, "no step was made twice"
+    assert bytes_of(whole, j) == bytes_of(broken, j)
+    same = [(line.epoch, line.train_loss, line.train_accuracy, line.validation_accuracy) for line in metrics(whole, j)]
+    assert same == [(m.epoch, m.train_loss, m.train_accuracy, m.validation_accuracy) for m in metrics(broken, j)]
 
 
 def test_a_stage_interrupted_while_it_writes_back_writes_the_same_store(
@@ -236,15 +270,28 @@ def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_still_was_one(
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_presets_windows_fit_in_its_host_memory(name: str) -> None:
+def test_every_presets_windows_fit_in_its_host_memory(tmp_path: Path, name: str) -> None:
     table = tomllib.loads(preset_text(name))
     config = read_config(table, where=name)
     channels, side, samples = (1, 8, 1299) if name == "digits" else (3, config.data.canvas or 32, 50_000)
-    shapes = network_shapes(config, channels=channels, side=config.augment.crop or side)
-    check_host_memory(config, shapes, channels=channels, side=side, samples=samples)
+    info = DataInfo(
+        data=config.data,
+        classes=["a", "b"],
+        channels=channels,
+        side=side,
+        samples={"train": samples, "test": 2},
+        class_counts=[1, 1],
+        mean=[0.5] * channels,
+        std=[0.2] * channels,
+        run=config.order.run,
+        digest="0" * 64,
+    )
+    (tmp_path / "x_0").mkdir()
+    (tmp_path / "x_0" / "ingest.json").write_bytes(msgspec.json.encode(info))
+    check_host_memory(RunFolder(tmp_path, config))
     tight = read_config({**table, "machine": {"host_memory": "1 MB"}}, where=name)
     with pytest.raises(BudgetError, match="two windows of"):
-        check_host_memory(tight, shapes, channels=channels, side=side, samples=samples)
+        check_host_memory(RunFolder(tmp_path, tight))
 
 
 def test_a_deleted_store_is_written_again_when_asked_for_and_only_then(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_order_of_the_runs_and_number_of_threads_change_no_byte(tmp_path: Path) 
 
 
 def test_error_of_a_thread_reaches_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, *parts: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(cache.writer, "write_synced", full)
@@ -162,11 +162,11 @@ def test_error_of_a_thread_reaches_the_commit(tmp_path: Path, monkeypatch: pytes
 def test_error_of_a_thread_reaches_a_later_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
 
-    def fails_once(path: Path, data: bytes) -> None:
+    def fails_once(path: Path, *parts: bytes) -> None:
         written.append(path.name)
         if path.name == "c.0.2.0.0.0":
             raise OSError(5, "Input/output error", str(path))
-        write_synced(path, data)
+        write_synced(path, *parts)
 
     monkeypatch.setattr(cache.writer, "write_synced", fails_once)
     with writer_at(tmp_path / "store", samples=400, threads=1) as writer:
@@ -189,9 +189,9 @@ def test_folder_removed_while_writing_fails_the_commit(tmp_path: Path) -> None:
 def test_at_most_four_chunks_a_thread_wait_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_write = threading.Semaphore(0)
 
-    def slow(path: Path, data: bytes) -> None:
+    def slow(path: Path, *parts: bytes) -> None:
         assert may_write.acquire(timeout=20)
-        write_synced(path, data)
+        write_synced(path, *parts)
 
     monkeypatch.setattr(cache.writer, "write_synced", slow)
     with writer_at(tmp_path / "store", samples=400, threads=2) as writer:

@@ -1,0 +1,115 @@
+"""Where the bytes of a store are: a local folder, or whatever zarr-python has a store for."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import zarr.abc.store
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+Bytes = NDArray[np.uint8]
+"""A flat, contiguous buffer."""
+MAX_BUFFERS = 1024
+"""Buffers that one system call takes (IOV_MAX)."""
+
+
+class OpenObject(Protocol):
+    """An object that is being read."""
+
+    length: int
+    """Bytes."""
+
+    def read(self, offset: int, buffers: Sequence[Bytes], nbytes: int) -> None:
+        """Fill buffers, one after the other, with the `nbytes` bytes from `offset` on. Raises EOFError."""
+
+
+class Place(Protocol):
+    """Objects by name, as "x/c.0.0.0.0.0". Both methods raise FileNotFoundError."""
+
+    def read(self, name: str) -> bytes:
+        """All bytes of an object."""
+
+    def open(self, name: str) -> AbstractContextManager[OpenObject]:
+        """An object, to be read in parts."""
+
+
+class Folder:
+    """A local folder; files are read by positional reads straight into the buffers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[OpenObject]:
+        descriptor = os.open(self.path / name, os.O_RDONLY)
+        try:
+            yield _File(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _File:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.length = os.fstat(descriptor).st_size
+
+    def read(self, offset: int, buffers: Sequence[Bytes], nbytes: int) -> None:
+        left = list(buffers)
+        while nbytes:
+            count = os.preadv(self._descriptor, left[:MAX_BUFFERS], offset)  # type: ignore[arg-type]
+            if not count:
+                raise EOFError("the file became shorter while it was read")
+            offset += count
+            nbytes -= count
+            if nbytes:
+                left = _rest(left, count)
+
+
+def _rest(left: list[Bytes], count: int) -> list[Bytes]:
+    """What is left of buffers of which `count` bytes are filled."""
+    while left and count >= left[0].nbytes:
+        count -= left.pop(0).nbytes
+    if count:
+        left[0] = left[0][count:]
+    return left
+
+
+class ZarrStore:
+    """Any store of zarr-python: memory, zip, object storage."""
+
+    def __init__(self, store: zarr.abc.store.Store) -> None:
+        self.store = store
+
+    def read(self, name: str) -> bytes:
+        found = sync(self.store.get(name, prototype=default_buffer_prototype()))
+        if found is None:
+            raise FileNotFoundError(name)
+        return found.to_bytes()
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[OpenObject]:
+        yield _Bytes(self.read(name))
+
+
+class _Bytes:
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self.length = len(data)
+
+    def read(self, offset: int, buffers: Sequence[Bytes], nbytes: int) -> None:
+        for buffer in buffers:
+            buffer[:] = np.frombuffer(self._data, np.uint8, len(buffer), offset)
+            offset += len(buffer)
+
+
+def place_of(where: Path | zarr.abc.store.Store) -> Place:
+    """The place that a path, or an open store of zarr-python, stands for."""
+    return Folder(where) if isinstance(where, Path) else ZarrStore(where)

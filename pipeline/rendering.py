@@ -1,0 +1,120 @@
+"""What a stage sees: stored samples of its anchor x_i, cut, decoded and taken through the prefix i..j-1, on the device.
+
+What comes out does not depend on the anchor: windows and views are functions of (seed, stage, epoch, sample), and a
+prefix rounds between its blocks as the stores do.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache import Store
+from cascade import Quantiser
+from pipeline.augmentation import (
+    Windows,
+    canvas_draws,
+    canvases,
+    centre_of,
+    centre_windows,
+    cut,
+    fresh_draws,
+    view_draws,
+)
+from pipeline.device import autocast, autocast_type, place
+from pipeline.networks import load_prefix
+from pipeline.runfolder import RunFolder
+
+Indices = NDArray[np.int64]
+
+
+class Renderer:
+    """Turns samples of x_anchor, as they are stored, into x_j, (N, C, H, W) float32 in channels-last memory."""
+
+    def __init__(self, run: RunFolder, j: int, anchor: int, device: torch.device) -> None:
+        self.run = run
+        self.j = j
+        self.anchor = anchor
+        self.device = device
+        self.dtype = autocast_type(device, run.config.network.precision)
+        self._prefix = load_prefix(run, anchor, j)
+        place(self._prefix, device)
+        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (run.info.mean, run.info.std))
+        self._mean, self._std = mean, std
+        self._decoders: dict[str, Quantiser] = {}
+
+    def training(self, stored: Tensor, store: Store, ids: Indices, views: Indices, epoch: int) -> Tensor:
+        """x_j of training samples as an epoch shows them."""
+        config, side = self.run.config, self.run.info.side
+        if self.j == 0 or config.augment.policy == "recompute":
+            drawn = fresh_draws(config.augment, side, ids, seed=config.seed, stage=self.j, epoch=epoch)
+            return self._replayed(self._images(stored, drawn))
+        if config.augment.policy != "canvas":
+            return self.as_stored(stored, store, "train", ids, views)
+        drawn = canvas_draws(self._canvas, self._window, ids, seed=config.seed, stage=self.j, epoch=epoch)
+        if self.anchor == self.j:  # the same numbers as cutting last, and less to decode
+            return self._decoded(stored, store, drawn)
+        return cut(self.as_stored(stored, store, "train", ids, views), drawn)
+
+    def as_stored(self, stored: Tensor, store: Store, split: str, ids: Indices, views: Indices) -> Tensor:
+        """x_j as a store of the split would hold these views of it."""
+        if self.anchor > 0:
+            return self._replayed(self._decoded(stored, store))
+        config, side = self.run.config, self.run.info.side
+        if config.augment.policy == "canvas":
+            windows = canvases(config.augment, side, views)
+        elif config.augment.policy == "views" and split == "train":
+            windows = view_draws(config.augment, side, ids, views, seed=config.seed)
+        else:
+            windows = centre_windows(config.augment, side, len(ids))
+        return self._replayed(self._images(stored, windows))
+
+    def test_window(self, stored: Tensor, store: Store, split: str, ids: Indices) -> Tensor:
+        """x_j in the test-time window; of training samples only from their images.
+
+        Under "canvas" it is the centre of the canvas's features, so that a head is tested on what it was trained on:
+        near its border such a window has seen what lies outside, where a window of the image has seen zeros.
+        """
+        augment, side = self.run.config.augment, self.run.info.side
+        if self.j > 0 and augment.policy == "canvas":
+            x = self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
+            return cut(x, centre_of(self._canvas, self._window, len(ids)))
+        if self.anchor > 0:
+            return self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
+        return self._replayed(self._images(stored, centre_windows(augment, side, len(ids))))
+
+    @property
+    def _window(self) -> int:
+        """Side of x_j as the block sees it, in pixels."""
+        return self.run.shapes[self.j].in_side
+
+    @property
+    def _canvas(self) -> int:
+        """Side of x_j of a whole canvas, j >= 1."""
+        return self.run.output_shape(self.j - 1)[-1]
+
+    def _images(self, stored: Tensor, windows: Windows) -> Tensor:
+        """x_0: the windows of stored images, normalised."""
+        return (cut(stored, windows).float() / 255 - self._mean) / self._std
+
+    def _decoded(self, stored: Tensor, store: Store, windows: Windows | None = None) -> Tensor:
+        """Activations of stored numbers, or of windows of them."""
+        decoder = self._decoder(store)
+        numbers = decoder.unpack(stored, store.sample_shape[-1])
+        return decoder.decode(numbers if windows is None else cut(numbers, windows))
+
+    @torch.no_grad()
+    def _replayed(self, x: Tensor) -> Tensor:
+        """Through the prefix."""
+        with autocast(self.device, self.dtype):
+            x_j: Tensor = self._prefix(x.contiguous(memory_format=torch.channels_last))
+        return x_j.contiguous(memory_format=torch.channels_last)
+
+    def _decoder(self, store: Store) -> Quantiser:
+        """The quantiser that a store was written with, on the device."""
+        key = str(store.path)
+        if key not in self._decoders:
+            decoder = Quantiser(store.encoding, store.sample_shape[0])
+            decoder.scale.copy_(torch.from_numpy(store.scale))
+            self._decoders[key] = decoder.to(self.device)
+        return self._decoders[key]

@@ -1,0 +1,58 @@
+"""What a run needs of disk and memory, said before the first stage."""
+
+from pathlib import Path
+
+import pytest
+
+from cache import BudgetError, ring_samples
+from pipeline.runfolder import RunFolder
+from pipeline.runs import check_host_memory, kept_bytes
+from tests.runs import digits_run, reopened
+
+CANVAS = ("augment.policy=canvas", "augment.crop=6", "augment.padding=1", "augment.flip=true")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits, 8x8: 1,299 to train on, 143 held out, 355 to test on. The network samples down at stage 1."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert digits_run(path).info.samples == {"train": 1299, "validation": 143, "test": 355}
+    return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "others"),
+    [
+        (("augment.views=3", "store.encoding=float32"), 3 * 4 * (8 * 8 * 8 + 16 * 4 * 4), 4 * (8 * 8 * 8 + 16 * 4 * 4)),
+        ((*CANVAS, "store.encoding=float16"), 2 * 2 * (8 * 10 * 10 + 16 * 5 * 5), 2 * (8 * 10 * 10 + 16 * 5 * 5)),
+        ((*CANVAS, "store.encoding=uint4"), 2 * (8 * 10 * 5 + 16 * 5 * 3), 8 * 10 * 5 + 16 * 5 * 3),
+        ((*CANVAS, "augment.flip=false", "store.encoding=uint8"), 8 * 100 + 16 * 25, 8 * 100 + 16 * 25),
+        ((*CANVAS, "store.encoding=uint8", "cache.keep=[2]"), 2 * 16 * 25, 16 * 25),
+        (("cache.keep=none",), 0, 0),
+        (("augment.policy=recompute",), 0, 0),
+    ],
+)
+def test_bytes_to_be_kept_are_those_by_hand(folder: Path, settings: tuple[str, ...], train: int, others: int) -> None:
+    assert kept_bytes(reopened(folder, *settings)) == 1299 * train + (143 + 355) * others
+
+
+@pytest.mark.parametrize(
+    ("settings", "worst", "sample_bytes"),
+    [
+        (("store.encoding=float16",), 1, 2 * 8 * 8 * 8),
+        ((*CANVAS, "store.encoding=float16"), 1, 2 * 8 * 10 * 10),
+        ((*CANVAS, "store.encoding=uint4"), 1, 8 * 10 * 5),
+        ((*CANVAS, "stages.0.store.encoding=uint4", "store.encoding=float32"), 2, 4 * 16 * 5 * 5),
+        ((*CANVAS, "cache.keep=none"), 0, 8 * 8),
+    ],
+)
+def test_windows_of_the_largest_store_to_come_have_to_fit_in_the_host_memory(
+    folder: Path, settings: tuple[str, ...], worst: int, sample_bytes: int
+) -> None:
+    def run(host_memory: int) -> RunFolder:
+        return reopened(folder, *settings, f"machine.host_memory={host_memory}")
+
+    needed = ring_samples(512, 64) * sample_bytes
+    check_host_memory(run(needed))
+    with pytest.raises(BudgetError, match=f"two windows of 512 samples of x_{worst} need .* of host memory"):
+        check_host_memory(run(needed - 1))
