@@ -20,11 +20,11 @@ from pipeline.config_file import load_config
 from pipeline.device import choose_device, machine_record
 from pipeline.evaluation import evaluate
 from pipeline.feed import Feed
+from pipeline.metrics import EpochRecord
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.runs import ingest_data, run_stages
-from pipeline.training import EpochRecord
 
 REPLAY_TOLERANCE = 0.05
 """Of the largest activation: convolutions of another batch may round differently in bfloat16."""
