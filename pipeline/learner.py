@@ -1,5 +1,6 @@
 """What trains in a stage: theta_j, gamma_j and their SGD."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,13 @@ from torch import Tensor, nn
 
 from pipeline.config import Train
 from pipeline.device import place
+from pipeline.errors import ConfigError
 from pipeline.networks import new_block, new_head
 from pipeline.runfolder import RunFolder
 from pipeline.weights import fresh_weights, load_modules, module_tensors
 
 MOMENTUM = "momentum."
+COMPILERS = ("c++", "g++", "clang++")
 FUSED_ON = ("cpu", "cuda")
 """Devices on which torch updates all parameters in one pass over memory."""
 
@@ -89,7 +92,18 @@ def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
         fused=device.type in FUSED_ON,
     )
     network = nn.Sequential(block, head)
-    return Learner(block, head, optimiser, torch.compile(network) if config.machine.compile else network)
+    return Learner(block, head, optimiser, compiled(network, device) if config.machine.compile else network)
+
+
+def compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What torch.compile makes of a network. Raises ConfigError where a CPU has no compiler to make it with."""
+    if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
+        raise ConfigError(
+            f"machine.compile = true takes a C++ compiler on a CPU, and none of {', '.join(COMPILERS)} is there\n"
+            f"next: install one, or set machine.compile = false"
+        )
+    made: Callable[[Tensor], Tensor] = torch.compile(network)
+    return made
 
 
 def learning_rate(train: Train, epoch: int) -> float:

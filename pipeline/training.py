@@ -240,7 +240,7 @@ def _finish(run: RunFolder, feed: Feed, learner: Learner, epochs: list[EpochReco
         seconds=sum(epoch.seconds for epoch in epochs),
         peak_memory_bytes=max(epoch.peak_memory_bytes for epoch in epochs),
         device=str(feed.device),
-        machine=machine_record(feed.device, feed.dtype),
+        machine={**machine_record(feed.device, feed.dtype), "compiled": run.config.machine.compile},
     )
     replace_file(folder.path / "stage.json", msgspec.json.format(msgspec.json.encode(record)))
     folder.checkpoint.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
 from pipeline.ingest import DataInfo
-from pipeline.learner import Learner, learning_rate, make_learner
+from pipeline.learner import COMPILERS, Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
@@ -144,6 +144,21 @@ def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
         assert torch.equal(
             learner.optimiser.state[ours]["momentum_buffer"], again.optimiser.state[theirs]["momentum_buffer"]
         )
+
+
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="needs a C++ compiler")
+def test_a_compiled_step_computes_what_the_plain_one_does(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run", "machine.compile=true", "network.precision=float32")
+    learner = make_learner(run, 0, CPU)
+    x = torch.randn(8, 1, 8, 8)
+    torch.testing.assert_close(learner.forward(x), learner.logits(x))
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = digits_run(tmp_path / "run", "machine.compile=true")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match=r"machine.compile = true takes a C\+\+ compiler on a CPU"):
+        train_stage(run, 0, CPU, Reporter())
 
 
 def test_a_stage_without_its_input_is_refused_with_the_command_to_run_first(tmp_path: Path) -> None:
