@@ -209,7 +209,7 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case CorruptStoreError():
             return f"{error}\nnext: {STORE_REMEDY}", 4
         case BudgetError():
-            return f"{error}\nnext: raise machine.host_memory or lower order.window", 6
+            return f"{error}\nnext: raise machine.host_memory, or lower order.window or order.run, which trains anew", 6
         case StoreError():
             return str(error), 3
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -233,7 +233,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; the same command goes on, a training after its last whole epoch", err=True)
+        click.echo("\ninterrupted; the same command goes on, a training from its last checkpoint", err=True)
         sys.exit(130)
     except Exception as error:
         known = failure(error)

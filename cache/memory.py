@@ -3,7 +3,7 @@
 import mmap
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ def aligned_buffer(nbytes: int) -> NDArray[np.uint8]:
     its `rep movsb` is slow where source and destination differ by so little modulo 4096.
     """
     memory = mmap.mmap(-1, max(nbytes, 1))
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8, nbytes)
 
 
@@ -65,6 +66,11 @@ class ChunkCache:
             fits = self._claimed + nbytes <= self.nbytes
             self._claimed += nbytes * fits
             return fits
+
+    def release(self, nbytes: int) -> None:
+        """Give back room that was claimed."""
+        with self._changing:
+            self._claimed -= nbytes
 
     def keep(self, name: ChunkName, chunk: NDArray[Any]) -> None:
         """Keep a chunk that room was claimed for; it is not written to any more."""

@@ -3,14 +3,14 @@
 The order comes as windows: a few runs of consecutive samples that are in memory together, and the sequence in which
 their samples are drawn. So each sample's place in the batches to come is known before its chunk is read, and threads
 put it there at once: chunks that are not compressed are read from the file straight into the batches. Every chunk of
-an epoch is read once. A ring of batches that holds two windows is all the memory there is: while one window's batches
-are drawn, the next one's are filled.
+an epoch is read once. A ring of batches holds two windows: while one window's batches are drawn, the next one's are
+filled. Beside it there are one stored and one decoded chunk for each thread.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ class Reader:
         self._slots = ring_samples(self._window_samples, batch_size, hold=hold) // batch_size
         self._ring_bytes = self._slots * (self._stop - self._first) * store.sample_bytes
         if self._ring_bytes > ring.nbytes:
-            fitting = ring.nbytes // (2 * store.sample_bytes) // batch_size * batch_size
+            fitting = max((ring.nbytes // (store.sample_bytes * batch_size) - hold + 1) // 2, 0) * batch_size
             raise BudgetError(
                 f"two windows of {self._window_samples} samples of {store.sample_bytes} bytes, in batches of "
                 f"{batch_size}, need {self._ring_bytes} bytes of host memory, and {ring.nbytes} are allowed; "
@@ -82,7 +82,7 @@ class Reader:
         self._hold = hold
         self._scratch = threading.local()
 
-    def batches(self, windows: Iterable[Window], *, start: int = 0) -> Iterator[Batch]:
+    def batches(self, windows: Iterable[Window], *, start: int = 0) -> Generator[Batch, None, None]:
         """Batches in the order of `windows`, without the first `start` samples; the last may be shorter.
 
         `start` is a multiple of the batch size, so that an epoch that was left goes on as if it had not been.
@@ -96,9 +96,10 @@ class Reader:
         ):
             flat = flat[: self._ring_bytes]
             ring = flat.view(self.store.dtype).reshape(shape)
-            places = flat.reshape(-1, self.store.sample_bytes)
+            rows = flat.reshape(-1, self.store.sample_bytes)
+            places = _Places(rows, list(rows) if self.store.sample_bytes >= SCATTER_BYTES else [])
             try:
-                yield from self._batches(iter(windows), start, ring, _Places(places, list(places)), pool)
+                yield from self._batches(iter(windows), start, ring, places, pool)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -179,7 +180,11 @@ class Reader:
         chunk = self._kept.get(name)
         if chunk is None and self._kept.claim(shape[0] * shape[1]):
             chunk = np.empty(shape, np.uint8)
-            store.read_chunk(view, number, chunk, self.timings)
+            try:
+                store.read_chunk(view, number, chunk, self.timings)
+            except BaseException:
+                self._kept.release(chunk.nbytes)
+                raise
             self._kept.keep(name, chunk)
         if chunk is None and store.codec == "none":
             self._fill_in_pieces(ring, view, number, places)
@@ -199,7 +204,8 @@ class Reader:
             for start in range(0, len(places), piece):
                 here = places[start : start + piece]
                 if nbytes >= SCATTER_BYTES:
-                    chunk.read([ring.list[p] if p >= 0 else scratch[0] for p in here.tolist()], nbytes * len(here))
+                    dests = [ring.list[p] if p >= 0 else scratch[i] for i, p in enumerate(here.tolist())]
+                    chunk.read(dests, nbytes * len(here))
                     continue
                 chunk.read([scratch[: len(here)].reshape(-1)], nbytes * len(here))
                 with self.timings.of("gather"):
@@ -219,7 +225,8 @@ class _Places(NamedTuple):
     rows: Bytes
     """(places, bytes of a sample)."""
     list: list[Bytes]
-    """The rows of it, made once: a slice of an array for each sample read would take as long as the reading."""
+    """The rows of large samples, made once: a slice of an array for each sample read would take as long as the
+    reading."""
 
 
 def _scatter(samples: Bytes, places: Indices, rows: Bytes) -> None:

@@ -88,7 +88,7 @@ def _drawn(
 def cut(x: Tensor, windows: Windows) -> Tensor:
     """The windows of images or features x, (N, C, H, W); (N, C, side, side), in channels-last memory."""
     device, side = x.device, windows.side
-    padded = F.pad(x, [windows.padding] * 4)
+    padded = F.pad(x, [windows.padding] * 4) if windows.padding else x
     steps = torch.arange(side, device=device)
     rows = to_device(windows.top, device)[:, None] + steps
     flip = to_device(windows.flip, device)[:, None]

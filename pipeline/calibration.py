@@ -21,9 +21,10 @@ def calibrate_output(run: RunFolder, j: int, device: torch.device) -> EncodingRe
     """Take the scale of x_{j+1} in the config's encoding, measure what the encoding costs, and keep both.
 
     The samples come from x_0 in the test-time window, through the whole prefix: so the scale does not depend on what
-    is stored. With less than two times SAMPLES training samples the cost is measured on those the scale is from.
+    is stored. Under "canvas" what lies outside that window is stored too, and saturates where it is larger. With less
+    than two times SAMPLES training samples the cost is measured on those that the scale is from.
     """
-    feed = Feed(run, j, device, anchor=0)
+    feed = Feed(run, j, device, anchor=0, sequential_only=True)
     block = load_block(run, j)
     place(block, device)
     quantiser = new_quantiser(run, j).to(device)
@@ -48,6 +49,12 @@ def calibrate_output(run: RunFolder, j: int, device: torch.device) -> EncodingRe
     path = run.stages[j].scale
     replace_file(path, msgspec.json.format(msgspec.json.encode(record)))
     return record
+
+
+def scale_is_due(run: RunFolder, j: int) -> bool:
+    """Whether the scale of x_{j+1} is not known yet, and something may read x_{j+1}."""
+    is_read = j + 1 < len(run.stages) or run.config.keeps(j + 1)
+    return is_read and not run.stages[j].scale.exists()
 
 
 def describe_encoding(record: EncodingRecord) -> str:

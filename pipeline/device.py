@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast_type(device: torch.device, precision: str) -> torch.dtype:
-    """The element type of convolutions under the config's `train.precision`.
+    """The element type of convolutions under the config's `network.precision`.
 
     "auto" is bfloat16 where the hardware multiplies it faster than float32: CUDA from Ampere on, and CPUs with
     avx512_bf16 or AMX, which take half the time of float32 or less.

@@ -6,25 +6,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache import BudgetError, ChunkCache, Reader, Ring, Store, Timings, Window, ring_samples
+from cache import ChunkCache, Reader, Ring, Store, Timings, Window
+from pipeline.budget import RUNS_AHEAD, host_memory_error, ring_bytes, sequential_ring_bytes
 from pipeline.config import MIN_BATCH
 from pipeline.device import autocast
 from pipeline.order import sequential_windows, training_windows
-from pipeline.progress import size
 from pipeline.rendering import Renderer
 from pipeline.resident import Resident
 from pipeline.runfolder import RunFolder
 from pipeline.transfer import Stored, Upload, host_buffer, to_device
-
-RUNS_AHEAD = 2
-"""Runs in a window where nothing is mixed."""
 
 
 class Feed:
     """Batches of x_j, (N, C, H, W) float32 in channels-last memory, for training, evaluation and write-back.
 
     `anchor` may name another stored x_i than the nearest; 0 replays everything. A split that fits in
-    `device_memory_bytes`, by default the config's, is kept on the device. One iteration at a time.
+    `device_memory_bytes`, by default the config's, is kept on the device; one that is `sequential_only`, for a look at
+    some samples beside another feed, keeps nothing and takes less memory. One iteration at a time.
     """
 
     def __init__(
@@ -35,6 +33,7 @@ class Feed:
         *,
         anchor: int | None = None,
         device_memory_bytes: int | None = None,
+        sequential_only: bool = False,
     ) -> None:
         self.run = run
         self.j = j
@@ -48,9 +47,12 @@ class Feed:
         self._ring: Ring | None = None
         self._kept = ChunkCache(0)
         self._resident: dict[str, Resident] = {}
+        if sequential_only:
+            device_memory_bytes = 0
         if device_memory_bytes is None:  # on a CPU the device's memory is the host's, which has a budget of its own
             device_memory_bytes = run.config.device_memory_bytes if device.type != "cpu" else 0
         self._device_bytes_left = device_memory_bytes
+        self._sequential_only = sequential_only
 
     def store(self, split: str) -> Store:
         """The anchor's store of a split."""
@@ -147,37 +149,42 @@ class Feed:
         nbytes = store.views * store.samples * store.sample_bytes
         if nbytes > self._device_bytes_left:
             return None
-        self._device_bytes_left -= nbytes
-        resident = self._resident[split] = Resident(store, self.device)
-        reader = self._reader(split, RUNS_AHEAD * run, run)
+        resident = Resident(store, self.device)
+        reader = self._reader(split, RUNS_AHEAD * run, run, kept=ChunkCache(0))  # read once, so none stays on the host
         for view in range(store.views):
             windows = sequential_windows(store.samples, run=run, window=RUNS_AHEAD * run, view=view)
             resident.load(self._upload, reader.batches(windows))
+        self._device_bytes_left -= nbytes
+        self._resident[split] = resident
         return resident
 
-    def _reader(self, split: str, window_samples: int, batch_size: int) -> Reader:
+    def _reader(self, split: str, window_samples: int, batch_size: int, *, kept: ChunkCache | None = None) -> Reader:
         store, config = self.store(split), self.run.config
-        window = min(window_samples, store.samples)
-        needed = ring_samples(window, batch_size, hold=self._upload.hold) * store.sample_bytes
-        if needed > config.host_memory_bytes:
-            raise BudgetError(
-                f"two windows of x_{self.anchor} need {size(needed)} of host memory, and machine.host_memory is "
-                f"{config.machine.host_memory}\nnext: raise it, or make order.window smaller, which is a new training"
-            )
-        if self._ring is None or self._ring.nbytes < needed:
-            self._ring = None  # the old one goes before the new one comes
-            self._ring = Ring(host_buffer(needed, self.device))
-            self._kept.nbytes = max(config.host_memory_bytes - needed, 0)
         return Reader(
             store,
-            self._ring,
-            window_samples=window,
+            self._own_ring(),
+            window_samples=min(window_samples, store.samples),
             batch_size=batch_size,
             threads=config.machine.threads,
             hold=self._upload.hold,
-            kept=self._kept,
+            kept=self._kept if kept is None else kept,
             timings=self._timings,
         )
+
+    def _own_ring(self) -> Ring:
+        """The ring of all that this feed reads, and what is left of the host memory for chunks that stay."""
+        if self._ring is None:
+            run, hold = self.run, self._upload.hold
+            allowed = run.config.host_memory_bytes
+            sequential = sequential_ring_bytes(run, self.anchor, hold=hold)
+            needed = sequential if self._sequential_only else ring_bytes(run, self.j, self.anchor, hold=hold)
+            if needed > allowed:
+                raise host_memory_error(run, self.anchor, needed)
+            self._ring = Ring(host_buffer(needed, self.device))
+            if not self._sequential_only:
+                chunk = self.store("train").chunk_samples * self.store("train").sample_bytes
+                self._kept.nbytes = max(allowed - needed - 2 * chunk * run.config.machine.threads, 0)
+        return self._ring
 
 
 def describe_input(anchor: int, j: int) -> str:

@@ -4,13 +4,15 @@ from collections import OrderedDict
 
 import msgspec
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
 from cascade import Network, Prefix, Quantiser, make_block, make_head
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
+from pipeline.shapes import canvas_side
 from pipeline.weights import load_modules, load_tensors
 
 
@@ -106,17 +108,43 @@ def load_prefix(run: RunFolder, start: int, stop: int) -> Prefix:
 def load_network(run: RunFolder, j: int) -> nn.Sequential:
     """The network cut after stage j, with that stage's head, in evaluation mode: images to logits.
 
-    Maps images (N, C, H, W) in 0..1 to (N, classes), whose names are `run.info.classes`. Its parts are `normalise`,
-    by the mean and deviation of the training images, and `network`, a `cascade.Network`; under the policy "canvas",
-    before them, `pad`, as the canvas was padded. It computes in float32; the stages were trained in the precision
-    that their records name.
+    Maps images (N, C, side, side) in 0..1, as large as x_0's, to (N, classes), whose names are `run.info.classes`. Its
+    parts are `window`, which cuts the test-time window or pads to the canvas; `normalise`, by the mean and deviation
+    of the training images; and `network`, a `cascade.Network`. It computes in float32; the stages were trained in the
+    precision that their records name.
 
     Raises RefusedError where a stage is not trained, ConfigError where there is no stage j.
     """
-    parts = {"normalise": Normalize(run.info.mean, run.info.std), "network": load_cut_network(run, j)}
-    if takes_canvas(run, j):
-        parts = {"pad": nn.ZeroPad2d(run.config.augment.padding), **parts}
+    margin = run.config.augment.padding if takes_canvas(run, j) else -((run.info.side - run.side) // 2)
+    side = canvas_side(run.config, run.info.side) if takes_canvas(run, j) else run.side
+    parts: dict[str, nn.Module] = {
+        "window": ImageWindow(run.info.side, side, margin),
+        "normalise": Normalize(run.info.mean, run.info.std),
+        "network": load_cut_network(run, j),
+    }
     return nn.Sequential(OrderedDict(parts)).eval()
+
+
+class ImageWindow(nn.Module):
+    """The window of whole images that a network sees: (N, C, image_side, image_side) to (N, C, side, side).
+
+    It begins `-margin` pixels inside the image's corner, or with `margin` black pixels before it.
+    """
+
+    def __init__(self, image_side: int, side: int, margin: int) -> None:
+        super().__init__()
+        self.image_side = image_side
+        self.side = side
+        self.margin = margin
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] != (self.image_side, self.image_side):
+            raise ValueError(
+                f"images of {'x'.join(map(str, images.shape[-2:]))} pixels; the network takes whole images of "
+                f"{self.image_side}x{self.image_side}, as they were ingested"
+            )
+        behind = self.side - self.image_side - self.margin
+        return F.pad(images, (self.margin, behind, self.margin, behind))
 
 
 def load_cut_network(run: RunFolder, j: int) -> Network:

@@ -22,7 +22,8 @@ from pipeline.augmentation import (
     view_draws,
 )
 from pipeline.device import autocast, autocast_type, place
-from pipeline.networks import load_prefix
+from pipeline.errors import RefusedError
+from pipeline.networks import load_prefix, load_quantiser
 from pipeline.runfolder import RunFolder
 
 Indices = NDArray[np.int64]
@@ -101,7 +102,8 @@ class Renderer:
         """Activations of stored numbers, or of windows of them."""
         decoder = self._decoder(store)
         numbers = decoder.unpack(stored, store.sample_shape[-1])
-        return decoder.decode(numbers if windows is None else cut(numbers, windows))
+        x = decoder.decode(numbers if windows is None else cut(numbers, windows))
+        return x.clone() if x.data_ptr() == stored.data_ptr() else x  # not the reader's ring itself
 
     @torch.no_grad()
     def _replayed(self, x: Tensor) -> Tensor:
@@ -111,10 +113,17 @@ class Renderer:
         return x_j.contiguous(memory_format=torch.channels_last)
 
     def _decoder(self, store: Store) -> Quantiser:
-        """The quantiser that a store was written with, on the device."""
+        """The quantiser that a store was written with, on the device.
+
+        Raises RefusedError where the stage's scale was taken anew since, as after a change of the machine.
+        """
         key = str(store.path)
         if key not in self._decoders:
-            decoder = Quantiser(store.encoding, store.sample_shape[0])
-            decoder.scale.copy_(torch.from_numpy(store.scale))
+            decoder = load_quantiser(self.run, self.anchor - 1)
+            if decoder.scale.tolist() != store.scale.tolist():
+                raise RefusedError(
+                    f"{store.path} was written with another scale than {self.run.stages[self.anchor - 1].scale}\n"
+                    f"next: delete the store; it is made again"
+                )
             self._decoders[key] = decoder.to(self.device)
         return self._decoders[key]

@@ -1,6 +1,6 @@
 """A split's store on the device, as it is stored: what fits there is read from disk once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class Resident:
         shape = (store.views * store.samples, *store.stored_shape)
         self._x = torch.empty(shape, dtype=getattr(torch, store.dtype.name), device=device)
 
-    def load(self, upload: Upload, batches: Iterable[Batch]) -> None:
+    def load(self, upload: Upload, batches: Generator[Batch, None, None]) -> None:
         """Take in samples; they all have come before any are drawn."""
         for stored in upload.batches(batches):
             self._x[self._places(stored.rows, stored.views)] = stored.x

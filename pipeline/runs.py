@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from cache import BudgetError, ring_samples, sample_bytes
+from cache import sample_bytes
+from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError
@@ -64,22 +65,15 @@ def kept_bytes(run: RunFolder) -> int:
 
 
 def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
-    """Raise BudgetError, before hours are spent, where windows of a store to come will not fit in the host memory.
+    """Raise BudgetError, before hours are spent, where a stage's input will not be read within the host memory.
 
     `hold` is the number of batches that the device copies from at a time.
     """
-    config, info = run.config, run.info
-    stored = {0: info.channels * info.side**2}
-    for shape in run.shapes[:-1]:
-        if config.keeps(shape.j + 1):
-            encoding = config.for_stage(shape.j).store.encoding
-            stored[shape.j + 1] = sample_bytes(encoding, run.output_shape(shape.j))
-    worst = max(stored, key=stored.__getitem__)
-    window = min(config.order.window, info.samples["train"])
-    batch_size = max(config.for_stage(j).train.batch_size for j in range(len(run.shapes)))
-    needed = ring_samples(window, min(batch_size, info.samples["train"]), hold=hold) * stored[worst]
-    if needed > config.host_memory_bytes:
-        raise BudgetError(
-            f"two windows of {window} samples of x_{worst} need {size(needed)} of host memory, and machine.host_memory "
-            f"is {config.machine.host_memory}"
-        )
+    needed: dict[int, int] = {}
+    for j in range(len(run.shapes)):
+        stored = (i for i in range(j, 0, -1) if run.config.keeps(i) or run.is_stored(i))
+        index = next(stored, 0) if run.config.augment.policy != "recompute" else 0
+        needed[index] = max(ring_bytes(run, j, index, hold=hold), needed.get(index, 0))
+    worst = max(needed, key=needed.__getitem__)
+    if needed[worst] > run.config.host_memory_bytes:
+        raise host_memory_error(run, worst, needed[worst])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.calibration import scale_is_due
 from pipeline.errors import RefusedError
 from pipeline.feed import describe_input
 from pipeline.keys import differences
@@ -42,11 +43,11 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         stage_input = None
     epochs = run.config.for_stage(j).train.epochs
     if record is not None:
-        missing = not folder.scale.exists() or output_is_due(run, j)
-        state = "trained" if missing else "done"
+        unwritten, unscaled = output_is_due(run, j), scale_is_due(run, j)
+        state = "trained" if unwritten or unscaled else "done"
         encoding = run.config.for_stage(j).store.encoding
-        todo = f"x_{j + 1} not written as {encoding}: {run.command(f'train-stage --j {j}')}"
-        reason = todo if missing else _frozen(run, j)
+        what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
+        reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _frozen(run, j)
     elif folder.checkpoint.exists():
         done = len(read_metrics(folder))
         state, reason = "partial", f"{done} of {epochs} epochs: {run.command(f'train-stage --j {j}')}"

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from cache import replace_file
 from cascade import parameter_count
-from pipeline.calibration import calibrate_output, describe_encoding
+from pipeline.calibration import calibrate_output, describe_encoding, scale_is_due
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import CascadeError, CorruptDataError
 from pipeline.evaluation import Scores, outputs, score
@@ -32,7 +32,9 @@ class Progress:
     """An epoch so far. Its sums stay on the device: reading a number back would make the host wait at every step."""
 
     consumed: int
-    """Samples of the epoch's order that are behind, those left out among them."""
+    """Samples of the epoch's order that are behind."""
+    seconds: float
+    """That the sessions before took for them."""
     seen: Tensor
     """Samples trained on."""
     loss: Tensor
@@ -43,7 +45,8 @@ class Progress:
     @classmethod
     def fresh(cls, device: torch.device) -> "Progress":
         """The beginning of an epoch."""
-        return cls(0, *(torch.zeros((), dtype=torch.float64, device=device) for _ in range(3)))
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+        return cls(0, 0.0, *(torch.zeros((), dtype=dtype, device=device) for _ in range(3)))
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums by name."""
@@ -60,12 +63,13 @@ def train_stage(
     Raises RefusedError where there is nothing to start from, and CascadeError where the loss is no number.
     """
     folder = run.stages[j]
-    if folder.record is not None and folder.scale.exists() and not output_is_due(run, j, asked_for=output_asked_for):
+    due = scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)
+    if folder.record is not None and not due:
         return False
     feed = Feed(run, j, device)
     if folder.record is None:
         _train(run, feed, report)
-    if not folder.scale.exists():
+    if scale_is_due(run, j):
         report.say(f"stage {j}  x_{j + 1} as {describe_encoding(calibrate_output(run, j, device))}")
     if output_is_due(run, j, asked_for=output_asked_for):
         write_output(run, j, feed, report)
@@ -131,28 +135,30 @@ def _resume(folder: StageFolder, learner: Learner) -> tuple[list[EpochRecord], P
             f"next: delete {folder.path} and train the stage again"
         )
     progress.consumed = consumed
+    progress.seconds = _seconds(metadata.get("seconds", ""))
     for name, tensor in progress.tensors().items():
         if consumed:
             tensor.copy_(sums[name])
     return records, progress
 
 
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
 def _epoch(
     run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, progress: Progress, report: Reporter
 ) -> EpochRecord:
     began, waits = time.perf_counter(), feed.waits
-    first = progress.consumed
+    first, before = progress.consumed, progress.seconds
     _steps(run, feed, learner, epoch, progress, report)
     count, loss, correct = (value.item() for value in (progress.seen, progress.loss, progress.correct))
     trained = time.perf_counter() - began
     mean_loss = loss / count
-    if not (math.isfinite(mean_loss) and learner.is_finite()):
-        what = f"the loss is {mean_loss}" if not math.isfinite(mean_loss) else "the weights are no longer finite"
-        raise CascadeError(
-            f"stage {feed.j}, epoch {epoch + 1}: {what}; nothing of this epoch was kept\n"
-            f"next: lower the learning rate (--set stages.{feed.j}.train.lr={lr / 3:.2g}), "
-            f"or set network.precision = float32"
-        )
+    _check_finite(feed.j, learner, epoch, mean_loss)
     validation = evaluate_split(run, feed, learner, "validation").top1 if "validation" in run.splits else None
     by_cause = {cause: (seconds - waits[cause]) / trained for cause, seconds in feed.waits.items()}
     return EpochRecord(
@@ -165,7 +171,7 @@ def _epoch(
         wait_share=sum(by_cause.values()),
         wait_by_cause=by_cause,
         peak_memory_bytes=peak_memory_bytes(feed.device),
-        seconds=time.perf_counter() - began,
+        seconds=before + time.perf_counter() - began,
     )
 
 
@@ -174,21 +180,35 @@ def _steps(run: RunFolder, feed: Feed, learner: Learner, epoch: int, progress: P
     train = run.config.for_stage(feed.j).train
     total = feed.store("train").samples
     began, first, waited = time.perf_counter(), progress.consumed, sum(feed.waits.values())
-    saved = began
+    saved = counted = began
     learner.train(True)
     with report.task(f"stage {feed.j} epoch {epoch + 1}/{train.epochs}", total) as task:
         for x, y in feed.training(epoch, start=first):
             train_step(learner, x, y, feed.dtype, progress)
             now = time.perf_counter()
             if now - saved >= 60 * run.config.machine.checkpoint_minutes and progress.consumed < total:
+                _check_finite(feed.j, learner, epoch, progress.loss.item() / progress.seen.item())
+                progress.seconds += now - counted
                 _save_checkpoint(run.stages[feed.j], learner, epoch, progress)
-                saved = now
+                saved = counted = now
             if task.wants_detail:
                 rate = (progress.consumed - first) / (now - began)
                 waiting = (sum(feed.waits.values()) - waited) / (now - began)
                 left = duration((total - progress.consumed) / rate + total / rate * (train.epochs - epoch - 1))
                 memory = size(peak_memory_bytes(feed.device))
                 task.update(progress.consumed, f"{rate:,.0f} images/s  waiting {waiting:.0%}  {memory}  {left} left")
+
+
+def _check_finite(j: int, learner: Learner, epoch: int, mean_loss: float) -> None:
+    """Raise CascadeError where a loss or a weight is no number, before anything of it is kept."""
+    if math.isfinite(mean_loss) and learner.is_finite():
+        return
+    what = f"the loss is {mean_loss}" if not math.isfinite(mean_loss) else "the weights are no longer finite"
+    lr = learner.optimiser.param_groups[0]["lr"]
+    raise CascadeError(
+        f"stage {j}, epoch {epoch + 1}: {what}; nothing since the last checkpoint was kept\n"
+        f"next: lower the learning rate (--set stages.{j}.train.lr={lr / 3:.2g}), or set network.precision = float32"
+    )
 
 
 def train_step(learner: Learner, x: Tensor, y: Tensor, dtype: torch.dtype, progress: Progress) -> None:
@@ -209,7 +229,10 @@ def _save_checkpoint(folder: StageFolder, learner: Learner, epochs: int, progres
     """Keep what a stage is after whole `epochs`, and within the one after them."""
     consumed = progress.consumed if progress else 0
     tensors = {**learner.tensors(), **(progress.tensors() if progress else {})}
-    save_tensors(folder.checkpoint, tensors, {"epochs": str(epochs), "consumed": str(consumed)})
+    seconds = progress.seconds if progress else 0.0
+    save_tensors(
+        folder.checkpoint, tensors, {"epochs": str(epochs), "consumed": str(consumed), "seconds": str(seconds)}
+    )
 
 
 def evaluate_split(run: RunFolder, feed: Feed, learner: Learner, split: str) -> Scores:

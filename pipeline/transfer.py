@@ -5,8 +5,9 @@ results come back the same way. On a CPU there is nothing to copy.
 """
 
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,10 +38,13 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
 
 def host_buffer(nbytes: int, device: torch.device) -> NDArray[np.uint8]:
     """Bytes on the host that the device copies from at full speed."""
-    if device.type == "cuda":
-        pinned: NDArray[np.uint8] = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy()
-        return pinned
-    return aligned_buffer(nbytes)
+    buffer = aligned_buffer(nbytes)
+    if device.type == "cuda":  # torch's own pinned memory comes in powers of two, and is not given back
+        cudart: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        address = buffer.ctypes.data
+        if int(cudart.cudaHostRegister(address, nbytes, 0)) == 0:
+            weakref.finalize(buffer, cudart.cudaHostUnregister, address)
+    return buffer
 
 
 def batches_held(device: torch.device) -> int:
@@ -58,7 +62,7 @@ class Upload:
         """Seconds that the host waited for copies."""
         self._stream = _stream(device) if device.type == "cuda" else None
 
-    def batches(self, batches: Iterable[Batch]) -> Iterator[Stored]:
+    def batches(self, batches: Generator[Batch, None, None]) -> Iterator[Stored]:
         """The same samples on the device, in the same order."""
         if self._stream is None:
             for batch in batches:
@@ -66,17 +70,25 @@ class Upload:
             return
         under_way: deque[tuple[Stored, torch.cuda.Event]] = deque()
         copied: deque[torch.cuda.Event] = deque()
-        for batch in batches:
-            under_way.append(self._copy(batch, self._stream))
-            copied.append(under_way[-1][1])
-            if len(copied) == self.hold:  # the reader writes over the oldest when it is asked again
-                began = time.perf_counter()
-                copied.popleft().synchronize()
-                self.waited += time.perf_counter() - began
-            if len(under_way) > AHEAD:
+        try:
+            for batch in batches:
+                under_way.append(self._copy(batch, self._stream))
+                copied.append(under_way[-1][1])
+                if len(copied) == self.hold:  # the reader writes over the oldest when it is asked again
+                    self._wait(copied.popleft())
+                if len(under_way) > AHEAD:
+                    yield self._arrived(*under_way.popleft())
+            while under_way:
                 yield self._arrived(*under_way.popleft())
-        while under_way:
-            yield self._arrived(*under_way.popleft())
+        finally:  # whoever reads into the ring next finds no copy still reading from it
+            for done in copied:
+                self._wait(done)
+            batches.close()
+
+    def _wait(self, done: torch.cuda.Event) -> None:
+        began = time.perf_counter()
+        done.synchronize()
+        self.waited += time.perf_counter() - began
 
     def _copy(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[Stored, torch.cuda.Event]:
         with torch.cuda.stream(stream):
@@ -95,16 +107,21 @@ class Upload:
 def download(results: Iterable[Tensor]) -> Iterator[NDArray[Any]]:
     """Results as arrays on the host, in the same order, each of its own memory.
 
-    On CUDA some are computed ahead while the copies of earlier ones go on.
+    On CUDA some are computed ahead, while the copies of earlier ones go on beside.
     """
     under_way: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+    stream: torch.cuda.Stream | None = None
     for result in results:
         if result.device.type != "cuda":
             yield result.cpu().numpy()
             continue
-        host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-        host.copy_(result, non_blocking=True)
-        under_way.append((host, _event(torch.cuda.current_stream(result.device))))
+        stream = stream or _stream(result.device)
+        stream.wait_stream(torch.cuda.current_stream(result.device))
+        with torch.cuda.stream(stream):
+            host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+            host.copy_(result, non_blocking=True)
+            result.record_stream(stream)
+            under_way.append((host, _event(stream)))
         if len(under_way) > AHEAD:
             yield _landed(*under_way.popleft())
     while under_way:

@@ -54,5 +54,5 @@ def test_windows_of_the_largest_store_to_come_have_to_fit_in_the_host_memory(
 
     needed = ring_samples(512, 64) * sample_bytes
     check_host_memory(run(needed))
-    with pytest.raises(BudgetError, match=f"two windows of 512 samples of x_{worst} need .* of host memory"):
+    with pytest.raises(BudgetError, match=f"reading x_{worst} takes .* of host memory"):
         check_host_memory(run(needed - 1))

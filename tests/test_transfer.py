@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_samples_arrive_in_order_though_their_buffers_are_written_to_again(name:
     slots = batches_held(device)
     ring = host_buffer(slots * 1000, device).reshape(slots, 1000)
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Generator[Batch, None, None]:
         for number in range(50):
             ring[number % slots] = number  # allowed once as many more were asked for as are held
             yield Batch(ring[number % slots], np.full(1, number), np.zeros(1, np.int64))

@@ -86,7 +86,10 @@ def run_study(arms: Sequence[Arm], arguments: argparse.Namespace) -> Study:
         settings=arguments.settings, machine=machine_record(device, autocast_type(device, config.network.precision))
     )
     if record.exists():
-        study.results = msgspec.json.decode(record.read_bytes(), type=Study).results
+        before = msgspec.json.decode(record.read_bytes(), type=Study)
+        if before.settings != study.settings:
+            raise SystemExit(f"{folder} holds a study with the settings {before.settings}; take another folder")
+        study.results = before.results
     for seed in range(arguments.seeds):
         for arm in arms:
             if not any((done.arm, done.seed) == (arm.name, seed) for done in study.results):

@@ -1,0 +1,40 @@
+"""Host memory that reading takes, as arithmetic."""
+
+from cache import BudgetError, ring_samples, sample_bytes
+from pipeline.progress import size
+from pipeline.runfolder import RunFolder
+
+RUNS_AHEAD = 2
+"""Runs in a window where nothing is mixed."""
+
+
+def stored_sample_bytes(run: RunFolder, index: int) -> int:
+    """Bytes of a sample of x_index as it is stored, before compression."""
+    if index == 0:
+        return int(run.info.channels * run.info.side**2)
+    return sample_bytes(run.config.for_stage(index - 1).store.encoding, run.output_shape(index - 1))
+
+
+def sequential_ring_bytes(run: RunFolder, index: int, *, hold: int) -> int:
+    """Bytes of the ring for reading x_index in stored order, a run of samples at a time."""
+    size = run.config.order.run
+    return ring_samples(RUNS_AHEAD * size, size, hold=hold) * stored_sample_bytes(run, index)
+
+
+def ring_bytes(run: RunFolder, j: int, index: int, *, hold: int) -> int:
+    """Bytes of the ring for training stage j from x_index, and for all that follows from it.
+
+    `hold` is the number of batches that the device copies from at a time (`transfer.batches_held`).
+    """
+    samples = run.info.samples["train"]
+    batch_size = min(run.config.for_stage(j).train.batch_size, samples)
+    training = ring_samples(min(run.config.order.window, samples), batch_size, hold=hold)
+    return max(training * stored_sample_bytes(run, index), sequential_ring_bytes(run, index, hold=hold))
+
+
+def host_memory_error(run: RunFolder, index: int, needed: int) -> BudgetError:
+    """What to say where reading x_index needs more than machine.host_memory."""
+    return BudgetError(
+        f"reading x_{index} takes {size(needed)} of host memory, for two windows of order.window samples and at least "
+        f"four of order.run, and machine.host_memory is {run.config.machine.host_memory}"
+    )
