@@ -187,7 +187,7 @@ def _config(run_path: Path, settings: tuple[str, ...]) -> Config:
 def _open(run_path: Path, settings: tuple[str, ...]) -> RunFolder:
     from pipeline.runfolder import RunFolder
 
-    return RunFolder(run_path, _config(run_path, settings))
+    return RunFolder(run_path, _config(run_path, settings), settings)
 
 
 def _reporter() -> Any:
@@ -215,6 +215,8 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             where = f" at {error.filename}" if error.filename else ""
             return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
+        case OSError() if error.errno == errno.ENOMEM:
+            return "the host is out of memory\nnext: a smaller machine.host_memory, or free some", 6
         case OSError() if error.filename:
             return f"{error.filename}: {error.strerror}\nnext: look at the file or folder and its permissions", 1
         case MemoryError():

@@ -64,8 +64,10 @@ def choose(costs: list[CodecCost], disk: float, threads: int, training_seconds: 
     best = min((cost for cost in costs if seconds[cost.codec] <= limit), key=lambda cost: cost.stored_bytes)
     raw = max(cost.stored_bytes for cost in costs)
     reads = ", ".join(f"{name} {1e3 * value:.1f}" for name, value in seconds.items())
+    hidden = training_seconds is not None and seconds[best.codec] <= SHARE_OF_TRAINING * training_seconds
+    why = "the smallest that training hides" if hidden else "the fastest to read, or within a tenth of it and smaller"
     training = "" if training_seconds is None else f"; training takes {1e3 * training_seconds:.0f} ms for it"
-    reason = f"{raw / best.stored_bytes:.1f} times smaller; a chunk reads in ms: {reads}{training}"
+    reason = f"{why}: {raw / best.stored_bytes:.1f} times smaller; a chunk reads in ms: {reads}{training}"
     return CodecChoice(best.codec, f"{reason} (disk {disk / 1e9:.1f} GB/s)")
 
 

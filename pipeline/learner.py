@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Train
 from pipeline.device import place
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, CorruptDataError
 from pipeline.networks import new_block, new_head
 from pipeline.runfolder import RunFolder
 from pipeline.weights import fresh_weights, load_modules, module_tensors
@@ -50,7 +50,13 @@ class Learner:
         load_modules(weights, path, block=self.block, head=self.head)
         for name, parameter in self._named_parameters():
             if MOMENTUM + name in momentum:
-                buffer = torch.empty_like(parameter).copy_(momentum[MOMENTUM + name])
+                saved = momentum[MOMENTUM + name]
+                if saved.shape != parameter.shape:
+                    raise CorruptDataError(
+                        f"{path} is not of this network: the momentum of {name} has shape {tuple(saved.shape)}\n"
+                        f"next: delete the folder {path.parent} and train the stage again"
+                    )
+                buffer = torch.empty_like(parameter).copy_(saved)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
 
     @property

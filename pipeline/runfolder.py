@@ -13,6 +13,8 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
     x_{j+1}/ENCODING.{train.VIEWS,validation,test}/  what it wrote back; of canvases, validation.canvas, test.canvas
 """
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +96,12 @@ class StageFolder:
 
 
 class RunFolder:
-    """A run folder whose images are ingested, seen through a config."""
+    """A run folder whose images are ingested, seen through a config; `settings` are those of it given by `--set`."""
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Config, settings: Sequence[str] = ()) -> None:
         self.path = path
         self.config = config
+        self._settings = settings
         info = read_data_info(path)
         if info is None:
             raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{_run_option(path)}")
@@ -132,8 +135,9 @@ class RunFolder:
         return (shape.out_channels, side, side)
 
     def command(self, command: str) -> str:
-        """A cascade command for this folder, to show to the user."""
-        return f"cascade {command}{_run_option(self.path)}"
+        """A cascade command for this folder and these settings, to show to the user."""
+        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in self._settings)
+        return f"cascade {command}{_run_option(self.path)}{overrides}"
 
     def store(self, index: int, split: str) -> Path:
         """Where x_index of a split is stored, if it is."""

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from cache import sample_bytes
+from cache import chunk_samples, sample_bytes
 from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
@@ -57,10 +57,11 @@ def kept_bytes(run: RunFolder) -> int:
         if not run.config.keeps(shape.j + 1):
             continue
         encoding = run.config.for_stage(shape.j).store.encoding
+        nbytes = sample_bytes(encoding, run.output_shape(shape.j))
+        chunk = chunk_samples(run.config.order.run, nbytes)
         for split, samples in run.info.samples.items():
-            train = split == "train"
-            views = run.config.augment.stored_views if train else 1
-            total += views * samples * sample_bytes(encoding, run.output_shape(shape.j))
+            views = run.config.augment.stored_views if split == "train" else 1
+            total += views * -(-samples // chunk) * chunk * nbytes  # a last chunk is whole on disk
     return total
 
 

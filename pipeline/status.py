@@ -6,8 +6,8 @@ from pipeline.calibration import scale_is_due
 from pipeline.errors import RefusedError
 from pipeline.feed import describe_input
 from pipeline.keys import differences
-from pipeline.metrics import read_metrics
 from pipeline.runfolder import KEY_DIGITS, RunFolder
+from pipeline.weights import read_metadata
 from pipeline.writeback import output_is_due
 
 
@@ -49,8 +49,11 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
         reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _frozen(run, j)
     elif folder.checkpoint.exists():
-        done = len(read_metrics(folder))
-        state, reason = "partial", f"{done} of {epochs} epochs: {run.command(f'train-stage --j {j}')}"
+        checkpoint = read_metadata(folder.checkpoint)
+        done = f"{checkpoint.get('epochs')} of {epochs} epochs"
+        if checkpoint.get("consumed", "0") != "0":
+            done += f" and {int(checkpoint['consumed']):,} images"
+        state, reason = "partial", f"{done}: {run.command(f'train-stage --j {j}')}"
     elif changes := run.changes(j):
         state, reason = "stale", changes
     else:

@@ -88,7 +88,8 @@ def _train(run: RunFolder, feed: Feed, report: Reporter) -> None:
 def _fit(run: RunFolder, feed: Feed, learner: Learner, report: Reporter) -> list[EpochRecord]:
     """Train to the last epoch, from the last checkpoint if there is one. Returns the records of all epochs."""
     folder, train = run.stages[feed.j], run.config.for_stage(feed.j).train
-    records, progress = _resume(folder, learner)
+    samples = feed.store("train").samples
+    records, progress = _resume(folder, learner, batch_size=feed.batch_size, samples=samples)
     shape = run.shapes[feed.j]
     report.say(
         f"stage {feed.j}: {feed.source}; block {shape.in_channels}x{shape.in_side}x{shape.in_side} -> "
@@ -118,7 +119,9 @@ def _fit(run: RunFolder, feed: Feed, learner: Learner, report: Reporter) -> list
     return records
 
 
-def _resume(folder: StageFolder, learner: Learner) -> tuple[list[EpochRecord], Progress]:
+def _resume(
+    folder: StageFolder, learner: Learner, *, batch_size: int, samples: int
+) -> tuple[list[EpochRecord], Progress]:
     """Restore the last checkpoint. Returns the records of whole epochs, and how far the next one is."""
     device = learner.device
     if not folder.checkpoint.exists():
@@ -129,9 +132,14 @@ def _resume(folder: StageFolder, learner: Learner) -> tuple[list[EpochRecord], P
     epochs, consumed = (int(n) if (n := metadata.get(name, "")).isdecimal() else 0 for name in ("epochs", "consumed"))
     records = read_metrics(folder)[:epochs]  # a line may be ahead of the checkpoint, never behind it
     progress = Progress.fresh(device)
-    if not epochs + consumed or len(records) < epochs or (consumed > 0) != (sums.keys() == progress.tensors().keys()):
+    fits = consumed % batch_size == 0 and consumed < samples and (consumed > 0) == bool(sums)
+    if consumed and fits:
+        fits = sums.keys() == progress.tensors().keys() and all(tensor.shape == () for tensor in sums.values())
+        fits = fits and sums[EPOCH + "seen"].item() == consumed
+    if not epochs + consumed or len(records) < epochs or not fits:
         raise CorruptDataError(
-            f"{folder.checkpoint} is of {epochs} epochs and {folder.metrics} of {len(records)}\n"
+            f"{folder.checkpoint} is of {epochs} epochs and {consumed} samples, {folder.metrics} of {len(records)} "
+            f"epochs: they do not belong together, or are damaged\n"
             f"next: delete {folder.path} and train the stage again"
         )
     progress.consumed = consumed

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 def load_tensors(path: Path, *, remedy: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file. Raises CorruptDataError where it is missing or damaged, PermissionError."""
+    with _readable(path, remedy) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _readable(path: Path, remedy: str | None) -> Iterator[Any]:
+    """A safetensors file, open."""
     remedy = remedy or f"delete the folder {path.parent} and train the stage again"
     try:
         path.open("rb").close()  # safetensors calls every trouble a missing file
@@ -30,9 +38,16 @@ def load_tensors(path: Path, *, remedy: str | None = None) -> tuple[dict[str, Te
         raise CorruptDataError(f"{path} is missing\nnext: {remedy}") from None
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise CorruptDataError(f"{path} cannot be read: {error}\nnext: {remedy}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, without its tensors. Raises like `load_tensors`."""
+    with _readable(path, None) as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        return metadata
 
 
 def module_tensors(**modules: nn.Module) -> dict[str, Tensor]:

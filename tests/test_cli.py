@@ -134,7 +134,7 @@ def test_settings_of_one_stage_change_that_stage_alone(tmp_path: Path, cascade: 
         (["run", "--set", "order.run=96", "--set", "order.window=960"], 3, "order.run = 96 is no multiple\nnext: take"),
         (["run", "--set", "network.downsample_at=[0,1,2]"], 2, "too few for a head"),
         (["run", "--device", "abacus"], 2, "device 'abacus' cannot be used here"),
-        (["run", "--set", 'machine.host_memory="10 KB"'], 6, "of host memory, and machine.host_memory is 10 KB"),
+        (["run", "--set", 'machine.host_memory="10 KB"'], 6, "and machine.host_memory is 10 KB"),
         (["evaluate"], 3, "no stage is trained"),
         (["train-stage"], 2, "Missing option"),
         (["dance"], 2, "No such command"),
@@ -197,7 +197,8 @@ def test_another_encoding_is_taken_and_written_by_the_stage_before_without_train
     cascade("run", "--run", folder, "--to", 1)
     stages = json.loads(cascade("status", "--run", folder, "--json", *packed)[1])["stages"]
     assert [stage["state"] for stage in stages] == ["trained", "stale", "todo"]
-    assert stages[0]["reason"] == f"x_1 not written as uint4: cascade train-stage --j 0 --run {folder}"
+    hint = f"cascade train-stage --j 0 --run {folder} --set stages.0.store.encoding=uint4"
+    assert stages[0]["reason"] == f"x_1 not written as uint4: {hint}"
     assert stages[1]["reason"] == "store.encoding of x_1 float16 -> uint4"
 
     code, _, err = cascade("train-stage", "--j", 1, "--run", folder, *packed)

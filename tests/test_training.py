@@ -3,10 +3,12 @@
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import torch
+from torch import Tensor
 
 from cache import BudgetError, Store
 from pipeline import training
@@ -24,7 +26,7 @@ from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import check_host_memory
 from pipeline.training import train_stage
-from pipeline.weights import load_tensors
+from pipeline.weights import load_tensors, save_tensors
 from tests.runs import digits_run, reopened
 
 CPU = choose_device("cpu")
@@ -279,9 +281,45 @@ def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_still_was_one(
         return {**found, what: torch.full_like(found[what], torch.nan)}
 
     monkeypatch.setattr(Learner, "tensors", poisoned)
-    with pytest.raises(CascadeError, match="epoch 1: the weights are no longer finite; nothing since the last checkpoint was kept"):
+    with pytest.raises(
+        CascadeError, match="epoch 1: the weights are no longer finite; nothing since the last checkpoint was kept"
+    ):
         train_stage(run, 0, CPU, Reporter())
     assert not run.stages[0].checkpoint.exists()
+
+
+DAMAGE: dict[str, tuple[dict[str, str], dict[str, Tensor]]] = {
+    "no whole batch": ({"consumed": "100"}, {}),
+    "more than there is": ({"consumed": "6400"}, {}),
+    "other sums": ({}, {"epoch.seen": torch.zeros((), dtype=torch.float64)}),
+    "sums of another shape": ({}, {"epoch.loss": torch.zeros(3, dtype=torch.float64)}),
+    "momentum of another shape": ({}, {"momentum.block.conv.weight": torch.zeros(3)}),
+    "a part of an epoch without its sums": ({"epochs": "1", "consumed": "0"}, {}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    run = digits_run(tmp_path / "run", "machine.checkpoint_minutes=0")
+    step, steps = training.train_step, 0
+
+    def interrupted(*arguments: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 5:
+            raise KeyboardInterrupt
+        step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(run, 0, CPU, Reporter())
+    checkpoint = run.stages[0].checkpoint
+    tensors, metadata = load_tensors(checkpoint)
+    changed_metadata, changed_tensors = DAMAGE[damage]
+    save_tensors(checkpoint, {**tensors, **changed_tensors}, {**metadata, **changed_metadata})
+    with pytest.raises(CorruptDataError, match="and train the stage again"):
+        train_stage(run, 0, CPU, Reporter())
 
 
 def test_a_checkpoint_within_an_epoch_takes_no_weights_in_that_are_no_numbers(

@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args(argv)
+    if arguments.samples < BATCH:
+        parser.error(f"--samples {arguments.samples}: a batch alone takes {BATCH}")
     samples, rng = arguments.samples, np.random.default_rng(0)
     ordered = np.arange(samples) * CLASSES // samples
     labels = {"random store": rng.permutation(ordered), "sorted store": ordered}
