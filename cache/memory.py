@@ -16,8 +16,8 @@ ChunkName = tuple[str, int, int]
 def aligned_buffer(nbytes: int) -> NDArray[np.uint8]:
     """Zeroed bytes that begin with a page, in huge pages where the system has them.
 
-    Numpy's own large arrays begin 16 bytes into a page. On AMD Zen 3 a file's page is copied there at half the speed:
-    its `rep movsb` is slow where source and destination differ by so little modulo 4096.
+    Numpy's own large arrays begin 16 bytes into a page. On AMD Zen 3 a file's page is copied there at a third of the
+    speed: its `rep movsb` is slow where source and destination differ by so little modulo 4096.
     """
     memory = mmap.mmap(-1, max(nbytes, 1))
     with suppress(OSError):  # a kernel without them

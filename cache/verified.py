@@ -12,7 +12,8 @@ from cache.timing import Timings
 
 PIECE_BYTES = 4 * 2**20
 """Read, then checked and copied, in one go: small enough for the processor's caches, and large enough that threads
-seldom ask for the interpreter's lock. Pieces of 256 KB halve the speed of two threads (docs/performance.md)."""
+seldom ask for the interpreter's lock. With pieces of 256 KB two threads read at 0.6 of the speed
+(docs/performance.md)."""
 
 
 class VerifiedRead:

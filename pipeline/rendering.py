@@ -6,10 +6,9 @@ prefix rounds between its blocks as the stores do.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cache import Store
+from cache import Indices, Store
 from cascade import Quantiser
 from pipeline.augmentation import (
     Windows,
@@ -25,8 +24,6 @@ from pipeline.device import autocast, autocast_type, place
 from pipeline.errors import RefusedError
 from pipeline.networks import load_prefix, load_quantiser
 from pipeline.runfolder import RunFolder
-
-Indices = NDArray[np.int64]
 
 
 class Renderer:

@@ -51,8 +51,8 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     elif folder.checkpoint.exists():
         checkpoint = read_metadata(folder.checkpoint)
         done = f"{checkpoint.get('epochs')} of {epochs} epochs"
-        if checkpoint.get("consumed", "0") != "0":
-            done += f" and {int(checkpoint['consumed']):,} images"
+        if (consumed := checkpoint.get("consumed", "0")) != "0":
+            done += f" and {consumed} images"
         state, reason = "partial", f"{done}: {run.command(f'train-stage --j {j}')}"
     elif changes := run.changes(j):
         state, reason = "stale", changes

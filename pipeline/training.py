@@ -33,8 +33,8 @@ class Progress:
 
     consumed: int
     """Samples of the epoch's order that are behind."""
-    seconds: float
-    """That the sessions before took for them."""
+    seconds: Tensor
+    """That they took, up to the last checkpoint. On the host."""
     seen: Tensor
     """Samples trained on."""
     loss: Tensor
@@ -46,11 +46,12 @@ class Progress:
     def fresh(cls, device: torch.device) -> "Progress":
         """The beginning of an epoch."""
         dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
-        return cls(0, 0.0, *(torch.zeros((), dtype=dtype, device=device) for _ in range(3)))
+        sums = (torch.zeros((), dtype=dtype, device=device) for _ in range(3))
+        return cls(0, torch.zeros((), dtype=torch.float64), *sums)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The sums by name."""
-        return {EPOCH + "seen": self.seen, EPOCH + "loss": self.loss, EPOCH + "correct": self.correct}
+        """All but `consumed`, by name."""
+        return {EPOCH + name: getattr(self, name) for name in ("seconds", "seen", "loss", "correct")}
 
 
 def train_stage(
@@ -143,25 +144,17 @@ def _resume(
             f"next: delete {folder.path} and train the stage again"
         )
     progress.consumed = consumed
-    progress.seconds = _seconds(metadata.get("seconds", ""))
     for name, tensor in progress.tensors().items():
         if consumed:
             tensor.copy_(sums[name])
     return records, progress
 
 
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
-
-
 def _epoch(
     run: RunFolder, feed: Feed, learner: Learner, epoch: int, lr: float, progress: Progress, report: Reporter
 ) -> EpochRecord:
     began, waits = time.perf_counter(), feed.waits
-    first, before = progress.consumed, progress.seconds
+    first, before = progress.consumed, progress.seconds.item()
     _steps(run, feed, learner, epoch, progress, report)
     count, loss, correct = (value.item() for value in (progress.seen, progress.loss, progress.correct))
     trained = time.perf_counter() - began
@@ -237,10 +230,7 @@ def _save_checkpoint(folder: StageFolder, learner: Learner, epochs: int, progres
     """Keep what a stage is after whole `epochs`, and within the one after them."""
     consumed = progress.consumed if progress else 0
     tensors = {**learner.tensors(), **(progress.tensors() if progress else {})}
-    seconds = progress.seconds if progress else 0.0
-    save_tensors(
-        folder.checkpoint, tensors, {"epochs": str(epochs), "consumed": str(consumed), "seconds": str(seconds)}
-    )
+    save_tensors(folder.checkpoint, tensors, {"epochs": str(epochs), "consumed": str(consumed)})
 
 
 def evaluate_split(run: RunFolder, feed: Feed, learner: Learner, split: str) -> Scores:

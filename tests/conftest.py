@@ -4,6 +4,8 @@ Networks this small are faster on one thread, and two threads that wait for each
 a hundred times slower.
 """
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import cli
 from cache import CodecName, StoreWriter, encode
 
 torch.set_num_threads(1)
@@ -69,3 +72,24 @@ def write_store(tmp_path: Path) -> WriteStore:
         return path, stored
 
     return write
+
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture
+def cascade(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["cascade", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -29,3 +29,13 @@ def digits_run(folder: Path, *settings: str) -> RunFolder:
 def reopened(folder: Path, *settings: str) -> RunFolder:
     """The run folder as a new command would see it, with `--set` settings."""
     return RunFolder(folder, load_config(folder, settings))
+
+
+def bytes_of(run: RunFolder, j: int) -> dict[str, bytes]:
+    """Every byte a stage leaves, but for the times in its records."""
+    folder = run.stages[j].path
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("stage.json", "metrics.jsonl")
+    }

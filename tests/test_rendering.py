@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache import Store, decode, encode, in_batches
 from pipeline.augmentation import canvas_draws
-from pipeline.device import choose_device
+from pipeline.device import choose_device, place
 from pipeline.evaluation import evaluate
 from pipeline.feed import Feed
 from pipeline.networks import load_block, load_network, load_quantiser
@@ -91,6 +91,7 @@ def test_a_stored_canvas_is_the_block_on_the_padded_image_and_in_view_1_on_its_m
     images, store = stored_numbers(run.open_store(0, "train")), run.open_store(1, "train")
     padded = np.pad(images[0, : run.config.order.run], ((0, 0), (0, 0), (1, 1), (1, 1)))
     block, scale = load_block(run, 0), load_quantiser(run, 0).scale.numpy()
+    place(block, CPU)
     np.testing.assert_array_equal(scale, store.scale)
     assert store.views == 2
     for view, canvas in enumerate((padded, padded[..., ::-1])):
@@ -161,7 +162,7 @@ def test_the_network_of_a_stage_takes_whole_images_to_the_outputs_that_it_kept(f
     images = torch.from_numpy(stored_numbers(run.open_store(0, "test"))[0])
     kept = load_tensors(run.stages[1].test_logits)[0]["logits"]
     with torch.no_grad():
-        torch.testing.assert_close(load_network(run, 1)(images / 255), kept)
+        torch.testing.assert_close(load_network(run, 1)(images / 255), kept, rtol=1e-4, atol=1e-3)
 
 
 def test_evaluating_from_the_images_gives_what_the_stages_kept(folder: Path) -> None:
