@@ -56,6 +56,9 @@ set_option = click.option(
 device_option = click.option(
     "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: the config's machine.device."
 )
+skip_bad_option = click.option(
+    "--skip-bad", is_flag=True, help="Leave damaged images out of x_0, and list them in x_0/skipped.jsonl."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
 
@@ -93,12 +96,12 @@ def init(preset: str, folder: Path, settings: tuple[str, ...]) -> None:
 
 
 @cascade.command()
-@shared_options(run_option, set_option)
-def ingest(run_path: Path, settings: tuple[str, ...]) -> None:
+@shared_options(run_option, set_option, skip_bad_option)
+def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
     """Decode and resize the images once, into x_0."""
     from pipeline.runs import ingest_data
 
-    ingest_data(_config(run_path, settings), run_path, _reporter())
+    ingest_data(_config(run_path, settings), run_path, _reporter(), skip_bad=skip_bad)
 
 
 @cascade.command("train-stage")
@@ -114,13 +117,20 @@ def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str |
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
 @click.option("--to", "last", type=int, help="Last stage; default the network's last.")
-@shared_options(run_option, set_option, device_option)
-def run(first: int | None, last: int | None, run_path: Path, settings: tuple[str, ...], device: str | None) -> None:
+@shared_options(run_option, set_option, device_option, skip_bad_option)
+def run(
+    first: int | None,
+    last: int | None,
+    run_path: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    skip_bad: bool,
+) -> None:
     """Ingest the images and train all stages in turn, skipping what is done."""
     from pipeline.runs import ingest_data, run_stages
 
     config, reporter = _config(run_path, settings), _reporter()
-    ingest_data(config, run_path, reporter)
+    ingest_data(config, run_path, reporter, skip_bad=skip_bad)
     run_stages(_open(run_path, settings), first, last, device, reporter)
 
 

@@ -2,26 +2,29 @@
 
 import hashlib
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cache import CodecChoice, CodecName, StoreWriter, choose_codec, replace_file
+from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
 from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
+from pipeline.images import GREY_MODES
 from pipeline.progress import Reporter
 from pipeline.shapes import network_shapes
-from pipeline.sources import Source, Split, open_source
+from pipeline.sieve import Sieve
+from pipeline.sources import Source, open_source
 
 X_0 = "x_0"
-GREY_MODES = ("1", "L", "LA", "La")
-BAD_SHOWN = 10
 
 
 class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,8 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The config's order.run when it was ingested; its chunks are divisors of that."""
     digest: str
     """SHA-256 over the images, labels and sample ids of all splits in stored order."""
+    skipped: dict[str, int] = {}
+    """Split -> number of bad images left out of it, of those that lack any; which and why is in skipped.jsonl."""
 
 
 def read_data_info(run_folder: Path) -> DataInfo | None:
@@ -97,8 +102,10 @@ def _check_crop(config: Config, side: int) -> None:
         raise ConfigError(f"augment.crop = {config.augment.crop} is larger than the images, {side}x{side}")
 
 
-def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
+def ingest(config: Config, run_folder: Path, report: Reporter, *, skip_bad: bool = False) -> DataInfo:
     """Write x_0 of every split; what is already there is kept.
+
+    Damaged images are an error that lists them, or with `skip_bad` are left out and recorded.
 
     Raises ConfigError, CorruptDataError with every bad image, or RefusedError where x_0 is of other data.
     """
@@ -111,19 +118,34 @@ def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
             f"{run_folder / X_0} has no ingest.json: it is not the x_0 of a finished ingest\n"
             f"next: move it away and ingest again"
         )
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RefusedError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process: truncated images would go unnoticed\n"
+            "next: set it to False"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, or of what is refused here anyway
+        return _ingest_anew(config, run_folder, report, skip_bad)
+
+
+def _ingest_anew(config: Config, run_folder: Path, report: Reporter, skip_bad: bool) -> DataInfo:
     source = open_source(config.data.source)
+    for note in source.notes:
+        report.say(printable(note))
     channels = config.data.channels or _channels(source)
     side = config.data.canvas or _side(source)
     _check_crop(config, side)
     network_shapes(config, channels=channels, image_side=side)  # before hours of decoding
+    sieve = Sieve(config, source, split_indices(source, config.data), channels, side, run_folder, report, skip_bad)
     partial = run_folder / f"{X_0}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        info = _Ingest(config, source, channels, side, partial, report).run()
+        info = _Ingest(config, source, sieve, partial, report).run()
         replace_file(partial / "ingest.json", msgspec.json.format(msgspec.json.encode(info)))
         partial.rename(run_folder / X_0)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    (run_folder / BAD_IMAGES).unlink(missing_ok=True)
     return info
 
 
@@ -151,125 +173,104 @@ def split_indices(source: Source, data: Data) -> dict[str, NDArray[np.int64]]:
 
 
 class _Ingest:
-    def __init__(
-        self, config: Config, source: Source, channels: int, side: int, folder: Path, report: Reporter
-    ) -> None:
+    def __init__(self, config: Config, source: Source, sieve: Sieve, folder: Path, report: Reporter) -> None:
         self.config = config
         self.source = source
-        self.channels = channels
-        self.side = side
+        self.sieve = sieve
         self.folder = folder
         self.report = report
-        self.bad: list[str] = []
         self.choice: CodecChoice | None = None
         self.digest = hashlib.sha256("\n".join(source.classes).encode())
-        self.sums = np.zeros((2, channels))
+        self.sums = np.zeros((2, sieve.channels))
 
     def run(self) -> DataInfo:
-        splits = split_indices(self.source, self.config.data)
-        for name, ids in splits.items():
-            self._write(name, self.source.test if name == "test" else self.source.train, ids)
-        if self.bad:
-            raise CorruptDataError(self._bad_images())
-        pixels = len(splits["train"]) * self.side**2
+        sieve, kept = self.sieve, {}
+        sieve.try_listed()
+        if sieve.is_refused:
+            raise sieve.refusal("of those that were bad before; nothing was written, the others not looked at again")
+        for name in sieve.splits:
+            if sieve.is_refused:
+                sieve.look(name, sieve.splits[name])
+            else:
+                kept[name] = self._write(name)
+        if sieve.is_refused:
+            raise sieve.refusal("nothing was written")
+        if bad := sieve.bad_images():
+            write_bad_images(self.folder / SKIPPED, bad)
+        pixels = len(kept["train"]) * sieve.side**2
         mean = self.sums[0] / pixels
         variance = self.sums[1] / pixels - mean**2
+        tested = self.source.test.labels[kept["test"]]
         return DataInfo(
             data=self.config.data,
             classes=list(self.source.classes),
-            channels=self.channels,
-            side=self.side,
-            samples={name: len(ids) for name, ids in splits.items()},
-            class_counts=np.bincount(self.source.test.labels, minlength=len(self.source.classes)).tolist(),
+            channels=sieve.channels,
+            side=sieve.side,
+            samples={name: len(ids) for name, ids in kept.items()},
+            class_counts=np.bincount(tested, minlength=len(self.source.classes)).tolist(),
             mean=(mean / 255).tolist(),
             std=(np.sqrt(np.maximum(variance, 1)) / 255).tolist(),  # at least a grey level: constant images stay finite
             run=self.config.order.run,
             digest=self.digest.hexdigest(),
+            skipped=dict(Counter(image.split for image in bad)),
         )
 
-    def _write(self, name: str, split: Split, ids: NDArray[np.int64]) -> None:
-        run = self.config.order.run
-        labels = split.labels[ids]
-        self.digest.update(name.encode() + labels.astype("<i8").tobytes() + ids.astype("<i8").tobytes())
-        threads = self.config.machine.threads
+    def _write(self, name: str) -> NDArray[np.int64]:
+        """Write a split, once more where images turn out bad that are to be left out; the sample ids it then has.
+
+        A store's size is said when it is begun, so what is bad has to be known by then.
+        """
+        while True:
+            ids = self.sieve.kept(name)
+            if self._write_whole(name, ids) or self.sieve.is_refused:
+                return ids
+            self.report.say(f"{len(self.sieve.bad[name]):,} bad images of {name}: decoding the others once more")
+
+    def _write_whole(self, name: str, ids: NDArray[np.int64]) -> bool:
+        """Write a split of these images and commit it; where one is bad only look for more, and say False."""
+        sieve = self.sieve
+        labels = sieve.split(name).labels[ids]
+        digest, sums, known = self.digest.copy(), self.sums.copy(), len(sieve.bad[name])
+        digest.update(name.encode() + labels.astype("<i8").tobytes() + ids.astype("<i8").tobytes())
         with (
             StoreWriter(
                 self.folder / name,
                 views=1,
                 samples=len(ids),
-                sample_shape=(self.channels, self.side, self.side),
+                sample_shape=(sieve.channels, sieve.side, sieve.side),
                 encoding="identity",
-                codec=self._codec(split, ids),
-                run=run,
-                threads=threads,
+                codec=self._codec(name, ids),
+                run=self.config.order.run,
+                threads=self.config.machine.threads,
             ) as writer,
-            ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
-            self.report.task(f"ingest {name}", len(ids)) as task,
+            closing(sieve.decoded(name, ids)) as runs,
         ):
-            for first in range(0, len(ids), run):
-                images = list(pool.map(lambda i: self._image(split, int(i)), ids[first : first + run]))
-                task.update(min(first + run, len(ids)))
-                if self.bad:
-                    continue  # only to find the others
-                x = np.stack([image for image in images if image is not None])
-                self.digest.update(x.tobytes())
+            for first, images in runs:
+                if len(sieve.bad[name]) > known:
+                    continue
+                x = np.stack(images)
+                digest.update(x.tobytes())
                 if name == "train":
-                    numbers = x.astype(np.float64)
-                    self.sums += np.stack([numbers.sum((0, 2, 3)), (numbers**2).sum((0, 2, 3))])
+                    squares = np.square(x, dtype=np.uint16)
+                    sums += np.stack([numbers.sum((0, 2, 3), dtype=np.uint64) for numbers in (x, squares)])
                 writer.write(0, first, x)
-            if not self.bad:
-                writer.commit(y=labels, sample_id=ids, attributes={"split": name, "index": 0})
+            if len(sieve.bad[name]) > known:
+                return False
+            writer.commit(y=labels, sample_id=ids, attributes={"split": name, "index": 0})
+        self.digest, self.sums = digest, sums
+        return True
 
-    def _codec(self, split: Split, ids: NDArray[np.int64]) -> CodecName:
+    def _codec(self, name: str, ids: NDArray[np.int64]) -> CodecName:
         """The config's codec; for "auto" the one that suits the first images and the disk, the same for all splits."""
         if self.config.store.codec != "auto":
             return self.config.store.codec
         if self.choice is None:
-            images = [self._image(split, int(i)) for i in ids[: self.config.order.run]]
-            chunk = np.stack([image for image in images if image is not None] or [np.zeros(1, np.uint8)])
-            self.bad.clear()  # found again when their turn comes
+            images = [self.sieve.image(name, int(i)) for i in ids[: self.config.order.run]]
+            whole = [image for image in images if not isinstance(image, Exception)]
+            chunk = np.stack(whole or [np.zeros(1, np.uint8)])
             self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
             self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
         return self.choice.codec
-
-    def _image(self, split: Split, i: int) -> NDArray[np.uint8] | None:
-        """Image i as (C, side, side), or None with the reason in `bad`."""
-        try:
-            image = split.load(i)
-            return to_canvas(image, self.side, self.channels, resize=self.config.data.canvas > 0)
-        except Exception as error:  # a decoder raises anything; every image is named, whatever ails it
-            self.bad.append(f"{split.name(i)}: {error or type(error).__name__}")
-            return None
-
-    def _bad_images(self) -> str:
-        shown = sorted(self.bad)
-        more = f"\n  and {len(shown) - BAD_SHOWN} more" if len(shown) > BAD_SHOWN else ""
-        return (
-            f"{len(shown)} bad image{'s' * (len(shown) > 1)} in {self.config.data.source}, nothing was written:\n"
-            + "\n".join(f"  {line}" for line in shown[:BAD_SHOWN])
-            + more
-        )
-
-
-def to_canvas(image: Image.Image, side: int, channels: int, *, resize: bool) -> NDArray[np.uint8]:
-    """An image as (channels, side, side) uint8: shorter side resized to `side`, then the centre.
-
-    Raises ValueError where it has another size and is not to be resized, or does not have these channels.
-    """
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{image.mode!r} images, of more than 8 bits, are not supported")
-    if channels == 1 and image.mode not in GREY_MODES:
-        raise ValueError(f"a colour image ({image.mode}) among grey ones; set data.channels = 3")
-    if resize and image.size != (side, side):
-        shorter = min(image.size)
-        left, top = ((length - shorter) / 2 for length in image.size)
-        centre = (left, top, left + shorter, top + shorter)  # cut first: the longer side may be very long
-        image = image.convert("RGB" if channels == 3 else "L").resize((side, side), Image.Resampling.BILINEAR, centre)
-    if image.size != (side, side):
-        width, height = image.size
-        raise ValueError(f"{width}x{height} pixels where {side}x{side} are expected; set data.canvas to resize")
-    pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"), np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _probe(source: Source) -> list[Image.Image]:
@@ -282,7 +283,7 @@ def _probe(source: Source) -> list[Image.Image]:
         except Exception:
             continue
     if not images:
-        raise CorruptDataError(f"none of the images tried can be read, among them {source.train.name(0)}")
+        raise CorruptDataError(f"none of the images tried can be read, among them {printable(source.train.name(0))}")
     return images
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from cache import chunk_samples, sample_bytes
+from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
@@ -16,17 +17,20 @@ from pipeline.training import train_stage
 from pipeline.transfer import batches_held
 
 
-def ingest_data(config: Config, run_folder: Path, report: Reporter) -> None:
-    """Write x_0 unless it is there, and say what it holds."""
+def ingest_data(config: Config, run_folder: Path, report: Reporter, *, skip_bad: bool = False) -> None:
+    """Write x_0 unless it is there, with `skip_bad` without its damaged images, and say what it holds."""
     fresh = read_data_info(run_folder) is None
     with lock_folder(run_folder, "ingest"):
-        info = ingest(config, run_folder, report)
+        info = ingest(config, run_folder, report, skip_bad=skip_bad)
     images = ", ".join(f"{count:,} {split}" for split, count in info.samples.items())
     stored = sum(store_bytes(run_folder / X_0 / split) for split in info.samples)
     report.say(
         f"x_0: {images} images of {info.channels}x{info.side}x{info.side}, {len(info.classes)} classes, "
         f"{size(stored)} {'ingested' if fresh else 'there already, not read again,'} from {info.data.source}"
     )
+    if info.skipped:
+        counts = ", ".join(f"{count:,} {split}" for split, count in info.skipped.items())
+        report.say(f"left out of it: {counts} images that are bad, listed in {run_folder / X_0 / SKIPPED}")
     if 0 < config.augment.crop < info.side:
         report.say(f"stages see windows of {config.augment.crop}x{config.augment.crop} of them (augment.crop)")
 

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import ConfigError, CorruptDataError
+from pipeline.folders import Listing, class_folders, left_out_note, list_images
+from pipeline.images import load_image
 
 ADDRESSES = "digits:, npz:FILE, folder:DIR or torchvision:NAME"
+CLASSES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Source:
     test: Split
     classes: tuple[str, ...]
     """Name of each label."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of it, a line each: what was left out, or is missing."""
 
 
 def open_source(address: str) -> Source:
@@ -71,9 +76,15 @@ def _check(source: Source, address: str) -> None:
     if not images.all():
         empty = [source.classes[label] for label in np.flatnonzero(images == 0)]
         raise ConfigError(
-            f"{address} has no training images of {len(empty)} of {len(images)} classes, the first is {empty[0]!r}; "
+            f"{address} has no training images of {_named(empty, len(images))}; "
             f"leave the class out, or add images (labels count from 0)"
         )
+
+
+def _named(some: list[str], of: int) -> str:
+    """Some of the classes, by name."""
+    more = f" and {len(some) - CLASSES_SHOWN:,} more" if len(some) > CLASSES_SHOWN else ""
+    return f"{len(some)} of {of} classes: {', '.join(map(repr, some[:CLASSES_SHOWN]))}{more}"
 
 
 def _is_text(name: str) -> bool:
@@ -149,39 +160,28 @@ def _npz(place: str) -> Source:
     return Source(splits[0], splits[1], _numbered(splits[0], str(path)) if names is None else tuple(map(str, names)))
 
 
-def _files_split(samples: Sequence[tuple[str, int]]) -> Split:
-    def load(i: int) -> Image.Image:
-        if not os.path.isfile(samples[i][0]):
-            raise ValueError("no regular file")  # a pipe would be waited for, forever
-        with Image.open(samples[i][0]) as image:
-            image.load()
-            return image
-
-    return Split(np.array([label for _, label in samples], np.int64), load, lambda i: samples[i][0])
-
-
 def _folder(place: str) -> Source:
     """torchvision's ImageFolder layout: DIR/train/CLASS/*, and DIR/test or DIR/val the same; test wins over val."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
     root = Path(os.path.expanduser(place))
     if not root.is_dir():
         raise ConfigError(f"{root.absolute()} is no folder; give data.source = 'folder:DIR'")
-    test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or test is None:
+    train, test = root / "train", next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    if not train.is_dir() or test is None:
         raise ConfigError(f"{root.absolute()} has no {'train/' if test else 'train/ and test/ or val/'} folder")
-    try:
-        classes, index = find_classes(root / "train")
-        strangers = sorted(set(find_classes(test)[0]) - set(classes))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{error}: expected one folder for each class") from error
-    if strangers:
-        raise ConfigError(f"{test} has classes that {root / 'train'} lacks: {', '.join(strangers[:5])}")
-    splits = [
-        _files_split(make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=True))
-        for folder in (root / "train", test)
-    ]
-    return Source(splits[0], splits[1], tuple(classes))
+    classes = class_folders(str(train))
+    if not classes:
+        raise ConfigError(f"{train} has no folders in it: expected one for each class")
+    if strangers := sorted(set(class_folders(str(test))) - set(classes)):
+        raise ConfigError(f"{test} has classes that {train} lacks: {', '.join(strangers[:5])}")
+    listings = {folder: list_images(str(folder), classes) for folder in (train, test)}
+    notes = [left_out_note(str(folder), listing.left_out) for folder, listing in listings.items() if listing.left_out]
+    if untested := np.setdiff1d(np.arange(len(classes)), listings[test].labels).tolist():
+        notes.append(f"{test} has no images of {_named([classes[label] for label in untested], len(classes))}")
+    return Source(_files_split(listings[train]), _files_split(listings[test]), tuple(classes), tuple(notes))
+
+
+def _files_split(listing: Listing) -> Split:
+    return Split(listing.labels, lambda i: load_image(listing.path(i)), listing.path)
 
 
 def _torchvision(place: str) -> Source:
@@ -238,6 +238,8 @@ def _torchvision_split(dataset: Any, name: str, part: str) -> Split:
             f"torchvision's {name} {part} has labels of type {labels.dtype} and shape {labels.shape}; "
             f"expected one integer for each image"
         )
+    if len(labels) != len(dataset):
+        raise ConfigError(f"torchvision's {name} {part} has {len(labels)} labels for {len(dataset)} images")
 
     def load(i: int) -> Image.Image:
         image = dataset[i][0]

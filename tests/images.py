@@ -1,5 +1,6 @@
 """Small data sets on disk, and the config that names them."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def npz(path: Path, **changed: Any) -> str:
     return f"npz:{path}"
 
 
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
 def image_file(path: Path, array: NDArray[Any], **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path, **options)
@@ -67,10 +75,10 @@ def config(source: str, **sections: dict[str, Any]) -> Config:
     return read_config(table, where="test")
 
 
-def ingested(folder: Path, source: str, **sections: dict[str, Any]) -> DataInfo:
+def ingested(folder: Path, source: str, *, skip_bad: bool = False, **sections: dict[str, Any]) -> DataInfo:
     """Ingest a data set into a run folder."""
     folder.mkdir(exist_ok=True)
-    return ingest(config(source, **sections), folder, Reporter())
+    return ingest(config(source, **sections), folder, Reporter(), skip_bad=skip_bad)
 
 
 def refused(kind: type[CascadeError], address: str) -> str:

@@ -1,16 +1,19 @@
 """What ingest refuses, what it says, and that nothing half done is left behind."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFile
 
 from cache import StoreWriter
+from pipeline.bad_images import BAD_IMAGES, read_bad_images
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import check_same_data
-from tests.images import arrays, config, image_file, ingested, npz, pixels, tree
+from tests.images import arrays, config, encoded, image_file, ingested, npz, pixels, tree
 from tests.test_ingest import ids, images_of
 
 
@@ -19,11 +22,11 @@ def left_in(folder: Path) -> list[str]:
 
 
 def refused(kind: type[CascadeError], run: Path, source: str, **sections: Any) -> str:
-    """The message with which ingest refuses, having written nothing."""
+    """The message with which ingest refuses, having written nothing but a list of bad images."""
     with pytest.raises(CascadeError) as caught:
         ingested(run, source, **sections)
     assert type(caught.value) is kind
-    assert left_in(run) == []
+    assert left_in(run) == ([BAD_IMAGES] if BAD_IMAGES in str(caught.value) else [])
     return str(caught.value)
 
 
@@ -34,19 +37,24 @@ def test_bad_images_of_every_split_are_reported_in_one_error(tmp_path: Path) -> 
     (tmp_path / "set/train/bee/51.png").write_text("no image")
     (tmp_path / "set/train/bee/52.png").write_bytes(b"")
     image_file(tmp_path / "set/test/ant/53.png", pixels(8, 9, 3))
-    image_file(tmp_path / "set/test/ant/54.png", pixels(8, 8).astype(np.uint16))
-    first, *lines = refused(CorruptDataError, tmp_path / "run", address).splitlines()
+    image_file(tmp_path / "set/test/ant/54.tif", pixels(8, 8).astype(np.int32))
+    first, *lines, listed, remedy = refused(CorruptDataError, tmp_path / "run", address).splitlines()
     assert first == f"5 bad images in {address}, nothing was written:"
     expected = [
-        ("test/ant/53.png", "9x8 pixels where 8x8 are expected; set data.canvas to resize"),
-        ("test/ant/54.png", "'I;16' images, of more than 8 bits, are not supported"),
         ("train/ant/50.jpg", "image file is truncated"),
-        ("train/bee/51.png", "cannot identify image file"),
-        ("train/bee/52.png", "cannot identify image file"),
+        ("train/bee/51.png", "not recognised as JPEG, PNG, "),
+        ("train/bee/52.png", "an empty file"),
+        ("test/ant/53.png", "9x8 pixels where 8x8 are expected; set data.canvas to resize"),
+        ("test/ant/54.tif", "'I' images, of more than 8 bits, are not supported"),
     ]
     assert len(lines) == len(expected)
     for line, (name, reason) in zip(lines, expected, strict=True):
         assert line.startswith(f"  {tmp_path / 'set' / name}: {reason}")
+    assert listed == f"all of them, one a line: {tmp_path / 'run' / BAD_IMAGES}; the next ingest tries these first"
+    assert remedy.startswith("next: change [data] as said, or take these images away")
+    assert [image.name for image in read_bad_images(tmp_path / "run" / BAD_IMAGES)] == [
+        str(tmp_path / "set" / name) for name, _ in expected
+    ]
 
 
 def test_of_many_bad_images_ten_are_shown_and_all_are_counted(tmp_path: Path) -> None:
@@ -55,8 +63,37 @@ def test_of_many_bad_images_ten_are_shown_and_all_are_counted(tmp_path: Path) ->
         file.write_bytes(b"")
     message = refused(CorruptDataError, tmp_path / "run", address)
     assert message.startswith(f"22 bad images in {address}, nothing was written:\n")
-    assert message.count("cannot identify") == 10
-    assert message.endswith("\n  and 12 more")
+    assert message.count("an empty file") == 10
+    assert "\n  and 12 more\nall of them, one a line: " in message
+    assert message.endswith("\nnext: mend them or take them away, or leave them out: the same command with --skip-bad")
+    assert len(read_bad_images(tmp_path / "run" / BAD_IMAGES)) == 22
+
+
+def test_ingest_of_truncated_images_by_order_of_the_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    message = refused(RefusedError, tmp_path / "run", npz(tmp_path / "a.npz"))
+    assert message.startswith("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set in this process: truncated images would go")
+
+
+def test_warnings_of_metadata_are_not_shown_and_make_no_image_bad(tmp_path: Path) -> None:
+    address = tree(tmp_path / "set", "train", "test")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01"
+    data = encoded(Image.fromarray(pixels(8, 8, 3)), "JPEG", exif=exif)
+    (tmp_path / "set/train/ant/6.jpg").write_bytes(data)
+    filters = list(warnings.filters)
+    assert sum(ingested(tmp_path / "run", address).samples.values()) == 25
+    assert warnings.filters == filters
+
+
+def test_what_was_not_taken_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = tree(tmp_path / "set", "train", "test")
+    (tmp_path / "set/train/ant/notes.txt").write_text("no image")
+    ingested(tmp_path / "run", address)
+    assert capsys.readouterr().err.count(f"not taken from {tmp_path / 'set/train'}: 1 .txt") == 1
+    ingested(tmp_path / "run", address)
+    assert "not taken" not in capsys.readouterr().err
 
 
 def test_data_set_without_one_readable_image_is_refused(tmp_path: Path) -> None:

@@ -106,10 +106,13 @@ def test_missing_npz_is_refused_with_its_whole_path(
             {"train_labels": np.zeros(40, int), "test_labels": np.zeros(12, int)},
             ": all training images are of one class, '0'; a classifier needs",
         ),
-        ({"train_labels": 1 + np.arange(40) % 3}, " has no training images of 1 of 4 classes, the first is '0'; leave"),
+        (
+            {"train_labels": 1 + np.arange(40) % 3},
+            " has no training images of 1 of 4 classes: '0'; leave the class",
+        ),
         (
             {"class_names": np.array(["a", "b", "c", "d", "e"])},
-            " has no training images of 2 of 5 classes, the first is 'd'",
+            " has no training images of 2 of 5 classes: 'd', 'e'; leave",
         ),
         ({"class_names": np.array("abc")}, "class_names is <U3 of shape (); expected one string for each class"),
         ({"class_names": np.array([b"a", b"b", b"c"])}, "class_names is |S1 of shape (3,); expected one string"),

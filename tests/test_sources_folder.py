@@ -68,7 +68,7 @@ def test_folder_without_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
     message = refused(ConfigError, f"folder:{tmp_path}")
-    assert message == f"Couldn't find any class folder in {tmp_path / 'train'}.: expected one folder for each class"
+    assert message == f"{tmp_path / 'train'} has no folders in it: expected one for each class"
 
 
 def test_folder_of_one_class_is_refused(tmp_path: Path) -> None:
@@ -79,9 +79,11 @@ def test_folder_of_one_class_is_refused(tmp_path: Path) -> None:
 
 def test_folder_with_an_empty_class_is_refused(tmp_path: Path) -> None:
     address = tree(tmp_path, "train", "test")
-    (tmp_path / "train/.ipynb_checkpoints").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir()
+        (tmp_path / "train" / name / "notes.txt").write_text("no image")
     message = refused(ConfigError, address)
-    assert "has no training images of 1 of 3 classes, the first is '.ipynb_checkpoints'; leave the class out" in message
+    assert message.startswith(f"{address} has no training images of 2 of 4 classes: 'cat', 'dog'; leave the class out")
 
 
 def test_folder_with_an_empty_test_split_is_refused(tmp_path: Path) -> None:
@@ -105,6 +107,39 @@ def test_pipe_among_the_images_is_a_bad_image_and_nothing_to_wait_for(tmp_path: 
     names = [split.name(i) for i in range(len(split.labels))]
     with pytest.raises(ValueError, match="no regular file"):
         split.load(names.index(str(tmp_path / "train/ant/pipe.png")))
+
+
+def test_what_is_not_taken_and_what_is_missing_is_noted(tmp_path: Path) -> None:
+    address = tree(tmp_path, "train", "val")
+    assert open_source(address).notes == ()
+    (tmp_path / "train/ant/a.TXT").write_text("no image")
+    (tmp_path / "train/cat").mkdir()
+    image_file(tmp_path / "train/cat/0.png", pixels(8, 8, 3))
+    (tmp_path / "val/.DS_Store").write_bytes(b"")
+    ends = "(images end in .jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp)"
+    assert open_source(address).notes == (
+        f"not taken from {tmp_path / 'train'}: 1 .txt {ends}",
+        f"not taken from {tmp_path / 'val'}: 1 hidden {ends}",
+        f"{tmp_path / 'val'} has no images of 1 of 3 classes: 'cat'",
+    )
+
+
+def test_of_many_classes_without_images_ten_are_named(tmp_path: Path) -> None:
+    address = tree(tmp_path, "train", "test")
+    for i in range(13):
+        (tmp_path / f"train/none{i:02}").mkdir()
+    message = refused(ConfigError, address)
+    assert "13 of 15 classes: 'none00', " in message
+    assert "'none09' and 3 more; leave the class out" in message
+
+
+def test_hidden_folder_is_no_class(tmp_path: Path) -> None:
+    address = tree(tmp_path, "train", "test")
+    for split in ("train", "test"):
+        image_file(tmp_path / split / ".ipynb_checkpoints/0.png", pixels(8, 8, 3))
+    source = open_source(address)
+    assert source.classes == ("ant", "bee")
+    assert all("1 hidden " in note for note in source.notes)
 
 
 def test_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def test_data_set_that_cannot_be_downloaded_is_refused_with_where_it_was_looked_
         ([0.5] * 12, ConfigError, "has labels of type float64 and shape (12,)"),
         ([None] * 12, ConfigError, "has labels of type object"),
         ([[1], [1, 2]], ConfigError, "the labels of torchvision's WithFlag train cannot be read"),
-        ([0, 1, -1], CorruptDataError, "1 labels of the training images lie outside 0..2, the first is -1"),
+        ([0, 1, -1] * 4, CorruptDataError, "4 labels of the training images lie outside 0..2, the first is -1"),
+        ([0, 1, 2] * 3, ConfigError, "torchvision's WithFlag train has 9 labels for 12 images"),
         ([7] * 12, ConfigError, "has no training images of 7 of 8 classes"),
     ],
 )
