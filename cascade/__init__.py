@@ -5,13 +5,14 @@ from cascade.calibration import Fidelity, calibrate, fidelity
 from cascade.downsample import DOWNSAMPLES, Downsample, InvertibleDownsample
 from cascade.ensemble import ensemble
 from cascade.heads import Head
-from cascade.network import Network, Prefix, count_network, make_block, make_head, parameter_count
+from cascade.network import CentreWindow, Network, Prefix, count_network, make_block, make_head, parameter_count
 from cascade.quantiser import Quantiser
 from cascade.shapes import StageShape, stage_shapes
 
 __all__ = [
     "DOWNSAMPLES",
     "Block",
+    "CentreWindow",
     "Downsample",
     "Fidelity",
     "Head",

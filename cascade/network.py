@@ -45,27 +45,33 @@ class Prefix(nn.Module):
         return x
 
 
+class CentreWindow(nn.Module):
+    """The centre of features, (N, C, H, W) to (N, C, side, side): towards the top left where it lies between pixels."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, left = ((side - self.side) // 2 for side in x.shape[-2:])
+        return x[..., top : top + self.side, left : left + self.side]
+
+
 class Network(nn.Module):
     """The network cut after stage j: prefix 0..j-1, block j and its head; images (N, C, H, W) to logits (N, classes).
 
     What a stage trains is `block` and `head`; the prefix is frozen. Where stage j was trained on windows of larger
-    fields, x_j is cut to its centre, `window` pixels a side, towards the top left corner where that lies between
-    pixels.
+    fields, the prefix has a `CentreWindow` in it.
     """
 
-    def __init__(self, prefix: Prefix, block: nn.Module, head: nn.Module, *, window: int | None = None) -> None:
+    def __init__(self, prefix: nn.Module, block: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.window = window
         self.prefix = prefix
         self.block = block
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.prefix(x)
-        if self.window is not None:
-            top, left = ((side - self.window) // 2 for side in x.shape[-2:])
-            x = x[..., top : top + self.window, left : left + self.window]
-        logits: Tensor = self.head(self.block(x))
+        logits: Tensor = self.head(self.block(self.prefix(x)))
         return logits
 
 

@@ -16,6 +16,9 @@ from pipeline.config import Augment
 from pipeline.draws import Purpose, below, draw
 from pipeline.transfer import to_device
 
+PHASES = np.array([(0, 0), (1, 1), (0, 1), (1, 0)])
+"""Down and to the right, in pixels of the image: (1, 1) second, since it moves both axes to odd pixels at once."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -58,9 +61,14 @@ def centre_of(field_side: int, side: int, count: int) -> Windows:
 
 
 def canvases(augment: Augment, image_side: int, views: NDArray[np.int64]) -> Windows:
-    """The whole of each padded image, mirrored in view 1."""
-    corner = np.zeros(len(views), np.int64)
-    return Windows(image_side + 2 * augment.padding, augment.padding, corner, corner, views == 1)
+    """The whole of each padded image, shifted by the view's phase and then mirrored in every second view.
+
+    Where images are not flipped a view is a phase. What a shift brings in is black like the padding.
+    """
+    phase, mirrored = np.divmod(views, 1 + augment.flip)
+    down, right = PHASES[phase].T
+    border = augment.padding + 1  # a shift reaches a pixel beyond the padding
+    return Windows(image_side + 2 * augment.padding, border, 1 + down, 1 + right, mirrored == 1)
 
 
 def canvas_draws(

@@ -69,10 +69,18 @@ class Augment(Section, frozen=True, kw_only=True):
     features of the whole padded image and its mirror image, or one fixed rendering."""
     views: Count = 4
     """Stored draws of each sample, under the policy "views"."""
+    phases: Literal[1, 2, 4] = 1
+    """Stored shifts of each canvas, by (0, 0), (1, 1), (0, 1) and (1, 0) pixels of the image, under the policy
+    "canvas": so that windows of features that were sampled down begin at odd pixels of the image too."""
+    cut_at: Natural = 0
+    """Under the policy "canvas", the a >= 1 whose x_a later stages cut their windows from and take through blocks
+    a..j-1, with nothing past x_a stored; 0 lets every stage cut its own x_j."""
 
     @property
     def rendering(self) -> str:
-        """Name of what stages after the first train on, as in "views-4"."""
+        """Name of what stages after the first train on, as in "views-4" or "canvas-2"."""
+        if self.policy == "canvas" and self.phases > 1:
+            return f"canvas-{self.phases}"
         return f"views-{self.views}" if self.policy == "views" else self.policy
 
     @property
@@ -82,8 +90,14 @@ class Augment(Section, frozen=True, kw_only=True):
             case "views":
                 return self.views
             case "canvas":
-                return 1 + self.flip
+                return self.phases * (1 + self.flip)
         return 1
+
+    def last_anchor(self, j: int) -> int:
+        """The largest i of an x_i that stage j may start from; under "canvas" its windows are cut from this x_i."""
+        if self.policy == "recompute":
+            return 0
+        return min(j, self.cut_at) if self.policy == "canvas" and self.cut_at else j
 
 
 class Train(Section, frozen=True, kw_only=True):
@@ -188,7 +202,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     def keeps(self, j: int) -> bool:
         """Whether x_j, j >= 1, is to be stored for training."""
-        if self.augment.policy == "recompute" or self.cache.keep == "none":
+        if self.augment.last_anchor(j) < j or self.cache.keep == "none":
             return False
         return j < self.network.stages if self.cache.keep == "all" else j in self.cache.keep
 

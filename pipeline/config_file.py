@@ -189,6 +189,8 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
                 faults.append(f"stages.{j}: the network has {stages} stages, j from 0 to {stages - 1}")
         if cache and isinstance(cache.keep, list) and any(j > stages for j in cache.keep):
             faults.append(f"cache.keep = {cache.keep}: the network has x_1 to x_{stages}")
+    if augment and network and augment.cut_at >= network.stages:
+        faults.append(f"augment.cut_at = {augment.cut_at}: expected less than network.stages = {network.stages}")
     if augment and augment.crop and augment.padding >= augment.crop:
         faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
     if augment and data and augment.crop > data.canvas > 0:

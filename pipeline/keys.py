@@ -35,6 +35,8 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
     augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}
     if shape.j > 0:  # stage 0 reads the images: every policy shares it
         augment["policy"] = own.augment.rendering
+    if own.augment.policy == "canvas" and own.augment.last_anchor(shape.j) < shape.j:  # up to cut_at it changes nothing
+        augment["cut_at"] = own.augment.cut_at
     sections = {
         "network": network,
         "head": {"k": own.head.k, "width": shape.head_width if own.head.k > 1 else None, "pool": own.head.pool},

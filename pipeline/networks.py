@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from cascade import Network, Prefix, Quantiser, make_block, make_head
+from cascade import CentreWindow, Network, Prefix, Quantiser, make_block, make_head
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
@@ -151,8 +151,12 @@ def load_cut_network(run: RunFolder, j: int) -> Network:
     """The same without padding and normalisation: x_0 as stage 0 reads it, or its canvas, to logits."""
     run.check_stage(j)
     run.check_trained(0, j + 1)
-    window = run.shapes[j].in_side if takes_canvas(run, j) else None
-    return Network(load_prefix(run, 0, j), load_block(run, j), load_head(run, j), window=window).eval()
+    prefix: nn.Module = load_prefix(run, 0, j)
+    if takes_canvas(run, j):
+        at = run.config.augment.last_anchor(j)
+        window = CentreWindow(run.shapes[at].in_side)
+        prefix = nn.Sequential(load_prefix(run, 0, at), window, load_prefix(run, at, j))
+    return Network(prefix, load_block(run, j), load_head(run, j)).eval()
 
 
 def takes_canvas(run: RunFolder, j: int) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cache import Indices, Store
-from cascade import Quantiser
+from cascade import Prefix, Quantiser
 from pipeline.augmentation import (
     Windows,
     canvas_draws,
@@ -35,8 +35,11 @@ class Renderer:
         self.anchor = anchor
         self.device = device
         self.dtype = autocast_type(device, run.config.network.precision)
-        self._prefix = load_prefix(run, anchor, j)
-        place(self._prefix, device)
+        augment = run.config.augment
+        self._cut_at = augment.last_anchor(j) if augment.policy == "canvas" else j
+        self._prefix, self._after_cut = load_prefix(run, anchor, self._cut_at), load_prefix(run, self._cut_at, j)
+        for part in (self._prefix, self._after_cut):
+            place(part, device)
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (run.info.mean, run.info.std))
         self._mean, self._std = mean, std
         self._decoders: dict[str, Quantiser] = {}
@@ -46,18 +49,18 @@ class Renderer:
         config, side = self.run.config, self.run.info.side
         if self.j == 0 or config.augment.policy == "recompute":
             drawn = fresh_draws(config.augment, side, ids, seed=config.seed, stage=self.j, epoch=epoch)
-            return self._replayed(self._images(stored, drawn))
+            return self._through(self._prefix, self._images(stored, drawn))
         if config.augment.policy != "canvas":
             return self.as_stored(stored, store, "train", ids, views)
         drawn = canvas_draws(self._canvas, self._window, ids, seed=config.seed, stage=self.j, epoch=epoch)
-        if self.anchor == self.j:  # the same numbers as cutting last, and less to decode
-            return self._decoded(stored, store, drawn)
-        return cut(self.as_stored(stored, store, "train", ids, views), drawn)
+        if self.anchor == self._cut_at:  # the same numbers as cutting last, and less to decode
+            return self._through(self._after_cut, self._decoded(stored, store, drawn))
+        return self._through(self._after_cut, cut(self.as_stored(stored, store, "train", ids, views), drawn))
 
     def as_stored(self, stored: Tensor, store: Store, split: str, ids: Indices, views: Indices) -> Tensor:
-        """x_j as a store of the split would hold these views of it."""
+        """x_j as a store of the split would hold these views of it; past augment.cut_at, x_cut_at."""
         if self.anchor > 0:
-            return self._replayed(self._decoded(stored, store))
+            return self._through(self._prefix, self._decoded(stored, store))
         config, side = self.run.config, self.run.info.side
         if config.augment.policy == "canvas":
             windows = canvases(config.augment, side, views)
@@ -65,7 +68,7 @@ class Renderer:
             windows = view_draws(config.augment, side, ids, views, seed=config.seed)
         else:
             windows = centre_windows(config.augment, side, len(ids))
-        return self._replayed(self._images(stored, windows))
+        return self._through(self._prefix, self._images(stored, windows))
 
     def test_window(self, stored: Tensor, store: Store, split: str, ids: Indices) -> Tensor:
         """x_j in the test-time window; of training samples only from their images.
@@ -76,20 +79,20 @@ class Renderer:
         augment, side = self.run.config.augment, self.run.info.side
         if self.j > 0 and augment.policy == "canvas":
             x = self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
-            return cut(x, centre_of(self._canvas, self._window, len(ids)))
+            return self._through(self._after_cut, cut(x, centre_of(self._canvas, self._window, len(ids))))
         if self.anchor > 0:
             return self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
-        return self._replayed(self._images(stored, centre_windows(augment, side, len(ids))))
+        return self._through(self._prefix, self._images(stored, centre_windows(augment, side, len(ids))))
 
     @property
     def _window(self) -> int:
-        """Side of x_j as the block sees it, in pixels."""
-        return self.run.shapes[self.j].in_side
+        """Side of the windows that are cut from canvases, in pixels."""
+        return self.run.shapes[self._cut_at].in_side
 
     @property
     def _canvas(self) -> int:
-        """Side of x_j of a whole canvas, j >= 1."""
-        return self.run.output_shape(self.j - 1)[-1]
+        """Side of the canvases' features that they are cut from, j >= 1."""
+        return self.run.output_shape(self._cut_at - 1)[-1]
 
     def _images(self, stored: Tensor, windows: Windows) -> Tensor:
         """x_0: the windows of stored images, normalised."""
@@ -103,10 +106,9 @@ class Renderer:
         return x.clone() if x.data_ptr() == stored.data_ptr() else x  # not the reader's ring itself
 
     @torch.no_grad()
-    def _replayed(self, x: Tensor) -> Tensor:
-        """Through the prefix."""
+    def _through(self, prefix: Prefix, x: Tensor) -> Tensor:
         with autocast(self.device, self.dtype):
-            x_j: Tensor = self._prefix(x.contiguous(memory_format=torch.channels_last))
+            x_j: Tensor = prefix(x.contiguous(memory_format=torch.channels_last))
         return x_j.contiguous(memory_format=torch.channels_last)
 
     def _decoder(self, store: Store) -> Quantiser:

@@ -90,8 +90,10 @@ class StageFolder:
 
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
-        if split == "train" or self._rendering == "canvas":  # canvases in every split, windows elsewhere
-            split = f"{split}.{self._rendering}"
+        if split == "train":
+            split = f"train.{self._rendering}"
+        elif self._rendering.startswith("canvas"):  # canvases in every split, windows elsewhere
+            split = f"{split}.canvas"
         return self._outputs / f"{self._encoding}.{split}"
 
 
@@ -171,9 +173,10 @@ class RunFolder:
     def anchor(self, j: int) -> int:
         """The index of the nearest store that stage j can start from: the largest committed i <= j.
 
-        Under the policy "recompute" only x_0 is one. Raises RefusedError where a block between is not trained.
+        Under the policy "recompute" only x_0 is one, and none past augment.cut_at under "canvas". Raises RefusedError
+        where a block between is not trained.
         """
-        last = 0 if self.config.augment.policy == "recompute" else j
+        last = self.config.augment.last_anchor(j)
         anchor = next((i for i in range(last, 0, -1) if self.is_stored(i)), 0)
         self.check_trained(anchor, j)
         if not self.is_stored(0):

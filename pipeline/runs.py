@@ -76,8 +76,8 @@ def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
     """
     needed: dict[int, int] = {}
     for j in range(len(run.shapes)):
-        stored = (i for i in range(j, 0, -1) if run.config.keeps(i) or run.is_stored(i))
-        index = next(stored, 0) if run.config.augment.policy != "recompute" else 0
+        last = run.config.augment.last_anchor(j)
+        index = next((i for i in range(last, 0, -1) if run.config.keeps(i) or run.is_stored(i)), 0)
         needed[index] = max(ring_bytes(run, j, index, hold=hold), needed.get(index, 0))
     worst = max(needed, key=needed.__getitem__)
     if needed[worst] > run.config.host_memory_bytes:

@@ -41,7 +41,8 @@ def canvas_side(config: Config, image_side: int) -> int:
 
 
 def _check_canvas(config: Config, shapes: Sequence[StageShape], *, image_side: int) -> None:
-    factor = shapes[0].in_side // shapes[-1].out_side
+    last = config.augment.last_anchor(len(shapes))
+    factor = shapes[0].in_side // shapes[last - 1].out_side
     side = canvas_side(config, image_side)
     if side % factor:
         raise ConfigError(

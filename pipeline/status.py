@@ -71,7 +71,8 @@ def _frozen(run: RunFolder, j: int) -> str:
     if augment.policy == "none":
         return "trained on one frozen rendering"
     if augment.policy == "canvas":
-        return "trained on windows of frozen canvases"
+        at = augment.last_anchor(j)
+        return "trained on windows of frozen canvases" + (f" of x_{at}" if at < j else "")
     return f"trained on {augment.views} frozen views"
 
 

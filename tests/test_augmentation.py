@@ -168,6 +168,19 @@ def test_a_canvas_is_the_whole_padded_image_and_its_mirror_image_in_view_1() -> 
     np.testing.assert_array_equal(cut(torch.from_numpy(x), windows).numpy(), expected)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_canvases_of_later_phases_are_shifted_by_a_pixel_with_black_behind_and_mirrored_after_that(flip: bool) -> None:
+    x = images(8, 2, 7)
+    augment = Augment(crop=6, padding=2, flip=flip, policy="canvas", phases=4)
+    padded = np.pad(x, ((0, 0), (0, 0), (2, 3), (2, 3)))
+    shifted = [padded[..., down : down + 11, right : right + 11] for down, right in ((0, 0), (1, 1), (0, 1), (1, 0))]
+    views = [canvas for each in shifted for canvas in ([each, each[..., ::-1]] if flip else [each])]
+    assert len(views) == augment.stored_views
+    windows = canvases(augment, 7, np.arange(augment.stored_views))
+    expected = np.stack([canvas[sample] for sample, canvas in enumerate(views)])
+    np.testing.assert_array_equal(cut(torch.from_numpy(x[: len(views)]), windows).numpy(), expected)
+
+
 def test_windows_on_a_canvas_reach_every_position_about_equally_often_and_none_beyond() -> None:
     windows = on_canvas(np.arange(20_000))
     counts = np.bincount(windows.top * 5 + windows.left, minlength=25)

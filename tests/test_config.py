@@ -101,6 +101,7 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("store.codec=", "Expected one of 'auto', 'none', 'lz4', 'zstd'"),
         ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8', 'uint4'"),
         ("augment.policy=fresh", "Expected one of 'recompute', 'views', 'canvas', 'none'"),
+        ("augment.phases=3", "Expected one of 1, 2, 4"),
         ("cache.keep=some", "Expected one of 'all', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
@@ -126,6 +127,7 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
         ),
         (("cache.keep=[2, 4]",), "cache.keep = [2, 4]: the network has x_1 to x_3"),
         (("augment.crop=8", "augment.padding=8"), "augment.padding = 8: expected less than augment.crop = 8"),
+        (("augment.cut_at=3",), "augment.cut_at = 3: expected less than network.stages = 3"),
         (("data.canvas=16", "augment.crop=32"), "augment.crop = 32: expected at most data.canvas = 16"),
         (
             ("augment.flip=false",),
@@ -176,9 +178,12 @@ def test_host_memory_may_be_a_plain_number_of_bytes(tmp_path: Path) -> None:
         (("cache.keep=[2, 3]",), [2, 3]),
         (("augment.policy=recompute",), []),
         (("augment.policy=canvas",), [1, 2]),
+        (("augment.policy=canvas", "augment.cut_at=1"), [1]),
+        (("augment.policy=canvas", "augment.cut_at=1", "cache.keep=[2, 3]"), []),
+        (("augment.policy=views", "augment.cut_at=1"), [1, 2]),
     ],
 )
-def test_kept_stores_are_those_named_and_none_under_recompute(
+def test_kept_stores_are_those_named_up_to_where_windows_are_cut_and_none_under_recompute(
     tmp_path: Path, settings: tuple[str, ...], kept: list[int]
 ) -> None:
     config = loaded(tmp_path, *settings)
@@ -191,11 +196,13 @@ def test_kept_stores_are_those_named_and_none_under_recompute(
         (("augment.policy=views", "augment.views=3"), "views-3", 3),
         (("augment.policy=canvas", "augment.views=3"), "canvas", 2),
         (("augment.policy=canvas", "augment.flip=false", "augment.padding=1", "augment.crop=6"), "canvas", 1),
-        (("augment.policy=none",), "none", 1),
+        (("augment.policy=canvas", "augment.phases=4"), "canvas-4", 8),
+        (("augment.policy=canvas", "augment.phases=2", "augment.flip=false", "augment.padding=1"), "canvas-2", 2),
+        (("augment.policy=none", "augment.phases=2"), "none", 1),
         (("augment.policy=recompute",), "recompute", 1),
     ],
 )
-def test_a_policy_stores_so_many_views_and_canvas_its_mirror_image_if_images_are_flipped(
+def test_a_policy_stores_so_many_views_and_canvas_its_phases_and_their_mirror_images_if_images_are_flipped(
     tmp_path: Path, settings: tuple[str, ...], rendering: str, views: int
 ) -> None:
     augment = loaded(tmp_path, *settings).augment

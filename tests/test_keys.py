@@ -95,6 +95,8 @@ CHANGES: dict[str, tuple[Any, int]] = {
 """Setting -> another value, and the first stage whose key it changes."""
 
 NO_CHANGES: dict[str, Any] = {
+    "augment__phases": 2,
+    "augment__cut_at": 2,
     "data__source": "npz:elsewhere.npz",
     "data__canvas": 16,
     "data__channels": 1,
@@ -167,6 +169,15 @@ def test_each_policy_has_keys_of_its_own_from_stage_1_on() -> None:
     assert [len(set(stage)) for stage in later] == [4] * (STAGES - 1)
 
 
+@pytest.mark.parametrize(("setting", "value", "first"), [("phases", 2, 1), ("cut_at", 1, 2), ("cut_at", 2, 3)])
+def test_phases_of_canvases_count_past_the_images_and_where_they_are_cut_past_that(
+    setting: str, value: int, first: int
+) -> None:
+    before = keys(config(augment__policy="canvas"))
+    after = keys(config(augment__policy="canvas", **{f"augment__{setting}": value}))
+    assert [one == other for one, other in zip(before, after, strict=True)] == [j < first for j in range(STAGES)]
+
+
 def test_keys_of_stages_all_differ() -> None:
     assert len(set(keys(config(network__downsample_at=[])))) == STAGES
 
@@ -234,6 +245,16 @@ def test_canvases_that_the_network_does_not_sample_down_evenly_are_refused_and_w
         ConfigError, match=r"padded images have 18x18 pixels, no multiple of 4, .*; change augment.padding \(now 1\)"
     ):
         shapes(1)
+
+
+def test_canvases_have_to_be_sampled_down_evenly_only_up_to_where_windows_are_cut() -> None:
+    def shapes(cut_at: int) -> list[StageShape]:
+        settings = {"augment__padding": 1, "augment__policy": "canvas", "network__downsample_at": [1, 2]}
+        return network_shapes(config(**settings, augment__cut_at=cut_at), channels=1, image_side=16)
+
+    assert shapes(1) == shapes(2)
+    with pytest.raises(ConfigError, match="padded images have 18x18 pixels, no multiple of 4"):
+        shapes(3)
 
 
 def test_head_may_pool_as_much_as_its_own_stage_allows() -> None:

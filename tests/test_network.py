@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cascade import (
     Block,
+    CentreWindow,
     Head,
     Network,
     Prefix,
@@ -125,7 +126,7 @@ def test_frozen_blocks_never_move_a_bit_while_a_later_stage_trains() -> None:
 def test_a_network_of_windows_sees_the_centre_of_its_features(window: int, rows: slice) -> None:
     network = small_network().eval()
     x = torch.randn(4, 3, 8, 8)
-    cut = Network(network.prefix, network.block, network.head, window=window).eval()
+    cut = Network(nn.Sequential(network.prefix, CentreWindow(window)), network.block, network.head).eval()
     features = network.prefix(x)
     assert features.shape[-2:] == (4, 4)
     assert torch.equal(cut(x), network.head(network.block(features[..., rows, rows])))
@@ -143,6 +144,7 @@ def test_prefix_stays_in_evaluation_mode_inside_a_module_that_trains() -> None:
 @pytest.mark.parametrize("encoding", ["float32", "float16", "uint8"])
 def test_prefix_quantises_after_each_of_its_blocks(encoding: str) -> None:
     prefix = small_network(encoding).prefix
+    assert isinstance(prefix, Prefix)
     x = torch.randn(4, 3, 8, 8)
     y = prefix(x)
     for block, quantise in zip(prefix.blocks, prefix.quantisers, strict=True):

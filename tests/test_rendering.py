@@ -15,10 +15,11 @@ from pipeline.augmentation import canvas_draws
 from pipeline.device import choose_device, place
 from pipeline.evaluation import evaluate
 from pipeline.feed import Feed
-from pipeline.networks import load_block, load_network, load_quantiser
+from pipeline.networks import load_block, load_network, load_prefix, load_quantiser
 from pipeline.order import training_windows
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.status import status
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.runs import digits_run, reopened
@@ -39,6 +40,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def cut(folder: Path) -> RunFolder:
+    """The same with a third stage, whose windows are cut at x_1."""
+    run = reopened(folder, "augment.cut_at=1")
+    train_stage(run, 2, CPU, Reporter())
+    return run
+
+
 def encoded(folder: Path, encoding: str) -> RunFolder:
     """The same with x_1 in this encoding."""
     run = reopened(folder, f"stages.0.store.encoding={encoding}")
@@ -55,11 +64,11 @@ def activations(store: Store) -> NDArray[np.float32]:
     return decode(stored_numbers(store), store.encoding, store.scale, store.sample_shape[-1])
 
 
-def order_of(run: RunFolder, epoch: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(rows, views) of the batches of stage 1."""
+def order_of(run: RunFolder, epoch: int, stage: int = 1) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(rows, views) of the batches of a stage."""
     order, seed = run.config.order, run.config.seed
     windows = training_windows(
-        run.info.samples["train"], run=order.run, window=order.window, views=2, seed=seed, stage=1, epoch=epoch
+        run.info.samples["train"], run=order.run, window=order.window, views=2, seed=seed, stage=stage, epoch=epoch
     )
     return list(in_batches(windows, run.config.train.batch_size))
 
@@ -99,6 +108,21 @@ def test_a_stored_canvas_is_the_block_on_the_padded_image_and_in_view_1_on_its_m
         with torch.no_grad():
             x_1 = block(x_0.contiguous(memory_format=torch.channels_last)).numpy()
         np.testing.assert_array_equal(stored_numbers(store)[view, : len(x_1)], encode(x_1, encoding, scale))
+
+
+def test_a_stored_canvas_of_a_later_phase_is_the_block_on_the_padded_image_shifted(folder: Path) -> None:
+    run = reopened(folder, "augment.phases=2")
+    train_stage(run, 0, CPU, Reporter())
+    images, store = stored_numbers(run.open_store(0, "train")), run.open_store(1, "train")
+    shifted = np.pad(images[0, : run.config.order.run], ((0, 0), (0, 0), (0, 2), (0, 2)))
+    block, scale = load_block(run, 0), load_quantiser(run, 0).scale.numpy()
+    place(block, CPU)
+    assert store.views == 4
+    for view, canvas in ((2, shifted), (3, shifted[..., ::-1])):
+        x_0 = (torch.from_numpy(canvas.copy()).float() / 255 - run.info.mean[0]) / run.info.std[0]
+        with torch.no_grad():
+            x_1 = block(x_0.contiguous(memory_format=torch.channels_last)).numpy()
+        np.testing.assert_array_equal(stored_numbers(store)[view, : len(x_1)], encode(x_1, store.encoding, scale))
 
 
 def test_the_mirror_image_is_seen_as_often_as_the_image_over_two_epochs(folder: Path) -> None:
@@ -144,6 +168,35 @@ def test_windows_past_a_down_sampling_move_by_whole_pixels_of_the_features(folde
     for (x, _), (x_again, _) in zip(stored.training(0), replayed.training(0), strict=True):
         assert x.shape[1:] == (16, 3, 3)
         assert torch.equal(x, x_again)
+
+
+def test_windows_cut_at_x_1_are_taken_through_the_blocks_after_it(cut: RunFolder) -> None:
+    feed, store, prefix = Feed(cut, 2, CPU), cut.open_store(1, "train"), load_prefix(cut, 1, 2)
+    place(prefix, CPU)
+    assert (feed.source, cut.is_stored(2)) == ("x_1 + block 1", True), "x_2 of the run that cuts there is none of it"
+    canvases = activations(store)
+    order = [(rows, views) for rows, views in order_of(cut, 1, stage=2) if len(rows) >= 8]
+    for (rows, views), (x, _) in zip(order, feed.training(1), strict=True):
+        windows = canvas_draws(10, 6, store.sample_id[rows], seed=cut.config.seed, stage=2, epoch=1)
+        x_1 = [
+            canvases[view, row, :, top : top + 6, left : left + 6]
+            for row, view, top, left in zip(rows, views, windows.top, windows.left, strict=True)
+        ]
+        x_2 = prefix(torch.from_numpy(np.stack(x_1)).contiguous(memory_format=torch.channels_last))
+        assert x.shape[1:] == (16, 3, 3)
+        assert torch.equal(x, x_2)
+
+
+def test_a_stage_after_where_windows_are_cut_is_tested_as_it_was_trained_and_so_is_its_network(cut: RunFolder) -> None:
+    assert evaluate(cut, recompute_on=CPU) == evaluate(cut)
+    centres = torch.from_numpy(activations(cut.open_store(1, "test"))[0, :, :, 2:8, 2:8])
+    x_2 = torch.cat([x for x, _ in Feed(cut, 2, CPU).sequential("test")])
+    torch.testing.assert_close(x_2, load_prefix(cut, 1, 2)(centres), rtol=1e-3, atol=1e-3)
+    images = torch.from_numpy(stored_numbers(cut.open_store(0, "test"))[0])
+    kept = load_tensors(cut.stages[2].test_logits)[0]["logits"]
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(cut, 2)(images / 255), kept, rtol=1e-4, atol=1e-2)
+    assert [stage.reason.rpartition(" of ")[2] for stage in status(cut)[1:]] == ["frozen canvases", "x_1"]
 
 
 def test_the_first_stage_is_the_one_of_other_policies(folder: Path) -> None:

@@ -28,6 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*CANVAS, "store.encoding=uint4"), 2 * (8 * 10 * 5 + 16 * 5 * 3), 8 * 10 * 5 + 16 * 5 * 3),
         ((*CANVAS, "augment.flip=false", "store.encoding=uint8"), 8 * 100 + 16 * 25, 8 * 100 + 16 * 25),
         ((*CANVAS, "store.encoding=uint8", "cache.keep=[2]"), 2 * 16 * 25, 16 * 25),
+        ((*CANVAS, "augment.phases=2"), 4 * 2 * (8 * 10 * 10 + 16 * 5 * 5), 2 * (8 * 10 * 10 + 16 * 5 * 5)),
+        ((*CANVAS, "augment.cut_at=1"), 2 * 2 * 8 * 10 * 10, 2 * 8 * 10 * 10),
         (("cache.keep=none",), 0, 0),
         (("augment.policy=recompute",), 0, 0),
     ],
@@ -43,6 +45,7 @@ def test_bytes_to_be_kept_are_those_by_hand(folder: Path, settings: tuple[str, .
         ((*CANVAS, "store.encoding=float16"), 1, 2 * 8 * 10 * 10),
         ((*CANVAS, "store.encoding=uint4"), 1, 8 * 10 * 5),
         ((*CANVAS, "stages.0.store.encoding=uint4", "store.encoding=float32"), 2, 4 * 16 * 5 * 5),
+        ((*CANVAS, "augment.cut_at=1", "stages.0.store.encoding=uint4", "store.encoding=float32"), 1, 8 * 10 * 5),
         ((*CANVAS, "cache.keep=none"), 0, 8 * 8),
     ],
 )

@@ -185,6 +185,20 @@ def test_a_deleted_store_is_written_again_when_asked_for_and_only_then(tmp_path:
     assert bytes_of(run, 0) == before
 
 
+def test_what_windows_are_cut_from_is_written_again_until_the_last_stage_is_trained(tmp_path: Path) -> None:
+    canvas = ("augment.policy=canvas", "augment.padding=1", "augment.flip=true", "augment.cut_at=1")
+    run = digits_run(tmp_path / "run", *canvas, "train.epochs=1")
+    for j in range(2):
+        train_stage(run, j, CPU, Reporter())
+    assert (run.is_stored(1), run.is_stored(2)) == (True, False)
+    shutil.rmtree(run.stages[0].path / "x_1")
+    assert train_stage(run, 0, CPU, Reporter())
+    assert run.anchor(2) == 1
+    train_stage(run, 2, CPU, Reporter())
+    shutil.rmtree(run.stages[0].path / "x_1")
+    assert not train_stage(run, 0, CPU, Reporter())
+
+
 def test_a_trained_network_comes_back_as_a_module_on_images(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run", 'store.encoding="uint8"', 'network.precision="float32"')
     with pytest.raises(RefusedError, match="block 0 is needed first"):

@@ -8,6 +8,10 @@ from tests.benchmarks.study import Arm, parser, run_study
 ARMS = [
     Arm("recompute", ('augment.policy="recompute"',)),
     Arm("canvas", ('augment.policy="canvas"',)),
+    Arm("canvas, 2 phases", ('augment.policy="canvas"', "augment.phases=2")),
+    Arm("canvas, 4 phases", ('augment.policy="canvas"', "augment.phases=4")),
+    Arm("canvas cut at 1", ('augment.policy="canvas"', "augment.cut_at=1")),
+    Arm("canvas cut at 2", ('augment.policy="canvas"', "augment.cut_at=2")),
     Arm("views-4", ('augment.policy="views"', "augment.views=4")),
     Arm("views-8", ('augment.policy="views"', "augment.views=8")),
     Arm("views-2", ('augment.policy="views"', "augment.views=2")),

@@ -5,6 +5,7 @@ read. The record is rewritten after every arm, and a study that is started again
 """
 
 import argparse
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     test: float
     """Percent."""
     input_bytes: int
-    """Of x_j of the training split on disk; 0 where nothing past the images is stored."""
+    """Of the training split of the x_i that it read, on disk; 0 where nothing past the images is stored."""
     seconds: float
     """Of the stage's training."""
 
@@ -81,7 +82,8 @@ def run_study(arms: Sequence[Arm], arguments: argparse.Namespace) -> Study:
     if not (folder / "cascade.toml").exists():
         write_preset(arguments.preset, folder, [f"data.source={arguments.source}", *arguments.settings])
     config = load_config(folder)
-    ingest_data(config, folder, Reporter())
+    of_arms = [load_config(folder, arm.settings) for arm in arms]
+    ingest_data(min(of_arms, key=lambda one: one.order.run), folder, Reporter())  # longer runs are multiples
     study = Study(
         settings=arguments.settings, machine=machine_record(device, autocast_type(device, config.network.precision))
     )
@@ -103,14 +105,15 @@ def run_study(arms: Sequence[Arm], arguments: argparse.Namespace) -> Study:
 
 
 def train_arm(run: RunFolder, arm: Arm, seed: int, device_name: str) -> list[StageResult]:
-    """All stages of one arm; a store is deleted as soon as its stage is trained."""
+    """All stages of one arm; a store is deleted as soon as no later stage may start from it."""
     results = []
     for j in range(len(run.stages)):
-        input_bytes = run.stored_bytes(j, "train") if j and run.is_stored(j) else 0
+        anchor = run.anchor(j)
+        input_bytes = run.stored_bytes(anchor, "train") if anchor else 0
         train_stage(run, j, choose_device(device_name), Reporter())
-        if j:
-            for split in run.splits:
-                shutil.rmtree(run.store(j, split), ignore_errors=True)
+        last = run.config.augment.last_anchor(j + 1) if j + 1 < len(run.stages) else 0
+        for i, split in itertools.product({*range(1, j + 1)} - {last}, run.splits):
+            shutil.rmtree(run.store(i, split), ignore_errors=True)
         record = run.stages[j].record
         assert record is not None
         assert record.validation_accuracy is not None
