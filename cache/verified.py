@@ -12,7 +12,7 @@ from cache.timing import Timings
 
 PIECE_BYTES = 4 * 2**20
 """Read, then checked and copied, in one go: small enough for the processor's caches, and large enough that threads
-seldom ask for the interpreter's lock. With pieces of 256 KB two threads read at 0.6 of the speed
+seldom ask for the interpreter's lock. With pieces of 256 KB two threads read at 0.6 to 0.7 of the speed
 (docs/performance.md)."""
 
 
