@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cache import CodecChoice, CodecName, StoreWriter, choose_codec, replace_file
+from cache import CodecChoice, CodecName, StoreWriter, choose_codec
 from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
-from pipeline.errors import ConfigError, CorruptDataError, RefusedError
+from pipeline.errors import ConfigError, CorruptDataError, RefusedError, Stopped
 from pipeline.progress import Reporter
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.shapes import network_shapes
 from pipeline.sources import Source, Split, open_source
+from pipeline.stopping import never
 
 X_0 = "x_0"
 GREY_MODES = ("1", "L", "LA", "La")
@@ -51,14 +54,8 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_data_info(run_folder: Path) -> DataInfo | None:
     """The record of the ingested data, or None where nothing was ingested."""
-    try:
-        return msgspec.json.decode((run_folder / X_0 / "ingest.json").read_bytes(), type=DataInfo)
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptDataError(
-            f"{run_folder / X_0 / 'ingest.json'} is damaged: {error}\nnext: delete {run_folder / X_0} and ingest again"
-        ) from error
+    x_0 = run_folder / X_0
+    return read_sealed(x_0 / "ingest.json", DataInfo, remedy=f"delete {x_0} and ingest again")
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
@@ -97,10 +94,11 @@ def _check_crop(config: Config, side: int) -> None:
         raise ConfigError(f"augment.crop = {config.augment.crop} is larger than the images, {side}x{side}")
 
 
-def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
+def ingest(config: Config, run_folder: Path, report: Reporter, *, should_stop: Callable[[], bool] = never) -> DataInfo:
     """Write x_0 of every split; what is already there is kept.
 
-    Raises ConfigError, CorruptDataError with every bad image, or RefusedError where x_0 is of other data.
+    Raises ConfigError, CorruptDataError with every bad image, or RefusedError where x_0 is of other data; and Stopped
+    at the next run of samples once `should_stop` says so.
     """
     info = read_data_info(run_folder)
     if info is not None:
@@ -119,8 +117,8 @@ def ingest(config: Config, run_folder: Path, report: Reporter) -> DataInfo:
     partial = run_folder / f"{X_0}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        info = _Ingest(config, source, channels, side, partial, report).run()
-        replace_file(partial / "ingest.json", msgspec.json.format(msgspec.json.encode(info)))
+        info = _Ingest(config, source, channels, side, partial, report, should_stop).run()
+        write_sealed(partial / "ingest.json", info)
         partial.rename(run_folder / X_0)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -152,7 +150,14 @@ def split_indices(source: Source, data: Data) -> dict[str, NDArray[np.int64]]:
 
 class _Ingest:
     def __init__(
-        self, config: Config, source: Source, channels: int, side: int, folder: Path, report: Reporter
+        self,
+        config: Config,
+        source: Source,
+        channels: int,
+        side: int,
+        folder: Path,
+        report: Reporter,
+        should_stop: Callable[[], bool],
     ) -> None:
         self.config = config
         self.source = source
@@ -160,6 +165,7 @@ class _Ingest:
         self.side = side
         self.folder = folder
         self.report = report
+        self.should_stop = should_stop
         self.bad: list[str] = []
         self.choice: CodecChoice | None = None
         self.digest = hashlib.sha256("\n".join(source.classes).encode())
@@ -207,6 +213,8 @@ class _Ingest:
             self.report.task(f"ingest {name}", len(ids)) as task,
         ):
             for first in range(0, len(ids), run):
+                if self.should_stop():
+                    raise Stopped(f"ingest: stopped after {first:,} of {len(ids):,} {name} images; it begins anew")
                 images = list(pool.map(lambda i: self._image(split, int(i)), ids[first : first + run]))
                 task.update(min(first + run, len(ids)))
                 if self.bad:
