@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 EXIT_CODES = """
 \b
 Exit codes: 0 done, 1 failure, 2 usage or config, 3 stale or refused, 4 corrupt data,
-5 run folder in use by another process, 6 not enough disk or memory, 130 interrupted.
+5 run folder in use by another process, 6 not enough disk or memory, 130/143 interrupted.
 """
 
 
@@ -58,6 +59,9 @@ device_option = click.option(
 )
 skip_bad_option = click.option(
     "--skip-bad", is_flag=True, help="Leave damaged images out of x_0, and list them in x_0/skipped.jsonl."
+)
+strict_option = click.option(
+    "--strict", is_flag=True, help="Refuse to go on in the middle of a stage that was begun on another machine."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
@@ -101,23 +105,24 @@ def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
     """Decode and resize the images once, into x_0."""
     from pipeline.runs import ingest_data
 
-    ingest_data(_config(run_path, settings), run_path, _reporter(), skip_bad=skip_bad)
+    ingest_data(_config(run_path, settings), run_path, _reporter(), skip_bad=skip_bad, should_stop=_should_stop())
 
 
 @cascade.command("train-stage")
 @click.option("--j", "j", type=int, required=True, help="Index of the stage, from 0.")
-@shared_options(run_option, set_option, device_option)
-def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str | None) -> None:
+@shared_options(run_option, set_option, device_option, strict_option)
+def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str | None, strict: bool) -> None:
     """Train block J and its head on x_J, test them, write x_{J+1} back."""
     from pipeline.runs import run_stages
 
-    run_stages(_open(run_path, settings), j, j, device, _reporter())
+    run = _open(run_path, settings)
+    run_stages(run, j, j, device, _reporter(), strict=strict, should_stop=_should_stop())
 
 
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
 @click.option("--to", "last", type=int, help="Last stage; default the network's last.")
-@shared_options(run_option, set_option, device_option, skip_bad_option)
+@shared_options(run_option, set_option, device_option, skip_bad_option, strict_option)
 def run(
     first: int | None,
     last: int | None,
@@ -125,13 +130,31 @@ def run(
     settings: tuple[str, ...],
     device: str | None,
     skip_bad: bool,
+    strict: bool,
 ) -> None:
     """Ingest the images and train all stages in turn, skipping what is done."""
+    _run(run_path, settings, first, last, device, skip_bad=skip_bad, strict=strict)
+
+
+def _run(
+    run_path: Path,
+    settings: tuple[str, ...] = (),
+    first: int | None = None,
+    last: int | None = None,
+    device: str | None = None,
+    *,
+    skip_bad: bool = False,
+    strict: bool = False,
+) -> None:
+    """`run`, with the folder held from the first image to the last stage."""
+    from pipeline.lock import lock_folder
     from pipeline.runs import ingest_data, run_stages
 
-    config, reporter = _config(run_path, settings), _reporter()
-    ingest_data(config, run_path, reporter, skip_bad=skip_bad)
-    run_stages(_open(run_path, settings), first, last, device, reporter)
+    config, reporter, should_stop = _config(run_path, settings), _reporter(), _should_stop()
+    with lock_folder(run_path, "beginning") as lock:
+        ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
+        folder = _open(run_path, settings)
+        run_stages(folder, first, last, device, reporter, lock=lock, strict=strict, should_stop=should_stop)
 
 
 @cascade.command()
@@ -157,8 +180,10 @@ def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device:
     from pipeline.tables import evaluation_json, evaluation_table
 
     folder = _open(run_path, settings)
-    recompute_on = choose_device(folder.config.machine.device if device is None else device) if recompute else None
-    evaluation = evaluate_run(folder, recompute_on=recompute_on)
+    machine = folder.config.machine
+    name = machine.device if device is None else device
+    recompute_on = choose_device(name, deterministic=machine.deterministic) if recompute else None
+    evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
     click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
     if len(evaluation.stages) < len(folder.stages):
         left_out = f"{len(evaluation.stages)}..{len(folder.stages) - 1}"
@@ -173,15 +198,13 @@ def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device:
 def demo(run_path: Path, device: str | None) -> None:
     """Train a three-block network on handwritten digits, from nothing, in under a minute."""
     from pipeline.presets import write_preset
-    from pipeline.runs import ingest_data, run_stages
 
     reporter = _reporter()
     if not (run_path / "cascade.toml").exists():
         reporter.say(f"$ cascade init digits {run_path}")
         write_preset("digits", run_path, ())
     reporter.say(f"$ cascade run --run {run_path}")
-    ingest_data(_config(run_path, ()), run_path, reporter)
-    run_stages(_open(run_path, ()), None, None, device, reporter)
+    _run(run_path, device=device)
     reporter.say(f"$ cascade status --run {run_path}")
     click.get_current_context().invoke(status, run_path=run_path)
     reporter.say(f"$ cascade evaluate --run {run_path}")
@@ -204,6 +227,12 @@ def _reporter() -> Any:
     from pipeline.progress import Reporter
 
     return Reporter()
+
+
+def _should_stop() -> Callable[[], bool]:
+    """Whether a signal has come: `main` gives it to every command."""
+    should_stop: Callable[[], bool] = click.get_current_context().find_root().obj
+    return should_stop
 
 
 def failure(error: BaseException) -> tuple[str, int] | None:
@@ -239,20 +268,29 @@ def failure(error: BaseException) -> tuple[str, int] | None:
 
 def main() -> None:
     """Entry point of the `cascade` command."""
-    try:
-        cascade(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\ninterrupted; the same command goes on, a training from its last checkpoint", err=True)
-        sys.exit(130)
-    except Exception as error:
-        known = failure(error)
-        if known is None:
-            raise
-        click.echo(f"error: {known[0]}", err=True)
-        sys.exit(known[1])
+    from pipeline.errors import Stopped
+    from pipeline.stopping import StopSignals
+
+    with StopSignals() as signals:
+        try:
+            cascade(standalone_mode=False, obj=signals)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (Stopped, KeyboardInterrupt, click.Abort) as stop:
+            click.echo(f"interrupted: {str(stop) or 'at once'}\nnext: {_same_command()}", err=True)
+            sys.exit(signals.exit_code)
+        except Exception as error:
+            known = failure(error)
+            if known is None:
+                raise
+            click.echo(f"error: {known[0]}", err=True)
+            sys.exit(known[1])
+
+
+def _same_command() -> str:
+    """What was typed, to type it again."""
+    return shlex.join(["cascade", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """gamma_j: the auxiliary head, C_gamma x = L A ReLU(W_{k-2} .. ReLU(W_0 x)) (Eq. 2)."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
@@ -38,6 +40,16 @@ class Head(nn.Module):
         self.linear = nn.Linear(channels * QUADRANTS**2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.average(self.hidden(self.pool(x)))
+        x = self.hidden(self.pool(x))
+        x = quadrants(x) if torch.are_deterministic_algorithms_enabled() else self.average(x)
         logits: Tensor = self.linear(self.norm(x).flatten(1))
         return logits
+
+
+def quadrants(x: Tensor) -> Tensor:
+    """The adaptive average of (N, C, H, W), H and W at least 2, to 2 x 2, with the gradient that CUDA can sum in order.
+
+    The windows are the same; that of `nn.AdaptiveAvgPool2d` is refused under deterministic algorithms.
+    """
+    sides = x.shape[2:]
+    return F.avg_pool2d(x, [-(-side // QUADRANTS) for side in sides], [side // QUADRANTS for side in sides])

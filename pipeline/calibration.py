@@ -1,30 +1,32 @@
 """The scale of x_{j+1}: taken from the trained block when its stage ends, and kept beside the output."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-import msgspec
 import torch
 from torch import Tensor
 
-from cache import replace_file
 from cascade import calibrate, fidelity
 from pipeline.device import place
 from pipeline.feed import Feed
 from pipeline.networks import EncodingRecord, load_block, new_quantiser
 from pipeline.runfolder import RunFolder
+from pipeline.sealed import write_sealed
+from pipeline.stopping import never
 
 SAMPLES = 1024
 """Training samples that a scale is taken from; what it costs is measured on as many others."""
 
 
-def calibrate_output(run: RunFolder, j: int, device: torch.device) -> EncodingRecord:
+def calibrate_output(
+    run: RunFolder, j: int, device: torch.device, *, should_stop: Callable[[], bool] = never
+) -> EncodingRecord:
     """Take the scale of x_{j+1} in the config's encoding, measure what the encoding costs, and keep both.
 
     The samples come from x_0 in the test-time window, through the whole prefix: so the scale does not depend on what
     is stored. Under "canvas" what lies outside that window is stored too, and saturates where it is larger. With less
     than two times SAMPLES training samples the cost is measured on those that the scale is from.
     """
-    feed = Feed(run, j, device, anchor=0, sequential_only=True)
+    feed = Feed(run, j, device, anchor=0, sequential_only=True, should_stop=should_stop)
     block = load_block(run, j)
     place(block, device)
     quantiser = new_quantiser(run, j).to(device)
@@ -46,8 +48,7 @@ def calibrate_output(run: RunFolder, j: int, device: torch.device) -> EncodingRe
         signal_to_noise_db=cost.signal_to_noise_db,
         saturated_share=cost.saturated_share,
     )
-    path = run.stages[j].scale
-    replace_file(path, msgspec.json.format(msgspec.json.encode(record)))
+    write_sealed(run.stages[j].scale, record)
     return record
 
 

@@ -148,6 +148,8 @@ class Machine(Section, frozen=True, kw_only=True):
     """What of a GPU's memory stored x_j may fill: a split that fits stays there. Like `host_memory`; 0 is nothing."""
     compile: bool = False
     """Let torch.compile make the training step, which takes a minute or two and a C++ compiler."""
+    deterministic: bool = False
+    """Have CUDA compute the same bits each time, which takes longer. A CPU does, at one number of threads."""
     checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10.0
     """Between checkpoints within an epoch; there is one after each epoch anyway."""
     threads: Annotated[int, Meta(ge=1, le=1000)] = 2

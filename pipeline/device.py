@@ -2,16 +2,27 @@
 
 import os
 import resource
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
 
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+FIXED_WORKSPACES = (":4096:8", ":16:8")
+"""With which cuBLAS computes the same bits each time."""
 
-def choose_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" is CUDA where there is one, else the CPU. Raises ConfigError."""
+
+def choose_device(name: str, *, deterministic: bool = False) -> torch.device:
+    """The torch device of a name; "auto" is CUDA where there is one, else the CPU. Raises ConfigError.
+
+    One that is to compute `deterministic`ally is told so before CUDA starts.
+    """
+    if deterministic:
+        _fix_cublas_workspace()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -46,6 +57,32 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
+@contextmanager
+def determinism(device: torch.device, *, asked_for: bool) -> Iterator[None]:
+    """Have CUDA compute the same bits each time, where that is asked for. A CPU does so at one thread count anyway."""
+    if not asked_for or device.type != "cuda":
+        yield
+        return
+    _fix_cublas_workspace()
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+def _fix_cublas_workspace() -> None:
+    if (chosen := os.environ.setdefault(CUBLAS_WORKSPACE, FIXED_WORKSPACES[0])) not in FIXED_WORKSPACES:
+        raise ConfigError(
+            f"machine.deterministic = true, and the environment says {CUBLAS_WORKSPACE} = {chosen}\n"
+            f"next: unset it, or set it to {' or '.join(FIXED_WORKSPACES)}"
+        )
+
+
 def place(module: nn.Module, device: torch.device) -> None:
     """Move a module to the device, its convolutions in channels-last memory, which they are fastest in."""
     module.to(device).to(memory_format=torch.channels_last)
@@ -67,10 +104,19 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 def machine_record(device: torch.device, dtype: torch.dtype) -> dict[str, object]:
     """What of the machine can move the last bits of a result."""
+    is_cuda = device.type == "cuda"
+    cudnn: Any = torch.backends.cudnn
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
         "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "torch": str(torch.__version__),
+        **({"cuda": torch.version.cuda, "cudnn": cudnn.version()} if is_cuda else {}),
     }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch had no room for a tensor, on whatever device."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

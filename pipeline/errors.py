@@ -20,7 +20,7 @@ class RefusedError(CascadeError):
 
 
 class CorruptDataError(CascadeError):
-    """Images or labels are damaged."""
+    """Images, labels or what a stage kept are damaged."""
 
     exit_code = 4
 
@@ -29,3 +29,13 @@ class LockedError(CascadeError):
     """Another process works on the run folder."""
 
     exit_code = 5
+
+
+class DeviceMemoryError(CascadeError):
+    """The device has less memory than the work takes."""
+
+    exit_code = 6
+
+
+class Stopped(Exception):
+    """The work ended early because it was asked to; the message says where it goes on."""

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from cascade import ensemble
-from pipeline.device import place
+from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
-from pipeline.networks import load_cut_network, takes_canvas
+from pipeline.networks import kept_tensors, load_cut_network, takes_canvas
 from pipeline.runfolder import RunFolder
-from pipeline.weights import load_tensors
+from pipeline.stopping import never
 
 TOP5_FROM_CLASSES = 6
 """With five classes or less the top 5 are all of them."""
@@ -75,11 +75,13 @@ class Evaluation:
     """Of all of them, weighted 2^j."""
 
 
-def evaluate(run: RunFolder, *, recompute_on: torch.device | None = None) -> Evaluation:
+def evaluate(
+    run: RunFolder, *, recompute_on: torch.device | None = None, should_stop: Callable[[], bool] = never
+) -> Evaluation:
     """Every trained stage's head, and the ensemble, on the test split.
 
     From the outputs that each stage kept when it ended, or, given a device, from the images through the whole
-    network. Stages count up to the first that is not trained. Raises RefusedError where none is.
+    network. Stages count up to the first that is not trained. Raises RefusedError where none is, Stopped.
     """
     trained = 0
     while trained < len(run.stages) and run.stages[trained].record is not None:
@@ -88,7 +90,8 @@ def evaluate(run: RunFolder, *, recompute_on: torch.device | None = None) -> Eva
         raise RefusedError(f"no stage is trained with these settings\nnext: {run.command('run')}")
     y = torch.from_numpy(run.open_store(0, "test").y)
     if recompute_on is not None:
-        kept = [recomputed_logits(run, j, recompute_on) for j in range(trained)]
+        with determinism(recompute_on, asked_for=run.config.machine.deterministic):
+            kept = [recomputed_logits(run, j, recompute_on, should_stop) for j in range(trained)]
     else:
         kept = [kept_logits(run, j, y) for j in range(trained)]
     return Evaluation(
@@ -105,7 +108,7 @@ def kept_logits(run: RunFolder, j: int, y: Tensor) -> Tensor:
     folder, record = run.stages[j], run.stages[j].record
     assert record is not None
     remedy = f"{run.command('evaluate')} --recompute"
-    logits = load_tensors(folder.test_logits, remedy=remedy)[0].get("logits")
+    logits = kept_tensors(run, j, folder.test_logits, remedy=remedy).get("logits")
     fits = logits is not None and logits.shape == (len(y), run.classes) and logits.is_floating_point()
     if logits is None or not fits or score(logits, y, classes=run.classes).top1 != record.test_accuracy:
         raise CorruptDataError(
@@ -115,8 +118,9 @@ def kept_logits(run: RunFolder, j: int, y: Tensor) -> Tensor:
     return logits
 
 
-def recomputed_logits(run: RunFolder, j: int, device: torch.device) -> Tensor:
+def recomputed_logits(run: RunFolder, j: int, device: torch.device, should_stop: Callable[[], bool] = never) -> Tensor:
     """Outputs of the network cut after stage j for the test split, (N, classes), from the images."""
     network = load_cut_network(run, j)
     place(network, device)
-    return outputs(Feed(run, 0, device), network, "test", view=0 if takes_canvas(run, j) else None)[0]
+    feed = Feed(run, 0, device, should_stop=should_stop)
+    return outputs(feed, network, "test", view=0 if takes_canvas(run, j) else None)[0]

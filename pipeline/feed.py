@@ -1,20 +1,25 @@
 """x_j on the device: read from the anchor x_i in the order of an epoch, or as stored, and rendered there."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cache import ChunkCache, Reader, Ring, Store, Timings, Window
+from cache import ChunkCache, Reader, Ring, Store, Timings, Window, in_batches
 from pipeline.budget import RUNS_AHEAD, host_memory_error, ring_bytes, sequential_ring_bytes
 from pipeline.config import MIN_BATCH
 from pipeline.device import autocast
+from pipeline.errors import CascadeError, Stopped
 from pipeline.order import sequential_windows, training_windows
 from pipeline.rendering import Renderer
 from pipeline.resident import Resident
 from pipeline.runfolder import RunFolder
+from pipeline.stopping import never
 from pipeline.transfer import Stored, Upload, host_buffer, to_device
+
+IDS_SHOWN = 8
 
 
 class Feed:
@@ -22,7 +27,8 @@ class Feed:
 
     `anchor` may name another stored x_i than the nearest; 0 replays everything. A split that fits in
     `device_memory_bytes`, by default the config's, is kept on the device; one that is `sequential_only`, for a look at
-    some samples beside another feed, keeps nothing and takes less memory. One iteration at a time.
+    some samples beside another feed, keeps nothing and takes less memory. One iteration at a time; one in stored order
+    ends with Stopped at the next run of samples once `should_stop` says so.
     """
 
     def __init__(
@@ -34,6 +40,7 @@ class Feed:
         anchor: int | None = None,
         device_memory_bytes: int | None = None,
         sequential_only: bool = False,
+        should_stop: Callable[[], bool] = never,
     ) -> None:
         self.run = run
         self.j = j
@@ -53,6 +60,7 @@ class Feed:
             device_memory_bytes = run.config.device_memory_bytes if device.type != "cpu" else 0
         self._device_bytes_left = device_memory_bytes
         self._sequential_only = sequential_only
+        self._should_stop = should_stop
 
     def store(self, split: str) -> Store:
         """The anchor's store of a split."""
@@ -75,9 +83,18 @@ class Feed:
 
         Without the first `start` samples, a multiple of the batch size.
         """
-        config, store = self.run.config, self.store("train")
-        windows = training_windows(
-            store.samples,
+        store, windows = self.store("train"), self._training_windows(epoch)
+        for stored in self._stored("train", windows, self.run.config.order.window, self.batch_size, start):
+            if len(stored.rows) < min(MIN_BATCH, store.samples):
+                continue  # too few for batch norm, and for equal bits
+            ids = store.sample_id[stored.rows]
+            x = self._renderer.training(stored.x, store, ids, stored.views, epoch)
+            yield x, to_device(store.y[stored.rows], self.device)
+
+    def _training_windows(self, epoch: int) -> Iterator[Window]:
+        config = self.run.config
+        return training_windows(
+            self.store("train").samples,
             run=config.order.run,
             window=config.order.window,
             views=config.augment.stored_views if self.j > 0 else 1,
@@ -85,17 +102,24 @@ class Feed:
             stage=self.j,
             epoch=epoch,
         )
-        for stored in self._stored("train", windows, config.order.window, self.batch_size, start):
-            if len(stored.rows) < min(MIN_BATCH, store.samples):
-                continue  # too few for batch norm, and for equal bits
-            ids = store.sample_id[stored.rows]
-            x = self._renderer.training(stored.x, store, ids, stored.views, epoch)
-            yield x, to_device(store.y[stored.rows], self.device)
+
+    def batch_ids(self, epoch: int, step: int) -> list[int]:
+        """Sample ids of a training batch, found without reading any sample."""
+        batches = in_batches(self._training_windows(epoch), self.batch_size)
+        rows, _ = next(islice(batches, step, None))
+        ids: list[int] = self.store("train").sample_id[rows].tolist()
+        return ids
 
     @property
     def batch_size(self) -> int:
         """Samples in a training step."""
         return min(self.run.config.for_stage(self.j).train.batch_size, self.store("train").samples)
+
+    @property
+    def epoch_samples(self) -> int:
+        """Samples trained on in an epoch: all but those of a last batch that is too small."""
+        samples, last = self.store("train").samples, self.store("train").samples % self.batch_size
+        return samples - last if last < MIN_BATCH else samples
 
     @torch.no_grad()
     def sequential(
@@ -114,13 +138,19 @@ class Feed:
         A run of samples at a time, and every forward pass, of the prefix and of `through`, over a whole run: a short
         last one is filled up with copies of its last sample and cut afterwards, so that no number depends on how many
         samples there are.
+
+        Raises Stopped, and after the last run CascadeError where an x_j was no number.
         """
         if split == "train" and view is None and self.anchor > 0:
             raise ValueError("stored training samples come in views; the test-time window of them takes anchor = 0")
         store, run = self.store(split), self.run.config.order.run
         samples = min(limit or store.samples, store.samples)
         windows = sequential_windows(samples, run=run, window=RUNS_AHEAD * run, view=view or 0)
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
+        sound = torch.zeros((), dtype=torch.int64, device=self.device)
         for stored in self._stored(split, windows, RUNS_AHEAD * run, run, 0):
+            if self._should_stop():
+                raise Stopped(f"stage {self.j}: stopped on the way through its {split} samples")
             count = len(stored.rows)
             full = _filled_up(stored, run)
             ids = store.sample_id[full.rows]
@@ -128,10 +158,26 @@ class Feed:
                 x = self._renderer.test_window(full.x, store, split, ids)
             else:
                 x = self._renderer.as_stored(full.x, store, split, ids, full.views)
+            finite &= x.isfinite().all()
+            sound += count * finite  # not read before the end: the host would wait at every run
             if through is not None:
                 with autocast(self.device, self.dtype):
                     x = through(x)
             yield x[:count], to_device(store.y[stored.rows], self.device)
+        if (first := int(sound.item())) < samples:
+            raise self._not_finite(split, first, min(first + run, samples), view)
+
+    def _not_finite(self, split: str, first: int, stop: int, view: int | None) -> CascadeError:
+        """What to say of a run of samples, rows first..stop-1, with numbers that are none."""
+        store = self.store(split)
+        ids = store.sample_id[first:stop].tolist()
+        return CascadeError(
+            f"stage {self.j}: x_{self.j} of {split} samples is not finite, first in row {first} to {stop - 1}"
+            f"{f' of view {view}' if store.views > 1 else ''} of {store.path} (sample ids {shortened(ids)}); "
+            f"nothing of it was kept\n"
+            f"next: delete {store.path} and {self.run.command(f'train-stage --j {max(self.anchor - 1, 0)}')}, "
+            f"which writes it again"
+        )
 
     def _stored(
         self, split: str, windows: Iterable[Window], window_samples: int, batch_size: int, start: int
@@ -193,6 +239,12 @@ def describe_input(anchor: int, j: int) -> str:
         return f"x_{j} stored" if j else "images"
     replayed = f"block {anchor}" if anchor == j - 1 else f"blocks {anchor}..{j - 1}"
     return f"{f'x_{anchor}' if anchor else 'images'} + {replayed}"
+
+
+def shortened(ids: list[int]) -> str:
+    """Some numbers as "3, 1, 4 and 125 more"."""
+    more = f" and {len(ids) - IDS_SHOWN} more" if len(ids) > IDS_SHOWN else ""
+    return ", ".join(map(str, ids[:IDS_SHOWN])) + more
 
 
 def _filled_up(stored: Stored, count: int) -> Stored:

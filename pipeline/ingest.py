@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from cache import CodecChoice, CodecName, StoreWriter, choose_codec, replace_file
+from cache import CodecChoice, CodecName, StoreWriter, choose_codec
 from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
 from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.images import GREY_MODES
 from pipeline.progress import Reporter
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.shapes import network_shapes
 from pipeline.sieve import Sieve
 from pipeline.sources import Source, open_source
+from pipeline.stopping import never
 
 X_0 = "x_0"
 
@@ -56,14 +59,8 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_data_info(run_folder: Path) -> DataInfo | None:
     """The record of the ingested data, or None where nothing was ingested."""
-    try:
-        return msgspec.json.decode((run_folder / X_0 / "ingest.json").read_bytes(), type=DataInfo)
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptDataError(
-            f"{run_folder / X_0 / 'ingest.json'} is damaged: {error}\nnext: delete {run_folder / X_0} and ingest again"
-        ) from error
+    x_0 = run_folder / X_0
+    return read_sealed(x_0 / "ingest.json", DataInfo, remedy=f"delete {x_0} and ingest again")
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
@@ -102,12 +99,20 @@ def _check_crop(config: Config, side: int) -> None:
         raise ConfigError(f"augment.crop = {config.augment.crop} is larger than the images, {side}x{side}")
 
 
-def ingest(config: Config, run_folder: Path, report: Reporter, *, skip_bad: bool = False) -> DataInfo:
+def ingest(
+    config: Config,
+    run_folder: Path,
+    report: Reporter,
+    *,
+    skip_bad: bool = False,
+    should_stop: Callable[[], bool] = never,
+) -> DataInfo:
     """Write x_0 of every split; what is already there is kept.
 
     Damaged images are an error that lists them, or with `skip_bad` are left out and recorded.
 
-    Raises ConfigError, CorruptDataError with every bad image, or RefusedError where x_0 is of other data.
+    Raises ConfigError, CorruptDataError with every bad image, or RefusedError where x_0 is of other data; and Stopped
+    at the next run of samples once `should_stop` says so.
     """
     info = read_data_info(run_folder)
     if info is not None:
@@ -125,10 +130,12 @@ def ingest(config: Config, run_folder: Path, report: Reporter, *, skip_bad: bool
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, or of what is refused here anyway
-        return _ingest_anew(config, run_folder, report, skip_bad)
+        return _ingest_anew(config, run_folder, report, skip_bad, should_stop)
 
 
-def _ingest_anew(config: Config, run_folder: Path, report: Reporter, skip_bad: bool) -> DataInfo:
+def _ingest_anew(
+    config: Config, run_folder: Path, report: Reporter, skip_bad: bool, should_stop: Callable[[], bool]
+) -> DataInfo:
     source = open_source(config.data.source)
     for note in source.notes:
         report.say(printable(note))
@@ -136,12 +143,13 @@ def _ingest_anew(config: Config, run_folder: Path, report: Reporter, skip_bad: b
     side = config.data.canvas or _side(source)
     _check_crop(config, side)
     network_shapes(config, channels=channels, image_side=side)  # before hours of decoding
-    sieve = Sieve(config, source, split_indices(source, config.data), channels, side, run_folder, report, skip_bad)
+    splits = split_indices(source, config.data)
+    sieve = Sieve(config, source, splits, channels, side, run_folder, report, skip_bad, should_stop)
     partial = run_folder / f"{X_0}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         info = _Ingest(config, source, sieve, partial, report).run()
-        replace_file(partial / "ingest.json", msgspec.json.format(msgspec.json.encode(info)))
+        write_sealed(partial / "ingest.json", info)
         partial.rename(run_folder / X_0)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

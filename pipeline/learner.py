@@ -48,6 +48,7 @@ class Learner:
         momentum = {name: tensor for name, tensor in tensors.items() if name.startswith(MOMENTUM)}
         weights = {name: tensor for name, tensor in tensors.items() if name not in momentum}
         load_modules(weights, path, block=self.block, head=self.head)
+        self.optimiser.state.clear()
         for name, parameter in self._named_parameters():
             if MOMENTUM + name in momentum:
                 saved = momentum[MOMENTUM + name]
@@ -73,6 +74,11 @@ class Learner:
         """Whether every weight, buffer and momentum is a number; one wait for the device."""
         floats = [tensor for tensor in self.tensors().values() if tensor.is_floating_point()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in floats]).all())
+
+    def not_finite(self) -> list[str]:
+        """Names of the weights, buffers and momenta that are not."""
+        named = {name: tensor for name, tensor in self.tensors().items() if tensor.is_floating_point()}
+        return [name for name, tensor in named.items() if not tensor.isfinite().all()]
 
     def logits(self, x: Tensor) -> Tensor:
         """z_{j+1} of x_j: (N, C, H, W) to (N, classes)."""

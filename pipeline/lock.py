@@ -1,30 +1,124 @@
-"""One writer at a time in a run folder; readers are never blocked."""
+"""One writer at a time in a run folder, who says what it does; readers are never blocked."""
 
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from pipeline.errors import LockedError
+import msgspec
+
+from cache import replace_file
+from pipeline.errors import CascadeError, LockedError
+
+HOLDER = ".holder"
+TRIES, BETWEEN_SECONDS = 100, 0.01
+"""For a second in which the holder has the lock and has not said yet who it is."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a run folder."""
+
+    process: int
+    """Its id."""
+    began: int | None
+    """When it began, in the kernel's ticks: ids are used again. None where the system does not say."""
+    host: str
+    """Name of the machine."""
+    doing: str
+    """In words."""
+
+
+class Lock:
+    """A run folder held for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def says(self, doing: str) -> None:
+        """Let others know what is done now."""
+        holder = Holder(process=os.getpid(), began=_began(os.getpid()), host=socket.gethostname(), doing=doing)
+        with suppress(OSError):  # a full disk: whoever makes room on it needs the lock too
+            replace_file(self._path / HOLDER, msgspec.json.encode(holder))
 
 
 @contextmanager
-def lock_folder(path: Path, doing: str) -> Iterator[None]:
-    """Hold a run folder for writing by a kernel lock, which dies with its holder.
+def lock_folder(path: Path, doing: str, *, held: Lock | None = None) -> Iterator[Lock]:
+    """Hold a run folder for writing by a kernel lock, which dies with its holder; or go on with the one that is `held`.
 
-    Raises LockedError, naming the holder, where another process does.
+    Raises CascadeError where the folder cannot be written, and LockedError, naming the holder, where another process
+    holds it.
     """
-    with open(path / ".lock", "a+", encoding="utf-8") as file:
+    if held is not None:
+        held.says(doing)
+        yield held
+        return
+    check_writable(path)
+    with open(path / ".lock", "ab") as file:
+        _acquire(file, path)
+        lock = Lock(path)
+        lock.says(doing)
+        try:
+            yield lock
+        finally:
+            with suppress(OSError):
+                (path / HOLDER).unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise CascadeError, before any work, where no file can be made in a folder that is there."""
+    if not folder.exists() or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return
+    status = folder.stat()
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        reason, remedy = "it lies on a read-only file system", "mount it for writing"
+    else:
+        reason = f"it is user {status.st_uid}'s, with mode {status.st_mode & 0o7777:o}, and this is user {os.geteuid()}"
+        remedy = "give this user the right to write and search it (chmod, chown)"
+    raise CascadeError(f"{folder} cannot be written: {reason}\nnext: {remedy}, or work on a copy of the run folder")
+
+
+def _acquire(file: BinaryIO, path: Path) -> None:
+    for _ in range(TRIES):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
-            file.seek(0)
+            holder = _read_holder(path)
+        if holder is not None and _is_alive(holder):  # else the one before left its name
             raise LockedError(
-                f"{path} is in use by {file.read().strip() or 'another process'}\nnext: wait for it"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}: {doing}\n")
-        file.flush()
-        yield
+                f"{path} is in use by process {holder.process} on {holder.host}: {holder.doing}\n"
+                f"next: wait for it, or end it there with kill {holder.process}"
+            )
+        time.sleep(BETWEEN_SECONDS)
+    raise LockedError(f"{path} is in use by another process\nnext: wait for it")
+
+
+def _read_holder(path: Path) -> Holder | None:
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((path / HOLDER).read_bytes(), type=Holder)
+    return None
+
+
+def _is_alive(holder: Holder) -> bool:
+    """Whether a holder still runs, as far as this machine can tell."""
+    if holder.host != socket.gethostname():
+        return True
+    if (began := _began(holder.process)) is not None:
+        return began == holder.began
+    try:
+        os.kill(holder.process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _began(process: int) -> int | None:
+    with suppress(OSError):
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    return None

@@ -1,9 +1,12 @@
 """What is recorded of each epoch."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from pipeline.errors import CorruptDataError
 from pipeline.runfolder import StageFolder
+from pipeline.sealed import SealError, seal_line, unseal
 
 
 class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,9 +23,9 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     validation_accuracy: float | None
     """Percent, after the epoch; None where nothing is held out."""
     images_per_second: float
-    """Trained, over the epoch, or what was left of it, without its validation."""
+    """Trained, over the epoch in all sessions."""
     wait_share: float
-    """Share of that time spent waiting for stored data, 0..1."""
+    """Share of its training that was spent waiting for stored data, in the session that ended it, 0..1."""
     wait_by_cause: dict[str, float] = {}
     """The same by cause: disk, decode, gather, copy. Threads did all but the last meanwhile: their time in each."""
     peak_memory_bytes: int
@@ -31,14 +34,22 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the epoch, validation included."""
 
 
-def read_metrics(folder: StageFolder) -> list[EpochRecord]:
-    """The records of a stage's epochs so far, none where it has not begun. Raises CorruptDataError."""
+def metrics_lines(records: Sequence[EpochRecord]) -> bytes:
+    """The records of a stage's epochs as they stand in its file."""
+    return b"".join(map(seal_line, records))
+
+
+def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRecord]:
+    """The records of a stage's epochs so far, or of its first `epochs`; none where it has not begun.
+
+    Raises CorruptDataError.
+    """
     try:
-        lines = folder.metrics.read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=EpochRecord) for line in lines]
+        lines = folder.metrics.read_bytes().splitlines(keepends=True)[:epochs]
+        return [unseal(line, EpochRecord) for line in lines]
     except FileNotFoundError:
         return []
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except SealError as error:
         raise CorruptDataError(
             f"{folder.metrics} is damaged: {error}\nnext: delete {folder.path} and train the stage again"
         ) from error

@@ -1,6 +1,7 @@
 """Trained stages, back from their files as plain modules."""
 
 from collections import OrderedDict
+from pathlib import Path
 
 import msgspec
 import torch
@@ -12,6 +13,7 @@ from cascade import CentreWindow, Network, Prefix, Quantiser, make_block, make_h
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
+from pipeline.sealed import read_sealed
 from pipeline.shapes import canvas_side
 from pipeline.weights import load_modules, load_tensors
 
@@ -51,37 +53,41 @@ def new_quantiser(run: RunFolder, j: int) -> Quantiser:
     return Quantiser(run.config.for_stage(j).store.encoding, run.shapes[j].out_channels)
 
 
+def kept_tensors(run: RunFolder, j: int, path: Path, *, remedy: str | None = None) -> dict[str, Tensor]:
+    """What a file of the trained stage j holds, which has to be the one that it ended with.
+
+    Raises RefusedError where the stage is not trained, CorruptDataError.
+    """
+    run.check_trained(j, j + 1)
+    record = run.stages[j].record
+    content = record.content.get(path.stem, "") if record else ""
+    return load_tensors(path, content=content, remedy=remedy)[0]
+
+
 def load_block(run: RunFolder, j: int) -> nn.Module:
     """theta_j, in evaluation mode. Raises CorruptDataError."""
     block = new_block(run, j)
     path = run.stages[j].block
-    load_modules(load_tensors(path)[0], path, block=block)
+    load_modules(kept_tensors(run, j, path), path, block=block)
     return block.eval()
 
 
 def read_encoding(run: RunFolder, j: int) -> EncodingRecord:
     """How x_{j+1} is encoded. Raises RefusedError where its scale was not taken yet, CorruptDataError."""
-    folder, config = run.stages[j], run.config.for_stage(j)
-    try:
-        record = msgspec.json.decode(folder.scale.read_bytes(), type=EncodingRecord)
-    except FileNotFoundError:
+    path, config = run.stages[j].scale, run.config.for_stage(j)
+    remedy = f"delete it and {run.command(f'train-stage --j {j}')}"
+    record = read_sealed(path, EncodingRecord, remedy=remedy)
+    if record is None:
         raise RefusedError(
             f"the scale of x_{j + 1} as {config.store.encoding} is not known yet\n"
             f"next: {run.command(f'train-stage --j {j}')}, which takes it and trains nothing anew"
-        ) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptDataError(_damaged_scale(run, j, str(error))) from error
+        )
     if record.encoding != config.store.encoding or len(record.scale) != run.shapes[j].out_channels:
-        raise CorruptDataError(_damaged_scale(run, j, f"{len(record.scale)} scales for {record.encoding}"))
+        raise CorruptDataError(f"{path} is another's: {len(record.scale)} scales for {record.encoding}\nnext: {remedy}")
     largest = torch.finfo(torch.float32).max
     if not all(0 < scale <= largest for scale in record.scale):
-        raise CorruptDataError(_damaged_scale(run, j, f"a scale is not between 0 and {largest:.3g}"))
+        raise CorruptDataError(f"{path} is damaged: a scale is not between 0 and {largest:.3g}\nnext: {remedy}")
     return record
-
-
-def _damaged_scale(run: RunFolder, j: int, why: str) -> str:
-    path = run.stages[j].scale
-    return f"{path} is damaged: {why}\nnext: delete it and {run.command(f'train-stage --j {j}')}"
 
 
 def load_quantiser(run: RunFolder, j: int) -> Quantiser:
@@ -95,7 +101,7 @@ def load_head(run: RunFolder, j: int) -> nn.Module:
     """gamma_j, in evaluation mode. Raises CorruptDataError."""
     head = new_head(run, j)
     path = run.stages[j].head
-    load_modules(load_tensors(path)[0], path, head=head)
+    load_modules(kept_tensors(run, j, path), path, head=head)
     return head.eval()
 
 

@@ -9,6 +9,8 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
     test_logits.safetensors         outputs for the test split, row by row as stored
     metrics.jsonl                   one line an epoch
     checkpoint.safetensors          only while it trains
+    checkpoint.previous.safetensors the one before it
+    fault.json                      where a loss was no number
     scale.ENCODING.json             scale of x_{j+1} in that encoding, and what it costs
     x_{j+1}/ENCODING.{train.VIEWS,validation,test}/  what it wrote back; of canvases, validation.canvas, test.canvas
 """
@@ -26,9 +28,21 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
 from pipeline.keys import Fields, all_stage_fields, differences, key_of
+from pipeline.sealed import read_sealed
 from pipeline.shapes import canvas_side, network_shapes
 
 KEY_DIGITS = 8
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the training of a stage began, or was taken up on another machine."""
+
+    machine: dict[str, Any]
+    """What of the machine can move the last bits of a result."""
+    epoch: int
+    """The epoch, from 0."""
+    consumed: int
+    """Samples of it that were behind."""
 
 
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +71,11 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     """What it was trained on."""
     machine: dict[str, Any]
-    """Versions, precision and thread count, for whoever compares."""
+    """Versions, precision and thread count where it ended, for whoever compares."""
+    sessions: list[Session]
+    """All machines that worked on it: one, unless another took it up."""
+    content: dict[str, str]
+    """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
 
 
 class StageFolder:
@@ -76,6 +94,9 @@ class StageFolder:
         self.test_logits = path / "test_logits.safetensors"
         self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.safetensors"
+        self.previous_checkpoint = path / "checkpoint.previous.safetensors"
+        self.fault = path / "fault.json"
+        self.record_path = path / "stage.json"
 
     @property
     def record(self) -> StageRecord | None:
@@ -233,15 +254,7 @@ def store_bytes(store: Path) -> int:
 
 def read_record(folder: Path) -> StageRecord | None:
     """The record of the stage in `folder`, or None where it is not finished. Raises CorruptDataError."""
-    path = folder / "stage.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=StageRecord)
-    except FileNotFoundError:
-        return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptDataError(
-            f"{path} is damaged: {error}\nnext: move {folder} away and train the stage again"
-        ) from error
+    return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")
 
 
 def _run_option(path: Path) -> str:

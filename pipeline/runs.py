@@ -1,6 +1,7 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from cache import chunk_samples, sample_bytes
@@ -8,20 +9,32 @@ from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import X_0, ingest, read_data_info
-from pipeline.lock import lock_folder
+from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, store_bytes
+from pipeline.stopping import never
 from pipeline.training import train_stage
 from pipeline.transfer import batches_held
 
 
-def ingest_data(config: Config, run_folder: Path, report: Reporter, *, skip_bad: bool = False) -> None:
-    """Write x_0 unless it is there, with `skip_bad` without its damaged images, and say what it holds."""
+def ingest_data(
+    config: Config,
+    run_folder: Path,
+    report: Reporter,
+    *,
+    lock: Lock | None = None,
+    skip_bad: bool = False,
+    should_stop: Callable[[], bool] = never,
+) -> None:
+    """Write x_0 unless it is there, with `skip_bad` without its damaged images, and say what it holds.
+
+    The folder is held for it, if not by `lock` already.
+    """
     fresh = read_data_info(run_folder) is None
-    with lock_folder(run_folder, "ingest"):
-        info = ingest(config, run_folder, report, skip_bad=skip_bad)
+    with lock_folder(run_folder, "ingesting the images", held=lock):
+        info = ingest(config, run_folder, report, skip_bad=skip_bad, should_stop=should_stop)
     images = ", ".join(f"{count:,} {split}" for split, count in info.samples.items())
     stored = sum(store_bytes(run_folder / X_0 / split) for split in info.samples)
     report.say(
@@ -35,23 +48,53 @@ def ingest_data(config: Config, run_folder: Path, report: Reporter, *, skip_bad:
         report.say(f"stages see windows of {config.augment.crop}x{config.augment.crop} of them (augment.crop)")
 
 
-def run_stages(run: RunFolder, first: int | None, last: int | None, device_name: str | None, report: Reporter) -> None:
-    """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone."""
-    stages = len(run.stages)
+def run_stages(
+    run: RunFolder,
+    first: int | None,
+    last: int | None,
+    device_name: str | None,
+    report: Reporter,
+    *,
+    lock: Lock | None = None,
+    strict: bool = False,
+    should_stop: Callable[[], bool] = never,
+) -> None:
+    """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone.
+
+    The folder is held over all of them, if not by `lock` already.
+    """
+    stages, machine = len(run.stages), run.config.machine
     first, last = 0 if first is None else first, stages - 1 if last is None else last
     for j in (first, last):
         run.check_stage(j)
     if first > last:
         raise ConfigError(f"--from {first} --to {last}: nothing lies between")
-    device = choose_device(run.config.machine.device if device_name is None else device_name)
-    check_host_memory(run, hold=batches_held(device))
-    if any(stage.record is None for stage in run.stages[first : last + 1]):
-        free = shutil.disk_usage(run.path).free
-        report.say(f"stores past the images: at most {size(kept_bytes(run))} before compression; {size(free)} are free")
-    for j in range(first, last + 1):
-        with lock_folder(run.path, f"stage {j}"):
-            if not train_stage(run, j, device, report, output_asked_for=first == last):
+    with lock_folder(run.path, "preparing", held=lock) as held:
+        check_stages_writable(run, first, last)
+        device = choose_device(
+            machine.device if device_name is None else device_name, deterministic=machine.deterministic
+        )
+        check_host_memory(run, hold=batches_held(device))
+        if any(stage.record is None for stage in run.stages[first : last + 1]):
+            free = shutil.disk_usage(run.path).free
+            stores = size(kept_bytes(run))
+            report.say(f"stores past the images: at most {stores} before compression; {size(free)} are free")
+        for j in range(first, last + 1):
+            if should_stop():
+                raise Stopped(f"stopped before stage {j}")
+            held.says(f"stage {j} of {first}..{last}")
+            if not train_stage(
+                run, j, device, report, output_asked_for=first == last, strict=strict, should_stop=should_stop
+            ):
                 report.say(f"stage {j}  done already")
+
+
+def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
+    """Raise CascadeError, before hours are spent, where a folder that stages first..last write into refuses it."""
+    check_writable(run.path / "stages")
+    for stage in run.stages[first : last + 1]:
+        check_writable(stage.path)
+        check_writable(stage.output("train").parent)
 
 
 def kept_bytes(run: RunFolder) -> int:

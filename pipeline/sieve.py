@@ -1,6 +1,6 @@
 """The images of a data set decoded for x_0, and account of those that are bad."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pipeline.bad_images import (
     write_bad_images,
 )
 from pipeline.config import Config
-from pipeline.errors import CorruptDataError
+from pipeline.errors import CorruptDataError, Stopped
 from pipeline.images import MisfitError, to_canvas
 from pipeline.progress import Reporter
 from pipeline.sources import Source, Split
@@ -44,6 +44,7 @@ class Sieve:
         run_folder: Path,
         report: Reporter,
         skip_bad: bool,
+        should_stop: Callable[[], bool],
     ) -> None:
         self.splits = splits
         self.channels = channels
@@ -55,6 +56,7 @@ class Sieve:
         self._list = run_folder / BAD_IMAGES
         self._report = report
         self._skip_bad = skip_bad
+        self._should_stop = should_stop
         self._any_misfit = False
 
     @property
@@ -95,13 +97,18 @@ class Sieve:
             pass
 
     def decoded(self, name: str, ids: NDArray[np.int64]) -> Generator[Run, None, None]:
-        """The images in stored order, run by run, without those that are bad, which are noted."""
+        """The images in stored order, run by run, without those that are bad, which are noted.
+
+        Raises Stopped between two runs.
+        """
         run, threads = self._config.order.run, self._config.machine.threads
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
             self._report.task(f"ingest {name}", len(ids)) as task,
         ):
             for first in range(0, len(ids), run):
+                if self._should_stop():
+                    raise Stopped(f"ingest: stopped after {first:,} of {len(ids):,} {name} images; it begins anew")
                 numbers = [int(i) for i in ids[first : first + run]]
                 images = []
                 for i, image in zip(numbers, pool.map(lambda i: self.image(name, i), numbers), strict=True):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from pipeline.calibration import scale_is_due
+from pipeline.checkpoint import read_position
 from pipeline.errors import RefusedError
 from pipeline.feed import describe_input
 from pipeline.keys import differences
 from pipeline.runfolder import KEY_DIGITS, RunFolder
-from pipeline.weights import read_metadata
 from pipeline.writeback import output_is_due
 
 
@@ -36,7 +36,9 @@ def status(run: RunFolder) -> list[StageStatus]:
 
 
 def _stage_status(run: RunFolder, j: int) -> StageStatus:
-    folder, record = run.stages[j], run.stages[j].record
+    folder = run.stages[j]
+    position = read_position(folder)  # before the record, which comes before the checkpoints go
+    record = folder.record
     try:
         stage_input = describe_input(run.anchor(j), j)
     except RefusedError:
@@ -48,11 +50,10 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         encoding = run.config.for_stage(j).store.encoding
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
         reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _frozen(run, j)
-    elif folder.checkpoint.exists():
-        checkpoint = read_metadata(folder.checkpoint)
-        done = f"{checkpoint.get('epochs')} of {epochs} epochs"
-        if (consumed := checkpoint.get("consumed", "0")) != "0":
-            done += f" and {consumed} images"
+    elif position is not None:
+        done = f"{position.epochs} of {epochs} epochs"
+        if position.consumed:
+            done += f" and {position.consumed} images"
         state, reason = "partial", f"{done}: {run.command(f'train-stage --j {j}')}"
     elif changes := run.changes(j):
         state, reason = "stale", changes

@@ -1,10 +1,12 @@
-"""Weights as safetensors files, and nothing but tensors in them."""
+"""Weights as safetensors files: nothing but tensors in them, and a hash by which damage and mix-ups are noticed."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,23 +17,56 @@ from cache import replace_file
 from pipeline.draws import Purpose, draw
 from pipeline.errors import CorruptDataError
 
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file in place of what was there, or leave that as it was."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    replace_file(path, save(contiguous, metadata))
+CONTENT = "content"
+"""Entry of a file's metadata: the hash of all else in it."""
 
 
-def load_tensors(path: Path, *, remedy: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file. Raises CorruptDataError where it is missing or damaged, PermissionError."""
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """Write a safetensors file in place of what was there, or leave that as it was. Returns its content hash."""
+    data, content = pack_tensors(tensors, metadata or {})
+    replace_file(path, data)
+    return content
+
+
+def pack_tensors(tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[bytes, str]:
+    """The bytes of a safetensors file, whose metadata has one entry more: the content hash, also returned."""
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = content_hash(on_host, metadata)
+    return save(on_host, {**metadata, CONTENT: content}), content
+
+
+def content_hash(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 over names, element types, shapes and bytes of tensors on the host, and over metadata."""
+    digest = hashlib.sha256()
+    described = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
+    digest.update(msgspec.json.encode([described, sorted(metadata.items())]))
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_tensors(
+    path: Path, *, content: str | None = None, remedy: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file, which has to be the one whose `content` hash is given, if it is.
+
+    Raises CorruptDataError where it is missing, damaged or another one, PermissionError.
+    """
+    remedy = remedy or f"delete the folder {path.parent} and train the stage again"
     with _readable(path, remedy) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata: dict[str, str] = file.metadata() or {}
+    said = metadata.pop(CONTENT, None)
+    if said is None or said != content_hash(tensors, metadata):
+        raise CorruptDataError(f"{path} is damaged: its content does not have the hash that it names\nnext: {remedy}")
+    if content not in (None, said):
+        raise CorruptDataError(f"{path} is whole, but not the file that the stage's record names\nnext: {remedy}")
+    return tensors, metadata
 
 
 @contextmanager
-def _readable(path: Path, remedy: str | None) -> Iterator[Any]:
+def _readable(path: Path, remedy: str) -> Iterator[Any]:
     """A safetensors file, open."""
-    remedy = remedy or f"delete the folder {path.parent} and train the stage again"
     try:
         path.open("rb").close()  # safetensors calls every trouble a missing file
     except FileNotFoundError:
@@ -43,11 +78,14 @@ def _readable(path: Path, remedy: str | None) -> Iterator[Any]:
         raise CorruptDataError(f"{path} cannot be read: {error}\nnext: {remedy}") from error
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file, without its tensors. Raises like `load_tensors`."""
-    with _readable(path, None) as file:
-        metadata: dict[str, str] = file.metadata() or {}
-        return metadata
+def read_metadata(path: Path) -> dict[str, str] | None:
+    """The metadata of a file, unverified and without its tensors; None where it is gone or cannot be read."""
+    try:
+        with _readable(path, "") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            return metadata
+    except CorruptDataError:
+        return None
 
 
 def module_tensors(**modules: nn.Module) -> dict[str, Tensor]:

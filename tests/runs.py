@@ -1,5 +1,6 @@
 """Small run folders on real digits for tests of whole stages."""
 
+import shutil
 from pathlib import Path
 
 from pipeline.config_file import load_config
@@ -7,6 +8,7 @@ from pipeline.ingest import ingest
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from tests.images import arrays, npz
 
 SMALL = (
     "network.width=8",
@@ -24,6 +26,29 @@ def digits_run(folder: Path, *settings: str) -> RunFolder:
     write_preset("digits", folder, [*SMALL, *settings])
     ingest(load_config(folder), folder, Reporter())
     return reopened(folder)
+
+
+TINY = (
+    "network.stages=2",
+    "network.width=4",
+    "head.width=4",
+    "train.batch_size=8",
+    "order.run=8",
+    "order.window=16",
+)
+
+
+def tiny_run(folder: Path, *settings: str) -> RunFolder:
+    """An ingested run folder of two stages on 27 images: two epochs of three steps, and three images left over."""
+    folder.mkdir(parents=True)
+    source = npz(folder / "images.npz", **arrays(train=30))
+    return digits_run(folder, f"data.source={source}", *TINY, *settings)
+
+
+def copy_of(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
+    """The same run folder at another place."""
+    shutil.copytree(run.path, folder)
+    return reopened(folder, *settings)
 
 
 def reopened(folder: Path, *settings: str) -> RunFolder:

@@ -2,7 +2,7 @@
 
 import errno
 import json
-import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 import cli
 from cache import CorruptStoreError
 from tests.conftest import Outcome
-from tests.runs import digits_run
+from tests.runs import digits_run, tiny_run
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,38 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path, cascade: Callable[..., O
     assert "block.safetensors cannot be read" in err
 
 
+def test_a_file_of_another_stage_is_refused(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    one, other = tiny_run(tmp_path / "one", "cache.keep=none"), tiny_run(tmp_path / "two", "cache.keep=none", "seed=1")
+    for run in (one, other):
+        cascade("run", "--run", run.path, "--to", 0)
+    for name, command in (
+        ("block", "train-stage --j 1"),
+        ("test_logits", "evaluate"),
+        ("head", "evaluate --recompute"),
+    ):
+        path = getattr(one.stages[0], name)
+        own = path.read_bytes()
+        path.write_bytes(getattr(other.stages[0], name).read_bytes())
+        code, _, err = cascade(*command.split(), "--run", one.path)
+        assert code == 4
+        assert f"{path} is whole, but not the file that the stage's record names\nnext: " in err
+        path.write_bytes(own)
+        assert cascade(*command.split(), "--run", one.path)[0] == 0
+
+
+def test_a_flipped_digit_of_an_accuracy_is_noticed(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    run = tiny_run(tmp_path / "run")
+    cascade("run", "--run", run.path, "--to", 0)
+    path = run.stages[0].record_path
+    whole = path.read_bytes()
+    path.write_bytes(re.sub(rb'("test_accuracy": )(\d)', lambda found: found[1] + b"%d" % (int(found[2]) ^ 1), whole))
+    assert path.read_bytes() != whole
+    for command in ("status", "evaluate", "run"):
+        code, _, err = cascade(command, "--run", run.path)
+        assert code == 4
+        assert f"{path} is damaged: its content does not have its checksum\nnext: move {run.stages[0].path} away" in err
+
+
 def test_a_damaged_scale_is_corrupt_data_and_a_deleted_one_shows_in_status(
     tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:
@@ -98,19 +130,6 @@ def test_a_damaged_scale_is_corrupt_data_and_a_deleted_one_shows_in_status(
     assert stages[0]["state"] == "trained"
     assert cascade("train-stage", "--j", 0, "--run", folder, *replayed)[0] == 0
     assert cascade("train-stage", "--j", 1, "--run", folder, *replayed)[0] == 0
-
-
-def test_two_processes_on_one_run_folder(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
-    from pipeline.lock import lock_folder
-
-    folder = tmp_path / "run"
-    digits_run(folder)
-    with lock_folder(folder, "stage 0"):
-        code, _, err = cascade("run", "--run", folder)
-        assert code == 5
-        assert f"in use by process {os.getpid()} on" in err
-        assert cascade("status", "--run", folder)[0] == 0, "reading is never blocked"
-    assert cascade("run", "--run", folder, "--to", 0)[0] == 0
 
 
 def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(

@@ -109,6 +109,7 @@ NO_CHANGES: dict[str, Any] = {
     "machine__host_memory": "2 GB",
     "machine__device_memory": "2 GB",
     "machine__compile": True,
+    "machine__deterministic": True,
     "machine__checkpoint_minutes": 1.0,
     "machine__threads": 7,
     "evaluate__ensemble": "softmax",

@@ -1,121 +1,183 @@
-"""Checkpoints: a stage that was interrupted ends as if it had not been, and what is damaged is refused."""
+"""A stage that was interrupted, stopped or killed ends as if it had not been."""
 
+import os
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline import training
-from pipeline.device import choose_device
-from pipeline.errors import CascadeError, CorruptDataError
-from pipeline.learner import Learner, make_learner
-from pipeline.metrics import EpochRecord
+from cache import StoreWriter
+from pipeline import fit
+from pipeline.checkpoint import read_position, sweep
+from pipeline.device import choose_device, machine_record
+from pipeline.errors import RefusedError, Stopped
+from pipeline.learner import make_learner
+from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.progress import Reporter
-from pipeline.runfolder import RunFolder
+from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.sieve import Sieve
 from pipeline.training import train_stage
-from pipeline.weights import load_tensors, save_tensors
-from tests.runs import bytes_of, digits_run, reopened
+from pipeline.weights import load_tensors
+from tests.conftest import Outcome
+from tests.runs import bytes_of, copy_of, reopened, tiny_run
 
 CPU = choose_device("cpu")
+STEPS = 3
+"""In an epoch, of two."""
 
 
-def metrics(run: RunFolder, j: int) -> list[EpochRecord]:
-    lines = run.stages[j].metrics.read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=EpochRecord) for line in lines]
+class Killed(BaseException):
+    """What nothing in the program catches."""
 
 
-@pytest.mark.parametrize("killed_in_epoch", [0, 1, 2, 3])
-def test_an_interrupted_stage_goes_on_at_its_epoch_and_ends_in_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in_epoch: int
+@pytest.fixture(scope="module", params=[0, 1])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, int]:
+    """A run folder in which a stage comes next, and the stage."""
+    run = tiny_run(tmp_path_factory.mktemp("begun") / "run", "machine.checkpoint_minutes=1000")
+    for i in range(request.param):
+        train_stage(run, i, CPU, Reporter())
+    return run, request.param
+
+
+@pytest.fixture
+def last_states(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+    """Weights, buffers and momentum of each stage as it ends."""
+    states: list[dict[str, Tensor]] = []
+
+    def swept(folder: StageFolder) -> None:
+        states.append(load_tensors(folder.checkpoint)[0])
+        sweep(folder)
+
+    monkeypatch.setattr(fit, "sweep", swept)
+    return states
+
+
+def without_times(records: list[EpochRecord]) -> list[tuple[Any, ...]]:
+    return [(r.epoch, r.lr, r.train_loss, r.train_accuracy, r.validation_accuracy) for r in records]
+
+
+def assert_same_end(ours: RunFolder, theirs: RunFolder, j: int) -> None:
+    """Every byte but for times."""
+    assert bytes_of(ours, j) == bytes_of(theirs, j)
+    assert without_times(read_metrics(ours.stages[j])) == without_times(read_metrics(theirs.stages[j]))
+    records = [run.stages[j].record for run in (ours, theirs)]
+    assert all(records)
+    names = ("key", "test_accuracy", "validation_accuracy", "train_accuracy", "machine", "sessions", "content")
+    first, second = ([getattr(record, name) for name in names] for record in records)
+    assert first == second
+
+
+def test_a_stage_asked_to_stop_at_any_point_ends_in_the_same_bytes(
+    tmp_path: Path, stage: tuple[RunFolder, int], last_states: list[dict[str, Tensor]]
 ) -> None:
-    settings = ["train.epochs=4", "train.lr_drop_every=2"]
-    whole = digits_run(tmp_path / "whole", *settings)
-    train_stage(whole, 0, CPU, Reporter())
+    begun, j = stage
+    whole, asked = copy_of(begun, tmp_path / "whole"), 0
 
-    broken = digits_run(tmp_path / "broken", *settings)
-    epoch = training._epoch
+    def count() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
 
-    def interrupted(run, feed, learner, number, lr, progress, report):  # type: ignore[no-untyped-def]
-        if number == killed_in_epoch:
-            raise KeyboardInterrupt
-        return epoch(run, feed, learner, number, lr, progress, report)
+    train_stage(whole, j, CPU, Reporter(), should_stop=count)
+    points, expected = asked, last_states.pop()
+    assert points >= 2 * STEPS + 2 + 2, "steps, validations, two runs of test samples"
+    for point in range(1, points + 1):
+        asked = 0
 
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_stage(broken, 0, CPU, Reporter())
-    assert broken.stages[0].checkpoint.exists() == (killed_in_epoch > 0)
-    train_stage(reopened(broken.path), 0, CPU, Reporter())
+        def stop(point: int = point) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked >= point
 
-    assert bytes_of(whole, 0) == bytes_of(broken, 0)
-    same = [(line.epoch, line.train_loss, line.train_accuracy, line.validation_accuracy) for line in metrics(whole, 0)]
-    assert same == [(m.epoch, m.train_loss, m.train_accuracy, m.validation_accuracy) for m in metrics(broken, 0)]
+        broken = copy_of(begun, tmp_path / str(point))
+        with pytest.raises(Stopped, match=rf"^stage {j}"):
+            train_stage(broken, j, CPU, Reporter(), should_stop=stop)
+        assert asked == point, "the first wish is heard"
+        steps = point if point <= STEPS else max(STEPS, min(point - 1, 2 * STEPS))
+        position = read_position(broken.stages[j])
+        if broken.stages[j].record is None:
+            assert position is not None
+            assert position.epochs * STEPS + position.consumed // 8 == steps, "the step at hand was kept"
+        assert train_stage(reopened(broken.path), j, CPU, Reporter())
+        assert_same_end(whole, broken, j)
+        state = last_states.pop()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], expected[name]) for name in state)
 
 
-@pytest.mark.parametrize("step", [1, 7, 20, 21, 33, 41])
-@pytest.mark.parametrize("j", [0, 1])
-def test_a_stage_interrupted_within_an_epoch_goes_on_at_its_last_checkpoint_and_ends_in_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, j: int
+@pytest.mark.parametrize("minutes", [0, 1000])
+def test_a_stage_killed_at_any_step_goes_on_at_its_last_checkpoint_and_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: tuple[RunFolder, int], minutes: int
 ) -> None:
-    whole, broken = digits_run(tmp_path / "whole"), digits_run(tmp_path / "broken", "machine.checkpoint_minutes=0")
-    for i in range(j + 1):
-        train_stage(whole, i, CPU, Reporter())
-    for i in range(j):
-        train_stage(broken, i, CPU, Reporter())
-    steps = 0
+    begun, j = stage
+    whole = copy_of(begun, tmp_path / "whole")
+    train_stage(whole, j, CPU, Reporter())
+    for killed_at in range(2 * STEPS):
+        broken = copy_of(begun, tmp_path / str(killed_at))
+        broken = reopened(broken.path, f"machine.checkpoint_minutes={minutes}")
+        steps = 0
 
-    def interrupted(logits, y):  # type: ignore[no-untyped-def]
-        nonlocal steps
-        steps += 1
-        if steps > step:
-            raise KeyboardInterrupt
-        return torch.nn.functional.cross_entropy(logits, y)
+        def killed(logits: Tensor, y: Tensor, killed_at: int = killed_at) -> Tensor:
+            nonlocal steps
+            steps += 1
+            if steps == killed_at + 1:
+                raise Killed
+            return torch.nn.functional.cross_entropy(logits, y)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "cross_entropy", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
+            patch.setattr(fit, "cross_entropy", killed)
+            with pytest.raises(Killed):
+                train_stage(broken, j, CPU, Reporter())
             train_stage(broken, j, CPU, Reporter())
-        steps = -(10**9)
-        checkpoint = load_tensors(broken.stages[j].checkpoint)[1]
-        assert int(checkpoint["epochs"]) * 21 + int(checkpoint["consumed"]) // 64 == step
-        train_stage(reopened(broken.path), j, CPU, Reporter())
-    assert steps + 10**9 == 42 - step, "no step was made twice"
-    assert bytes_of(whole, j) == bytes_of(broken, j)
-    same = [(line.epoch, line.train_loss, line.train_accuracy, line.validation_accuracy) for line in metrics(whole, j)]
-    assert same == [(m.epoch, m.train_loss, m.train_accuracy, m.validation_accuracy) for m in metrics(broken, j)]
+        again = 1 if minutes == 0 else 1 + killed_at % STEPS
+        assert steps == 2 * STEPS + again, "the step that was killed, and those since the last checkpoint"
+        assert_same_end(whole, broken, j)
 
 
-def test_a_stage_interrupted_while_it_writes_back_writes_the_same_store(
+def test_a_stage_killed_while_it_writes_back_writes_the_same_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cache import StoreWriter
-
-    whole, broken = digits_run(tmp_path / "whole"), digits_run(tmp_path / "broken")
+    whole = tiny_run(tmp_path / "whole")
+    broken = copy_of(whole, tmp_path / "broken")
     train_stage(whole, 0, CPU, Reporter())
     write = StoreWriter.write
 
-    def interrupted(self, view, first, x):  # type: ignore[no-untyped-def]
-        if view == 1 and first > 100:
-            raise KeyboardInterrupt
+    def killed(self: StoreWriter, view: int, first: int, x: Any) -> None:
+        if view == 1 and first > 8:
+            raise Killed
         write(self, view, first, x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StoreWriter, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(StoreWriter, "write", killed)
+        with pytest.raises(Killed):
             train_stage(broken, 0, CPU, Reporter())
     assert broken.stages[0].record is not None
     assert not broken.is_stored(1)
     assert train_stage(reopened(broken.path), 0, CPU, Reporter())
-    assert bytes_of(whole, 0) == bytes_of(broken, 0)
+    assert_same_end(whole, broken, 0)
+
+
+def test_checkpoints_left_by_a_process_killed_after_its_record_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "sweep", lambda folder: None)
+        train_stage(run, 0, CPU, Reporter())
+    assert run.stages[0].checkpoint.exists()
+    assert not train_stage(run, 0, CPU, Reporter())
+    assert not list(run.stages[0].path.glob("*checkpoint*"))
 
 
 def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
-    run = digits_run(tmp_path / "run")
+    run = tiny_run(tmp_path / "run")
     learner, again = make_learner(run, 0, CPU), make_learner(run, 0, CPU)
-    x, y = torch.randn(8, 1, 8, 8), torch.arange(8)
+    x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 3
     torch.nn.functional.cross_entropy(learner.logits(x), y).backward()  # type: ignore[no-untyped-call]
     learner.optimiser.step()
     again.restore(learner.tensors(), run.stages[0].checkpoint)
@@ -128,90 +190,115 @@ def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
         )
 
 
-def test_metrics_shorter_than_the_checkpoint_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = digits_run(tmp_path / "run", "train.epochs=3")
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            train_stage(run, 0, CPU, Reporter())
-    folder = run.stages[0]
-    whole = folder.metrics.read_bytes()
-    for damaged in (whole.splitlines(keepends=True)[0], b"", whole[:-9], b"{}\n"):
-        folder.metrics.write_bytes(damaged)
-        with pytest.raises(CorruptDataError, match=r"\nnext: delete .* and train the stage again"):
-            train_stage(run, 0, CPU, Reporter())
-    folder.metrics.write_bytes(whole)
-    train_stage(run, 0, CPU, Reporter())
-    assert [line.epoch for line in metrics(run, 0)] == [0, 1, 2]
+def stopped_after(run: RunFolder, step: int) -> None:
+    asked = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        train_stage(run, 0, CPU, Reporter(), should_stop=lambda: next(asked) >= step)
 
 
-@pytest.mark.parametrize("what", ["block.norm.running_var", "head.linear.weight", "momentum.block.conv.weight"])
-def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_still_was_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+def test_another_machine_in_the_middle_of_a_stage_is_said_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = digits_run(tmp_path / "run")
-    tensors = Learner.tensors
-
-    def poisoned(learner: Learner) -> dict[str, torch.Tensor]:
-        found = tensors(learner)
-        return {**found, what: torch.full_like(found[what], torch.nan)}
-
-    monkeypatch.setattr(Learner, "tensors", poisoned)
-    with pytest.raises(
-        CascadeError, match="epoch 1: the weights are no longer finite; nothing since the last checkpoint was kept"
-    ):
-        train_stage(run, 0, CPU, Reporter())
-    assert not run.stages[0].checkpoint.exists()
+    run = tiny_run(tmp_path / "run")
+    stopped_after(run, 2)
+    monkeypatch.setattr(fit, "machine_record", lambda *of: {**machine_record(*of), "threads": 7, "torch": "9.9"})
+    train_stage(run, 0, CPU, Reporter())
+    assert "stage 0 was begun on another machine: threads 1 -> 7; torch" in capsys.readouterr().err
+    record = run.stages[0].record
+    assert record is not None
+    assert [(session.epoch, session.consumed) for session in record.sessions] == [(0, 0), (0, 16)]
+    assert [session.machine["threads"] for session in record.sessions] == [1, 7]
+    assert record.machine == record.sessions[-1].machine
+    assert {"device", "precision", "instructions", "compiled", "deterministic"} <= record.machine.keys()
 
 
-DAMAGE: dict[str, tuple[dict[str, str], dict[str, Tensor]]] = {
-    "no whole batch": ({"consumed": "100"}, {}),
-    "more than there is": ({"consumed": "6400"}, {}),
-    "other sums": ({}, {"epoch.seen": torch.zeros((), dtype=torch.float64)}),
-    "sums of another shape": ({}, {"epoch.loss": torch.zeros(3, dtype=torch.float64)}),
-    "momentum of another shape": ({}, {"momentum.block.conv.weight": torch.zeros(3)}),
-    "a part of an epoch without its sums": ({"epochs": "1", "consumed": "0"}, {}),
-}
+def test_the_same_machine_is_one_session_and_no_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run(tmp_path / "run")
+    stopped_after(run, 2)
+    train_stage(run, 0, CPU, Reporter(), strict=True)
+    assert "machine" not in capsys.readouterr().err
+    record = run.stages[0].record
+    assert record is not None
+    assert len(record.sessions) == 1
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    run = digits_run(tmp_path / "run", "machine.checkpoint_minutes=0")
-    step, steps = training.train_step, 0
+def test_another_machine_is_refused_if_that_is_to_be_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_run(tmp_path / "run")
+    stopped_after(run, 2)
+    before = run.stages[0].checkpoint.read_bytes()
+    changed = reopened(run.path, "machine.deterministic=true")
+    with pytest.raises(RefusedError, match=r"--strict is given: deterministic False -> True\nnext: "):
+        train_stage(changed, 0, CPU, Reporter(), strict=True)
+    assert run.stages[0].checkpoint.read_bytes() == before
+    train_stage(changed, 0, CPU, Reporter())
 
-    def interrupted(*arguments: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps > 5:
-            raise KeyboardInterrupt
+
+Patch = Callable[[pytest.MonkeyPatch, Callable[[], None]], None]
+
+
+def in_step(patch: pytest.MonkeyPatch, signals: Callable[[], None]) -> None:
+    step = fit.train_step
+
+    def signalled(*arguments: Any) -> None:
+        signals()
         step(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_stage(run, 0, CPU, Reporter())
-    checkpoint = run.stages[0].checkpoint
-    tensors, metadata = load_tensors(checkpoint)
-    changed_metadata, changed_tensors = DAMAGE[damage]
-    save_tensors(checkpoint, {**tensors, **changed_tensors}, {**metadata, **changed_metadata})
-    with pytest.raises(CorruptDataError, match="and train the stage again"):
-        train_stage(run, 0, CPU, Reporter())
+    patch.setattr(fit, "train_step", signalled)
 
 
-def test_a_checkpoint_within_an_epoch_takes_no_weights_in_that_are_no_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def in_write_back(patch: pytest.MonkeyPatch, signals: Callable[[], None]) -> None:
+    write = StoreWriter.write
+
+    def signalled(self: StoreWriter, *arguments: Any) -> None:
+        if "x_1" in str(self.path):
+            signals()
+        write(self, *arguments)
+
+    patch.setattr(StoreWriter, "write", signalled)
+
+
+def in_ingest(patch: pytest.MonkeyPatch, signals: Callable[[], None]) -> None:
+    image = Sieve.image
+
+    def signalled(self: Sieve, *arguments: Any) -> Any:
+        signals()
+        return image(self, *arguments)
+
+    patch.setattr(Sieve, "image", signalled)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("phase", [in_step, in_write_back, in_ingest])
+def test_a_signal_ends_the_command_with_its_code_and_the_command_that_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cascade: Callable[..., Outcome],
+    number: signal.Signals,
+    code: int,
+    phase: Patch,
 ) -> None:
-    run = digits_run(tmp_path / "run", "machine.checkpoint_minutes=0")
-    step, steps = training.train_step, 0
+    whole, folder = tiny_run(tmp_path / "whole"), tmp_path / "broken"
+    for j in range(2):
+        train_stage(whole, j, CPU, Reporter())
+    folder.mkdir()
+    shutil.copy(tmp_path / "whole/cascade.toml", folder)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    sent = 0
 
-    def poisoned(learner, x, y, dtype, progress):  # type: ignore[no-untyped-def]
-        nonlocal steps
-        steps += 1
-        step(learner, x * torch.nan if steps == 5 else x, y, dtype, progress)
+    def once() -> None:
+        nonlocal sent
+        if not sent:
+            os.kill(os.getpid(), number)
+        sent += 1
 
-    monkeypatch.setattr(training, "train_step", poisoned)
-    with pytest.raises(CascadeError, match="epoch 1: the loss is nan; nothing since the last checkpoint was kept"):
-        train_stage(run, 0, CPU, Reporter())
-    tensors, metadata = load_tensors(run.stages[0].checkpoint)
-    assert int(metadata["consumed"]) == 4 * 64
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    with monkeypatch.context() as patch:
+        phase(patch, once)
+        actual, _, err = cascade("run", "--run", folder, "--set", "machine.threads=1")
+    assert (actual, sent > 0) == (code, True)
+    assert err.splitlines()[-2].startswith("interrupted: ")
+    assert err.splitlines()[-1] == f"next: cascade run --run {folder} --set machine.threads=1"
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert cascade("run", "--run", folder, "--set", "machine.threads=1")[0] == 0
+    broken = reopened(folder)
+    for j in range(2):
+        assert_same_end(whole, broken, j)

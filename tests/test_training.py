@@ -4,7 +4,6 @@ import shutil
 import tomllib
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from pipeline.presets import preset_names, preset_text
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import check_host_memory
+from pipeline.sealed import write_sealed
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.runs import bytes_of, digits_run, reopened
@@ -73,7 +73,7 @@ def test_other_settings_train_beside_the_earlier_stage_and_never_over_it(tmp_pat
 
 def test_a_loss_that_is_no_number_stops_before_anything_is_kept(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run", "train.lr=1000", "network.batch_norm=false")
-    with pytest.raises(CascadeError, match=r"epoch 1: the loss is (nan|inf).*\nnext: lower the learning rate"):
+    with pytest.raises(CascadeError, match=r"step \d+: the loss is (nan|inf).*\nnext: lower the learning rate"):
         train_stage(run, 0, CPU, Reporter())
     assert not run.stages[0].checkpoint.exists()
     assert run.stages[0].record is None
@@ -167,7 +167,7 @@ def test_every_presets_windows_fit_in_its_host_memory(tmp_path: Path, name: str)
         digest="0" * 64,
     )
     (tmp_path / "x_0").mkdir()
-    (tmp_path / "x_0" / "ingest.json").write_bytes(msgspec.json.encode(info))
+    write_sealed(tmp_path / "x_0" / "ingest.json", info)
     check_host_memory(RunFolder(tmp_path, config))
     tight = read_config({**table, "machine": {"host_memory": "1 MB"}}, where=name)
     with pytest.raises(BudgetError, match="reading x_"):

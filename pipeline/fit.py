@@ -1,0 +1,240 @@
+"""theta_j and gamma_j are fitted on x_j (Alg. 1), from the last checkpoint on, then tested and kept."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from cache import replace_file
+from cascade import parameter_count
+from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
+from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
+from pipeline.errors import RefusedError, Stopped
+from pipeline.evaluation import outputs, score
+from pipeline.faults import check_finite
+from pipeline.feed import Feed
+from pipeline.keys import differences, key_of
+from pipeline.learner import Learner, learning_rate, make_learner
+from pipeline.metrics import EpochRecord, metrics_lines
+from pipeline.progress import Reporter, duration, size
+from pipeline.runfolder import RunFolder, Session, StageRecord
+from pipeline.sealed import write_sealed
+from pipeline.weights import module_tensors, save_tensors
+
+
+def fit_stage(run: RunFolder, feed: Feed, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]) -> None:
+    """Fit, test and keep stage j of a feed of x_j. Raises like `train_stage`."""
+    run.stages[feed.j].path.mkdir(parents=True, exist_ok=True)
+    reset_peak_memory(feed.device)
+    fit = _Fit(run, feed, make_learner(run, feed.j, feed.device), report, should_stop)
+    fit.join(strict=strict)
+    fit.train()
+    fit.finish()
+
+
+class _Fit:
+    """A stage on its way, from its last checkpoint if there is one."""
+
+    def __init__(
+        self, run: RunFolder, feed: Feed, learner: Learner, report: Reporter, should_stop: Callable[[], bool]
+    ) -> None:
+        self.run = run
+        self.feed = feed
+        self.j = feed.j
+        self.learner = learner
+        self.report = report
+        self.folder = run.stages[feed.j]
+        self.config = run.config.for_stage(feed.j).train
+        self._should_stop = should_stop
+        self._counted = time.perf_counter()
+        """Up to when the epoch's seconds are counted."""
+        self.state = load_checkpoint(
+            self.folder, learner, report, batch_size=feed.batch_size, epoch_samples=feed.epoch_samples
+        )
+
+    def join(self, *, strict: bool) -> None:
+        """Note the machine. Raises RefusedError where it is another than before and that is to be strict."""
+        state, settings = self.state, self.run.config.machine
+        machine = machine_record(self.feed.device, self.feed.dtype)
+        machine |= {"compiled": settings.compile, "deterministic": settings.deterministic}
+        changes = "; ".join(differences(state.sessions[-1].machine, machine)) if state.sessions else ""
+        if changes and strict:
+            raise RefusedError(
+                f"stage {self.j} was begun on another machine, and --strict is given: {changes}\n"
+                f"next: go on as it was begun, leave out --strict, or move {self.folder.path} away"
+            )
+        if changes:
+            self.report.say(
+                f"stage {self.j} was begun on another machine: {changes}; the last bits of its result may differ from "
+                f"an uninterrupted training's (--strict refuses)"
+            )
+        if changes or not state.sessions:
+            here = Session(machine=machine, epoch=len(state.epochs), consumed=state.under_way.consumed)
+            state.sessions.append(here)
+
+    def train(self) -> None:
+        """Train to the last epoch."""
+        self._say_beginning()
+        for epoch in range(len(self.state.epochs), self.config.epochs):
+            self._prepare(epoch)
+            record = self._epoch(epoch)
+            self.state.epochs.append(record)
+            self.state.under_way = Progress.fresh(self.feed.device)
+            replace_file(self.folder.metrics, metrics_lines(self.state.epochs))
+            save_checkpoint(self.folder, self.learner, self.state)
+            self._say_epoch(record)
+
+    def _prepare(self, epoch: int) -> None:
+        """Learning rate of an epoch, and momentum where it begins."""
+        config, optimiser = self.config, self.learner.optimiser
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, epoch)
+        if epoch and config.reset_momentum and epoch % config.lr_drop_every == 0 and not self.state.under_way.consumed:
+            optimiser.state.clear()
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        """An epoch from where it is, and its validation. Where that is stopped, a checkpoint."""
+        feed, progress, waits = self.feed, self.state.under_way, self.feed.waits
+        began = self._counted = time.perf_counter()
+        try:
+            self._steps(epoch)
+            trained = time.perf_counter()
+            check_finite(self.run, feed, self.learner, epoch, progress)
+            validation = self._validation_accuracy()
+        except Stopped:
+            self._checkpoint(epoch)
+            raise
+        seen, loss, correct = (value.item() for value in (progress.seen, progress.loss, progress.correct))
+        by_cause = {cause: (seconds - waits[cause]) / (trained - began) for cause, seconds in feed.waits.items()}
+        return EpochRecord(
+            epoch=epoch,
+            lr=learning_rate(self.config, epoch),
+            train_loss=loss / seen,
+            train_accuracy=100 * correct / seen,
+            validation_accuracy=validation,
+            images_per_second=seen / (progress.seconds.item() + trained - self._counted),
+            wait_share=sum(by_cause.values()),
+            wait_by_cause=by_cause,
+            peak_memory_bytes=peak_memory_bytes(feed.device),
+            seconds=progress.seconds.item() + time.perf_counter() - self._counted,
+        )
+
+    def _steps(self, epoch: int) -> None:
+        """The steps of an epoch from where it is; on the way, a checkpoint now and then."""
+        feed, progress, total = self.feed, self.state.under_way, self.feed.epoch_samples
+        if progress.consumed == total:  # stopped in its validation
+            return
+        began = saved = time.perf_counter()
+        first, waited = progress.consumed, sum(feed.waits.values())
+        every_seconds = 60 * self.run.config.machine.checkpoint_minutes
+        self.learner.train(True)
+        with self.report.task(f"stage {self.j} epoch {epoch + 1}/{self.config.epochs}", total) as task:
+            for x, y in feed.training(epoch, start=first):
+                train_step(self.learner, x, y, feed.dtype, progress)
+                if self._should_stop():
+                    raise Stopped(
+                        f"stage {self.j}, epoch {epoch + 1}: stopped after {progress.consumed:,} of {total:,} images, "
+                        f"which {self.folder.checkpoint} holds"
+                    )
+                now = time.perf_counter()
+                if now - saved >= every_seconds and progress.consumed < total:
+                    self._checkpoint(epoch)
+                    saved = now
+                if task.wants_detail:
+                    rate = (progress.consumed - first) / (now - began)
+                    waiting = (sum(feed.waits.values()) - waited) / (now - began)
+                    task.update(progress.consumed, self._detail(epoch, rate, waiting))
+
+    def _checkpoint(self, epoch: int) -> None:
+        """A checkpoint within an epoch, if all that goes in is numbers."""
+        check_finite(self.run, self.feed, self.learner, epoch, self.state.under_way)
+        now = time.perf_counter()
+        self.state.under_way.seconds += now - self._counted
+        self._counted = now
+        save_checkpoint(self.folder, self.learner, self.state)
+
+    def _validation_accuracy(self) -> float | None:
+        if "validation" not in self.run.splits:
+            return None
+        self.learner.train(False)
+        return score(*outputs(self.feed, self.learner.logits, "validation"), classes=self.run.classes).top1
+
+    def finish(self) -> None:
+        """Test once, and keep weights, outputs and, last, the record."""
+        folder, learner, epochs = self.folder, self.learner, self.state.epochs
+        learner.train(False)
+        logits, y = outputs(self.feed, learner.logits, "test")
+        test = score(logits, y, classes=self.run.classes)
+        content = {
+            path.stem: save_tensors(path, tensors)
+            for path, tensors in (
+                (folder.block, module_tensors(block=learner.block)),
+                (folder.head, module_tensors(head=learner.head)),
+                (folder.test_logits, {"logits": logits}),
+            )
+        }
+        record = StageRecord(
+            j=self.j,
+            key=key_of(self.run.fields[self.j]),
+            fields=self.run.fields[self.j],
+            parameters={"block": parameter_count([learner.block]), "head": parameter_count([learner.head])},
+            train_accuracy=epochs[-1].train_accuracy,
+            validation_accuracy=epochs[-1].validation_accuracy,
+            test_accuracy=test.top1,
+            balanced_test_accuracy=test.balanced,
+            seconds=sum(epoch.seconds for epoch in epochs),
+            peak_memory_bytes=max(epoch.peak_memory_bytes for epoch in epochs),
+            device=str(self.feed.device),
+            machine=self.state.sessions[-1].machine,
+            sessions=self.state.sessions,
+            content=content,
+        )
+        write_sealed(folder.record_path, record)
+        sweep(folder)
+        self.report.say(f"stage {self.j}  done: test {test.top1:.2f}%, in {duration(record.seconds)}")
+
+    def _say_beginning(self) -> None:
+        shape, learner, state = self.run.shapes[self.j], self.learner, self.state
+        consumed = state.under_way.consumed
+        self.report.say(
+            f"stage {self.j}: {self.feed.source}; block {shape.in_channels}x{shape.in_side}x{shape.in_side} -> "
+            f"{'x'.join(map(str, shape.output))}, {parameter_count([learner.block]):,} parameters, "
+            f"head {parameter_count([learner.head]):,}; "
+            f"{str(self.feed.dtype).removeprefix('torch.')} on {self.feed.device}"
+            + (f"; going on at epoch {len(state.epochs) + 1}" if state.epochs or consumed else "")
+            + (f", image {consumed:,}" if consumed else "")
+        )
+
+    def _say_epoch(self, record: EpochRecord) -> None:
+        left = duration(record.seconds * (self.config.epochs - record.epoch - 1))
+        validation = "" if record.validation_accuracy is None else f"  validation {record.validation_accuracy:5.2f}%"
+        self.report.say(
+            f"stage {self.j}  epoch {record.epoch + 1:>2}/{self.config.epochs}  lr {record.lr:<7.4g} "
+            f"loss {record.train_loss:.4f}  train {record.train_accuracy:5.2f}%{validation}  "
+            f"{record.images_per_second:,.0f} images/s  waiting {record.wait_share:.0%}  "
+            f"{size(record.peak_memory_bytes)}  {left} left"
+        )
+
+    def _detail(self, epoch: int, rate: float, waiting: float) -> str:
+        """What the live line shows of an epoch under way."""
+        total = self.feed.epoch_samples
+        epochs_left = self.config.epochs - epoch - 1
+        left = duration((total - self.state.under_way.consumed + total * epochs_left) / rate)
+        return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
+
+
+def train_step(learner: Learner, x: Tensor, y: Tensor, dtype: torch.dtype, progress: Progress) -> None:
+    """One step of SGD on a batch of x_j. The host does not wait for the device."""
+    with autocast(x.device, dtype):
+        logits = learner.forward(x)
+        loss = cross_entropy(logits.float(), y)
+    learner.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    learner.optimiser.step()
+    progress.loss += loss.detach() * len(y)
+    progress.correct += (logits.detach().argmax(1) == y).sum()
+    progress.seen += len(y)
+    progress.sound.add_(progress.loss.isfinite(), alpha=len(y))
+    progress.consumed += len(y)

@@ -1,0 +1,65 @@
+"""Sealed records: readable, and no byte of them changes unnoticed."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.errors import CorruptDataError
+from pipeline.sealed import SealError, read_sealed, seal, seal_line, unseal, write_sealed
+
+
+class Record(msgspec.Struct, frozen=True):
+    name: str
+    accuracy: float
+    counts: dict[str, int]
+
+
+RECORD = Record('a "sha256": "0"} of digits, é', 87.61, {"block": 88, "head": 938})
+
+
+@pytest.mark.parametrize("sealed", [seal, seal_line])
+def test_every_flipped_bit_and_every_cut_is_noticed(sealed) -> None:  # type: ignore[no-untyped-def]
+    data = sealed(RECORD)
+    assert unseal(data, Record) == RECORD
+    for place in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[place] ^= 1 << bit
+            with pytest.raises(SealError):
+                unseal(bytes(flipped), Record)
+        with pytest.raises(SealError):
+            unseal(data[:place], Record)
+    for changed in (data + b" ", b" " + data, data + data, data.replace(b"87.61", b"88.61")):
+        with pytest.raises(SealError):
+            unseal(changed, Record)
+
+
+def test_a_sealed_record_is_json_for_people_and_other_programs() -> None:
+    content = json.loads(seal(RECORD))
+    assert content.pop("sha256") == json.loads(seal(RECORD))["sha256"]
+    assert content == msgspec.to_builtins(RECORD)
+    assert b'\n  "accuracy": 87.61,\n' in seal(RECORD)
+    assert seal_line(RECORD).count(b"\n") == 1
+
+
+def test_a_record_of_another_kind_or_without_a_checksum_is_refused(tmp_path: Path) -> None:
+    class Other(msgspec.Struct):
+        j: int
+
+    with pytest.raises(SealError, match="missing required field `j`"):
+        unseal(seal(RECORD), Other)
+    with pytest.raises(SealError, match="does not end in a checksum"):
+        unseal(msgspec.json.encode(RECORD), Record)
+
+
+def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "stage.json"
+    assert read_sealed(path, Record, remedy="train again") is None
+    write_sealed(path, RECORD)
+    assert read_sealed(path, Record, remedy="train again") == RECORD
+    path.write_bytes(path.read_bytes().replace(b"87.61", b"97.61"))
+    with pytest.raises(CorruptDataError) as caught:
+        read_sealed(path, Record, remedy="train again")
+    assert str(caught.value) == f"{path} is damaged: its content does not have its checksum\nnext: train again"

@@ -1,0 +1,79 @@
+"""Weight files: damage and mix-ups are noticed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.errors import CorruptDataError
+from pipeline.weights import content_hash, load_tensors, pack_tensors, read_metadata, save_tensors
+
+TENSORS = {
+    "block.weight": torch.arange(6.0).reshape(2, 3),
+    "seen": torch.tensor(3.0, dtype=torch.float64),
+    "steps": torch.tensor([1, 2]),
+    "half": torch.ones(2, dtype=torch.bfloat16),
+    "none": torch.zeros(0),
+}
+
+
+def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+    content = save_tensors(tmp_path / "w", TENSORS, {"epochs": "3"})
+    tensors, metadata = load_tensors(tmp_path / "w", content=content)
+    assert metadata == {"epochs": "3"}
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert torch.equal(tensors[name], tensor)
+        assert tensors[name].dtype == tensor.dtype
+
+
+def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    data, _ = pack_tensors(TENSORS, {"epochs": "3"})
+    path = tmp_path / "w"
+    for place in range(len(data)):
+        for damaged in (data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :], data[:place]):
+            path.write_bytes(damaged)
+            with pytest.raises(CorruptDataError, match=r"w (cannot be read|is damaged).*\nnext: delete the folder"):
+                load_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata"),
+    [
+        ({**TENSORS, "steps": torch.tensor([1, 3])}, {}),
+        ({**TENSORS, "steps": torch.tensor([1, 2], dtype=torch.int32)}, {}),
+        ({**TENSORS, "block.weight": torch.arange(6.0).reshape(3, 2)}, {}),
+        ({**{k: v for k, v in TENSORS.items() if k != "seen"}, "Seen": TENSORS["seen"]}, {}),
+        ({k: v for k, v in TENSORS.items() if k != "none"}, {}),
+        (TENSORS, {"epochs": "3"}),
+    ],
+)
+def test_the_hash_is_of_names_types_shapes_bytes_and_metadata(
+    tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
+    assert content_hash(tensors, metadata) != content_hash(TENSORS, {})
+
+
+def test_the_hash_does_not_depend_on_the_order_of_names() -> None:
+    assert content_hash(dict(reversed(TENSORS.items())), {}) == content_hash(TENSORS, {})
+
+
+def test_a_whole_file_that_is_another_one_is_refused(tmp_path: Path) -> None:
+    content = save_tensors(tmp_path / "block", TENSORS)
+    save_tensors(tmp_path / "block", {**TENSORS, "steps": torch.tensor([1, 3])})
+    with pytest.raises(CorruptDataError, match=r"is whole, but not the file that the stage's record names\nnext: copy"):
+        load_tensors(tmp_path / "block", content=content, remedy="copy it back")
+
+
+def test_a_file_without_a_hash_is_refused(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "w")
+    with pytest.raises(CorruptDataError, match="its content does not have the hash that it names"):
+        load_tensors(tmp_path / "w")
+
+
+def test_metadata_of_a_file_that_is_gone_or_damaged_is_none(tmp_path: Path) -> None:
+    assert read_metadata(tmp_path / "w") is None
+    (tmp_path / "w").write_bytes(b"short")
+    assert read_metadata(tmp_path / "w") is None
