@@ -158,7 +158,7 @@ class Feed:
                 x = self._renderer.test_window(full.x, store, split, ids)
             else:
                 x = self._renderer.as_stored(full.x, store, split, ids, full.views)
-            finite &= x.isfinite().all()
+            finite &= (x.amax() - x.amin()).isfinite()  # NaN comes through; 1% of a block's time, isfinite(x) 20%
             sound += count * finite  # not read before the end: the host would wait at every run
             if through is not None:
                 with autocast(self.device, self.dtype):
