@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.runfolder import RunFolder
 
-STORE_REMEDY = (
-    "delete that store's folder: stages replay without it, and cascade train-stage --j J-1 writes x_J again; "
-    "for x_0, delete the whole x_0 and ingest again"
+STORE_REMEDY = "cascade repair, with this command's --run and --set, computes what is damaged again from its parent"
+FORMAT_REMEDY = (
+    "use the version of cascade that wrote it; or delete that store's folder: cascade train-stage --j J-1 writes x_J "
+    "again, and for x_0 delete the whole x_0 and ingest again"
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -205,7 +206,7 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case CascadeError():
             return str(error), error.exit_code
         case FormatError():
-            return f"{error}\nnext: use the version of cascade that wrote it", 3
+            return f"{error}\nnext: {FORMAT_REMEDY}", 3
         case CorruptStoreError():
             return f"{error}\nnext: {STORE_REMEDY}", 4
         case BudgetError():

@@ -104,9 +104,12 @@ class Feed:
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         view: int | None = None,
+        start: int = 0,
         limit: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """A split, or its first `limit` samples, in stored order: `through(x_j)`, or x_j, and labels (N,).
+        """A split in stored order: `through(x_j)`, or x_j, and labels (N,).
+
+        Of its first `limit` samples those from `start` on, which is a multiple of `order.run`.
 
         In the test-time window, which of training samples only images can give; or as a store of x_j would hold them,
         `view` of each.
@@ -120,7 +123,7 @@ class Feed:
         store, run = self.store(split), self.run.config.order.run
         samples = min(limit or store.samples, store.samples)
         windows = sequential_windows(samples, run=run, window=RUNS_AHEAD * run, view=view or 0)
-        for stored in self._stored(split, windows, RUNS_AHEAD * run, run, 0):
+        for stored in self._stored(split, windows, RUNS_AHEAD * run, run, start):
             count = len(stored.rows)
             full = _filled_up(stored, run)
             ids = store.sample_id[full.rows]

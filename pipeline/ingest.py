@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cache import CodecChoice, CodecName, StoreWriter, choose_codec, replace_file
+from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, replace_file
 from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
@@ -59,6 +59,11 @@ def read_data_info(run_folder: Path) -> DataInfo | None:
         raise CorruptDataError(
             f"{run_folder / X_0 / 'ingest.json'} is damaged: {error}\nnext: delete {run_folder / X_0} and ingest again"
         ) from error
+
+
+def x_0_fingerprint(data: Data, split: str) -> Fingerprint:
+    """What determined x_0 of a split, for its store to be known by."""
+    return {"index": 0, "split": split, "encoding": "identity", "data": msgspec.to_builtins(data)}
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
@@ -201,6 +206,8 @@ class _Ingest:
                 encoding="identity",
                 codec=self._codec(split, ids),
                 run=run,
+                fingerprint=x_0_fingerprint(self.config.data, name),
+                attributes={"split": name, "index": 0},
                 threads=threads,
             ) as writer,
             ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
@@ -218,7 +225,7 @@ class _Ingest:
                     self.sums += np.stack([numbers.sum((0, 2, 3)), (numbers**2).sum((0, 2, 3))])
                 writer.write(0, first, x)
             if not self.bad:
-                writer.commit(y=labels, sample_id=ids, attributes={"split": name, "index": 0})
+                writer.commit(y=labels, sample_id=ids)
 
     def _codec(self, split: Split, ids: NDArray[np.int64]) -> CodecName:
         """The config's codec; for "auto" the one that suits the first images and the disk, the same for all splits."""

@@ -22,7 +22,7 @@ from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.progress import Reporter, duration, size
 from pipeline.runfolder import RunFolder, StageFolder, StageRecord
 from pipeline.weights import load_tensors, module_tensors, save_tensors
-from pipeline.writeback import output_is_due, write_output
+from pipeline.writeback import output_is_due, sweep_journals, write_output
 
 EPOCH = "epoch."
 
@@ -64,6 +64,7 @@ def train_stage(
     Raises RefusedError where there is nothing to start from, and CascadeError where the loss is no number.
     """
     folder = run.stages[j]
+    sweep_journals(run, j)
     due = scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)
     if folder.record is not None and not due:
         return False
