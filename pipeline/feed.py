@@ -166,7 +166,7 @@ class Feed:
         return Reader(
             store,
             self._own_ring(),
-            window_samples=min(window_samples, store.samples),
+            window_samples=window_samples,
             batch_size=batch_size,
             threads=config.machine.threads,
             hold=self._upload.hold,
