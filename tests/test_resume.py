@@ -88,30 +88,6 @@ def test_a_stage_interrupted_within_an_epoch_goes_on_at_its_last_checkpoint_and_
     assert same == [(m.epoch, m.train_loss, m.train_accuracy, m.validation_accuracy) for m in metrics(broken, j)]
 
 
-def test_a_stage_interrupted_while_it_writes_back_writes_the_same_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cache import StoreWriter
-
-    whole, broken = digits_run(tmp_path / "whole"), digits_run(tmp_path / "broken")
-    train_stage(whole, 0, CPU, Reporter())
-    write = StoreWriter.write
-
-    def interrupted(self, view, first, x):  # type: ignore[no-untyped-def]
-        if view == 1 and first > 100:
-            raise KeyboardInterrupt
-        write(self, view, first, x)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StoreWriter, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_stage(broken, 0, CPU, Reporter())
-    assert broken.stages[0].record is not None
-    assert not broken.is_stored(1)
-    assert train_stage(reopened(broken.path), 0, CPU, Reporter())
-    assert bytes_of(whole, 0) == bytes_of(broken, 0)
-
-
 def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run")
     learner, again = make_learner(run, 0, CPU), make_learner(run, 0, CPU)

@@ -1,0 +1,51 @@
+"""A small trained run folder, made once and copied: run folders can move."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.device import choose_device
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+from pipeline.training import train_stage
+from tests.runs import digits_run, reopened
+
+CPU = choose_device("cpu")
+SETTINGS = (
+    "network.width=4",
+    "head.width=4",
+    "train.epochs=1",
+    "order.run=64",
+    "order.window=128",
+    "data.validation=0.4",
+)
+
+
+def trained_run(folder: Path, *settings: str, stages: int = 2) -> RunFolder:
+    """The first stages trained, with x_1 and x_2 of three or more chunks a view."""
+    run = digits_run(folder, *SETTINGS, *settings)
+    for j in range(stages):
+        train_stage(run, j, CPU, Reporter())
+    return run
+
+
+def copied(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
+    """The run folder somewhere else."""
+    shutil.copytree(run.path, folder)
+    return reopened(folder, *settings)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, but for the lock."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Trained, and not to be changed."""
+    return trained_run(tmp_path_factory.mktemp("whole") / "run")
