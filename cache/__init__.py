@@ -17,9 +17,9 @@ from cache.choice import CodecChoice, choose_codec
 from cache.codecs import CODECS, CodecName
 from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
-from cache.files import replace_file
+from cache.files import replace_file, sync
 from cache.hierarchy import SMALL_CODEC
-from cache.inspection import Inspected, gives_chunk, inspect, put_back_chunk, put_back_metadata
+from cache.inspection import Inspected, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
 from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, chunk_samples
 from cache.manifest import Fingerprint, Manifest, read_manifest, read_summary
@@ -73,5 +73,7 @@ __all__ = [
     "read_summary",
     "replace_file",
     "ring_samples",
+    "salvaged_codec",
     "sample_bytes",
+    "sync",
 ]

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from cache.codecs import CodecName, pack_chunk
+from cache.choice import CodecChoice
+from cache.codecs import CodecName, codec_of, pack_chunk
 from cache.errors import CorruptStoreError
-from cache.files import replace_file
+from cache.files import make_folder, replace_file
 from cache.manifest import Manifest
+from cache.metadata import ArrayMetadata, GroupMetadata, decode_metadata
 from cache.place import Folder
 from cache.verified import verify, verify_metadata
 
@@ -61,6 +63,7 @@ def inspect(path: Path, manifest: Manifest, *, threads: int = 2) -> Iterator[Ins
 
 def put_back_metadata(path: Path, manifest: Manifest, name: str) -> None:
     """Write a metadata file as it was committed."""
+    make_folder((path / name).parent)
     replace_file(path / name, manifest.summary.metadata[name].encode())
 
 
@@ -71,8 +74,20 @@ def put_back_chunk(
     parts, record = pack_chunk(numbers, codec)
     if record != manifest.arrays[array][index]:
         return False
+    make_folder(path / array)
     replace_file(path / manifest.chunk_name(array, index), *parts)
     return True
+
+
+def salvaged_codec(path: Path) -> CodecChoice | None:
+    """The codec of a store whose manifest is lost, and why it was chosen, as its metadata says if it is readable."""
+    place = Folder(path)
+    try:
+        x = decode_metadata(place.read("x/zarr.json").decode(), ArrayMetadata, named=path)
+        group = decode_metadata(place.read("zarr.json").decode(), GroupMetadata, named=path)
+        return CodecChoice(codec_of(x.codecs), str(group.attributes.get("codec_reason")))
+    except (FileNotFoundError, NotADirectoryError, CorruptStoreError, UnicodeDecodeError):
+        return None
 
 
 def gives_chunk(manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from cache import MANIFEST, Fingerprint, NoStoreError, Store, read_summary
+from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summary
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
@@ -234,6 +234,11 @@ class RunFolder:
 def is_committed(store: Path) -> bool:
     """Whether a committed store lies at this path."""
     return (store / MANIFEST).exists()
+
+
+def is_being_written(store: Path) -> bool:
+    """Whether an uncommitted store lies at this path that a write can go on with."""
+    return (store / JOURNAL).exists() and not is_committed(store)
 
 
 def store_bytes(store: Path) -> int:
