@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.config import Config
     from pipeline.runfolder import RunFolder
 
-STORE_REMEDY = (
-    "delete that store's folder: stages replay without it, and cascade train-stage --j J-1 writes x_J again; "
-    "for x_0, delete the whole x_0 and ingest again"
+STORE_REMEDY = "cascade repair, with this command's --run and --set, computes what is damaged again from its parent"
+FORMAT_REMEDY = (
+    "use the version of cascade that wrote it; or delete that store's folder: cascade train-stage --j J-1 writes x_J "
+    "again, and for x_0 delete the whole x_0 and ingest again"
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +43,7 @@ def cascade() -> None:
     cascade run                     ingest the images, train every stage
     cascade train-stage --j 3       train one
     cascade evaluate                every stage and the ensemble on the test images
+    cascade verify                  every stored byte; cascade repair, where one is damaged
     """
 
 
@@ -175,19 +179,45 @@ def status(run_path: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @shared_options(run_option, set_option, device_option, json_option)
 def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
     """Score every trained stage's head, and their ensemble, on the test images."""
-    from pipeline.device import choose_device
     from pipeline.evaluation import evaluate as evaluate_run
     from pipeline.tables import evaluation_json, evaluation_table
 
     folder = _open(run_path, settings)
-    machine = folder.config.machine
-    name = machine.device if device is None else device
-    recompute_on = choose_device(name, deterministic=machine.deterministic) if recompute else None
+    recompute_on = _device(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
     click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
     if len(evaluation.stages) < len(folder.stages):
         left_out = f"{len(evaluation.stages)}..{len(folder.stages) - 1}"
         click.echo(f"left out, not trained with these settings: stages {left_out} (cascade status says why)", err=True)
+
+
+@cascade.command()
+@click.option("--deep", is_flag=True, help="Compute some chunks of each store again from its parent, and compare.")
+@shared_options(run_option, set_option, device_option, json_option)
+def verify(deep: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+    """Read every store and every stage's files, and name what is damaged."""
+    from pipeline.tables import verification_json, verification_table
+    from pipeline.verify import verify as verify_run
+
+    folder = _open(run_path, settings)
+    rows = list(verify_run(folder, _reporter(), deep_on=_device(folder, device) if deep else None))
+    click.echo(verification_json(rows) if as_json else verification_table(rows))
+    if any(row.damage for row in rows):
+        sys.exit(4)
+
+
+@cascade.command()
+@shared_options(run_option, set_option, device_option, json_option)
+def repair(run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+    """Compute what is damaged of a store again from its parent, and put back what comes out the same."""
+    from pipeline.repair import repair as repair_run
+    from pipeline.tables import repair_json, repair_text
+
+    folder = _open(run_path, settings)
+    outcomes = list(repair_run(folder, _device(folder, device), _reporter()))
+    click.echo(repair_json(outcomes) if as_json else repair_text(outcomes))
+    if any(outcome.left for outcome in outcomes):
+        sys.exit(4)
 
 
 @cascade.command()
@@ -223,6 +253,13 @@ def _open(run_path: Path, settings: tuple[str, ...]) -> RunFolder:
     return RunFolder(run_path, _config(run_path, settings), settings)
 
 
+def _device(run: RunFolder, name: str | None) -> torch.device:
+    from pipeline.device import choose_device
+
+    machine = run.config.machine
+    return choose_device(machine.device if name is None else name, deterministic=machine.deterministic)
+
+
 def _reporter() -> Any:
     from pipeline.progress import Reporter
 
@@ -244,7 +281,7 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case CascadeError():
             return str(error), error.exit_code
         case FormatError():
-            return f"{error}\nnext: use the version of cascade that wrote it", 3
+            return f"{error}\nnext: {FORMAT_REMEDY}", 3
         case CorruptStoreError():
             return f"{error}\nnext: {STORE_REMEDY}", 4
         case BudgetError():

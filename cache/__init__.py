@@ -4,7 +4,7 @@ with StoreWriter(path, views=1, samples=1000, sample_shape=(64, 16, 16), encodin
                  codec="lz4", run=128) as writer:
     writer.write(view=0, first=0, x=x[:128])
     ...
-    writer.commit(y=y, sample_id=ids, attributes={})
+    writer.commit(y=y, sample_id=ids)
 
 store = Store(path)
 ring = Ring(aligned_buffer(ring_samples(2048, 128) * store.sample_bytes))
@@ -16,26 +16,36 @@ for batch in reader.batches(windows):
 from cache.choice import CodecChoice, choose_codec
 from cache.codecs import CODECS, CodecName
 from cache.encodings import decode, encode, sample_bytes
-from cache.errors import BudgetError, CorruptStoreError, NoStoreError, StoreError
-from cache.files import replace_file
-from cache.layout import MANIFEST, chunk_samples, read_manifest
+from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
+from cache.files import replace_file, sync
+from cache.hierarchy import SMALL_CODEC
+from cache.inspection import Inspected, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
+from cache.journal import drop_journal, read_journal
+from cache.layout import JOURNAL, MANIFEST, chunk_samples
+from cache.manifest import Fingerprint, Manifest, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
 from cache.reader import Reader, ring_samples
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
-from cache.writer import StoreWriter
+from cache.writer import StoreWriter, filled_up
 
 __all__ = [
     "CODECS",
+    "JOURNAL",
     "MANIFEST",
+    "SMALL_CODEC",
     "Batch",
     "BudgetError",
     "ChunkCache",
     "CodecChoice",
     "CodecName",
     "CorruptStoreError",
+    "Fingerprint",
+    "FormatError",
     "Indices",
+    "Inspected",
+    "Manifest",
     "NoStoreError",
     "Rank",
     "Reader",
@@ -50,10 +60,20 @@ __all__ = [
     "choose_codec",
     "chunk_samples",
     "decode",
+    "drop_journal",
     "encode",
+    "filled_up",
+    "gives_chunk",
     "in_batches",
+    "inspect",
+    "put_back_chunk",
+    "put_back_metadata",
+    "read_journal",
     "read_manifest",
+    "read_summary",
     "replace_file",
     "ring_samples",
+    "salvaged_codec",
     "sample_bytes",
+    "sync",
 ]

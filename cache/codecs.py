@@ -18,6 +18,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cache.errors import CorruptStoreError
 from cache.files import Buffer
+from cache.layout import ChunkRecord
 from cache.metadata import Codec
 
 CodecName = Literal["none", "lz4", "zstd"]
@@ -84,6 +85,13 @@ def pack(numbers: NDArray[Any], codec: CodecName) -> Buffer:
             return lz4
         case "none":
             return raw.reshape(-1).view(np.uint8).data
+
+
+def pack_chunk(numbers: NDArray[Any], codec: CodecName) -> tuple[list[Buffer], ChunkRecord]:
+    """The bytes of a chunk's file, in parts, and the record of it."""
+    body = pack(numbers, codec)
+    crc = checksum([body])
+    return [body, trailer(crc)], ChunkRecord(length=len(body) + CHECKSUM_BYTES, crc32c=crc)
 
 
 def decoded_bytes(body: Buffer, codec: CodecName) -> int:

@@ -1,6 +1,7 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders whose names are durable."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 Buffer = bytes | memoryview
@@ -11,13 +12,24 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 
 
-def write_synced(path: Path, *parts: Buffer) -> None:
-    """Write a file and make its bytes durable; the name only becomes so with `sync` of its folder."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+def make_folder(path: Path) -> None:
+    """Create a folder and what is missing above it, and make their names durable."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
+def append_synced(descriptor: int, path: Path, *parts: Buffer) -> None:
+    """Write to the end of an open file and make its bytes durable; a failure names `path`."""
     try:
         for part in parts:
             view = memoryview(part).cast("B")
@@ -27,13 +39,30 @@ def write_synced(path: Path, *parts: Buffer) -> None:
     except OSError as error:
         error.filename = str(path)  # a full disk does not say which
         raise
+
+
+def write_synced(path: Path, *parts: Buffer) -> None:
+    """Write a new file in place of what is at `path`, and make its bytes durable; its name only becomes so with `sync`
+    of the folder.
+
+    Always a new file, removed when it cannot be written: after a failed fsync the system may take bytes for written
+    that never were, and a second fsync of the same file would succeed.
+    """
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        append_synced(descriptor, path, *parts)
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
     finally:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` beside `path` and rename it into place: a reader sees the old file or the new one."""
+def replace_file(path: Path, *parts: Buffer) -> None:
+    """Write a file beside `path` and rename it into place: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.new")
-    write_synced(beside, data)
+    write_synced(beside, *parts)
     os.replace(beside, path)
     sync(path.parent)

@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 
 from cache.errors import CorruptStoreError
-from cache.place import Place
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
@@ -65,15 +64,12 @@ class ArrayMetadata(msgspec.Struct, frozen=True):
 Metadata = TypeVar("Metadata", GroupMetadata, ArrayMetadata)
 
 
-def read_metadata(place: Place, array: str, kind: type[Metadata], *, named: Path) -> Metadata:
-    """What the `zarr.json` of an array says, or with "" of the group; `named` is how a user knows the store.
+def decode_metadata(text: str, kind: type[Metadata], *, named: Path) -> Metadata:
+    """What a `zarr.json` says; `named` is how a user knows it.
 
-    Raises CorruptStoreError where it is missing, no JSON, or not what cascade writes of this `kind`.
+    Raises CorruptStoreError where that is no JSON, or not what cascade writes of this `kind`.
     """
-    name = f"{array}/zarr.json" if array else "zarr.json"
     try:
-        return msgspec.json.decode(place.read(name), type=kind)
-    except FileNotFoundError as error:
-        raise CorruptStoreError(f"{named / name} is missing") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptStoreError(f"{named / name} is damaged: {error}") from error
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+        raise CorruptStoreError(f"{named} is damaged: {error}") from error

@@ -1,8 +1,11 @@
 """Where the bytes of a store are: a local folder, or whatever zarr-python has a store for."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +14,8 @@ import zarr.abc.store
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+
+from cache.errors import CorruptStoreError
 
 Bytes = NDArray[np.uint8]
 """A flat, contiguous buffer."""
@@ -29,7 +34,8 @@ class OpenObject(Protocol):
 
 
 class Place(Protocol):
-    """Objects by name, as "x/c.0.0.0.0.0". Both methods raise FileNotFoundError."""
+    """Objects by name, as "x/c.0.0.0.0.0". Both methods raise FileNotFoundError, and CorruptStoreError for what is no
+    object, as a link."""
 
     def read(self, name: str) -> bytes:
         """All bytes of an object."""
@@ -39,38 +45,60 @@ class Place(Protocol):
 
 
 class Folder:
-    """A local folder; files are read by positional reads straight into the buffers."""
+    """A local folder; files are read by positional reads straight into the buffers.
+
+    A link in a file's place is not followed: it would lead out of the store. Nor is a pipe waited for.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with self.open(name) as file:
+            return b"".join(file.lines())
 
     @contextmanager
-    def open(self, name: str) -> Iterator[OpenObject]:
-        descriptor = os.open(self.path / name, os.O_RDONLY)
+    def open(self, name: str) -> Iterator["_File"]:
+        path = self.path / name
         try:
-            yield _File(descriptor)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise CorruptStoreError(f"{path} is not a file, but a link or a device") from error
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CorruptStoreError(f"{path} is not a file")
+            yield _File(path, descriptor)
         finally:
             os.close(descriptor)
 
 
 class _File:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
         self._descriptor = descriptor
         self.length = os.fstat(descriptor).st_size
 
     def read(self, offset: int, buffers: Sequence[Bytes], nbytes: int) -> None:
         left = list(buffers)
         while nbytes:
-            count = os.preadv(self._descriptor, left[:MAX_BUFFERS], offset)  # type: ignore[arg-type]
+            try:
+                count = os.preadv(self._descriptor, left[:MAX_BUFFERS], offset)  # type: ignore[arg-type]
+            except OSError as error:
+                error.filename = str(self._path)  # a failing disk does not say which
+                raise
             if not count:
                 raise EOFError("the file became shorter while it was read")
             offset += count
             nbytes -= count
             if nbytes:
                 left = _rest(left, count)
+
+    def lines(self, count: int | None = None) -> list[bytes]:
+        """The first lines, or all, with their ends."""
+        with os.fdopen(os.dup(self._descriptor), "rb") as file:
+            return list(islice(file, count))
 
 
 def _rest(left: list[Bytes], count: int) -> list[Bytes]:

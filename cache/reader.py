@@ -67,7 +67,8 @@ class Reader:
         self.timings = timings or Timings()
         self._ring = ring
         self._kept = kept or ChunkCache(0)
-        self._window_samples = min(window_samples, store.samples)
+        whole_batches = -(-store.samples // batch_size) * batch_size  # else a small store would take a slot more
+        self._window_samples = min(window_samples, whole_batches)
         self._first, self._stop = (rank or Rank()).share(batch_size)
         self._slots = ring_samples(self._window_samples, batch_size, hold=hold) // batch_size
         self._ring_bytes = self._slots * (self._stop - self._first) * store.sample_bytes

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from cache.codecs import CHECKSUM_BYTES, codec_of, decoded_bytes, unpack
 from cache.encodings import ELEMENT_TYPES, stored_shape
 from cache.errors import CorruptStoreError
-from cache.layout import chunk_key, read_manifest
+from cache.manifest import read_manifest
 from cache.memory import aligned_buffer
-from cache.metadata import ArrayMetadata, GroupMetadata, read_metadata
 from cache.place import Bytes, place_of
 from cache.timing import Timings
-from cache.verified import VerifiedRead
+from cache.verified import VerifiedRead, verified, verify_metadata
 
 
 class Store:
@@ -36,13 +35,14 @@ class Store:
         self.path = path = where if isinstance(where, Path) else Path(str(where))
         self._place = place_of(where)
         self._scratch = threading.local()
-        self.manifest = read_manifest(where)
-        self.attributes = read_metadata(self._place, "", GroupMetadata, named=path).attributes
-        x = read_metadata(self._place, "x", ArrayMetadata, named=path)
-        if not len(x.shape) == len(x.chunk_shape) == 5:
-            raise CorruptStoreError(f"{path}: x has shape {x.shape} in chunks of {x.chunk_shape}, not five axes")
-        self.views, self.samples, *_ = x.shape
-        self.stored_shape: tuple[int, int, int] = x.shape[2:]
+        self.manifest = manifest = read_manifest(where)
+        for name in manifest.summary.metadata:
+            verify_metadata(self._place, name, manifest)
+        self.attributes = manifest.group.attributes
+        x = manifest.array("x")
+        self.chunks_per_view = manifest.chunks_per_view
+        self.views, self.samples, *stored = x.shape
+        self.stored_shape: tuple[int, int, int] = (stored[0], stored[1], stored[2])
         self.chunk_samples = x.chunk_shape[1]
         with _named(f"{path / 'x'}"):
             self.codec = codec_of(x.codecs)
@@ -53,16 +53,12 @@ class Store:
         if x.data_type != ELEMENT_TYPES.get(self.encoding):
             raise CorruptStoreError(f"{path}: encoding {self.encoding!r} with elements of type {x.data_type}")
         self.sample_shape = self._logical_shape()
-        counts = {name: len(chunks) for name, chunks in self.manifest.arrays.items()}
+        counts = manifest.summary.chunks
         if counts != {"x": self.views * self.chunks_per_view, "y": 1, "sample_id": 1, "scale": 1}:
             raise CorruptStoreError(f"{path}: the manifest and the metadata disagree on the number of chunks: {counts}")
         self.y: NDArray[np.int64] = self._small_array("y", "int64", self.samples)
         self.sample_id: NDArray[np.int64] = self._small_array("sample_id", "int64", self.samples)
         self.scale: NDArray[np.float32] = self._small_array("scale", "float32", self.sample_shape[0])
-
-    @property
-    def chunks_per_view(self) -> int:
-        return -(-self.samples // self.chunk_samples)
 
     @property
     def sample_bytes(self) -> int:
@@ -72,7 +68,7 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes of all chunks on disk."""
-        return self.manifest.nbytes
+        return self.manifest.summary.nbytes
 
     def read_chunk(self, view: int, number: int, dest: NDArray[Any], timings: Timings | None = None) -> None:
         """Read chunk `number` of `view` into `dest`, (chunk_samples, *stored_shape) of the store's dtype, C-contiguous.
@@ -81,13 +77,13 @@ class Store:
         lies beyond the last sample is zero.
         """
         timings = timings or Timings()
-        index, key = self._chunk_of_x(view, number)
+        index = view * self.chunks_per_view + number
         if self.codec == "none":
-            with self._verified("x", index, key, timings) as chunk:
+            with self._verified("x", index, timings) as chunk:
                 chunk.read_all(_flat(dest))
             return
-        body = self._body("x", index, key, timings)
-        with timings.of("decode"), _named(f"chunk x/{key} of {self.path}"):
+        body = self._body("x", index, timings)
+        with timings.of("decode"), _named(f"chunk {self.manifest.chunk_name('x', index)} of {self.path}"):
             unpack(body.data, self.codec, dest)
 
     @contextmanager
@@ -97,13 +93,8 @@ class Store:
         It must be read to its end. What was read is verified when the context ends, which then raises
         CorruptStoreError.
         """
-        index, key = self._chunk_of_x(view, number)
-        with self._verified("x", index, key, timings) as chunk:
+        with self._verified("x", view * self.chunks_per_view + number, timings) as chunk:
             yield chunk
-
-    def _chunk_of_x(self, view: int, number: int) -> tuple[int, str]:
-        """Where a chunk of x is in the manifest, and its key."""
-        return view * self.chunks_per_view + number, chunk_key(view, number, 0, 0, 0)
 
     def _logical_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the activations; where numbers are packed, the attributes name it."""
@@ -117,8 +108,8 @@ class Store:
         return shape
 
     def _small_array(self, name: str, data_type: str, length: int) -> NDArray[Any]:
-        metadata = read_metadata(self._place, name, ArrayMetadata, named=self.path)
-        body = self._body(name, 0, chunk_key(0), Timings())
+        metadata = self.manifest.array(name)
+        body = self._body(name, 0, Timings())
         with _named(f"{self.path / name}"):
             codec = codec_of(metadata.codecs)
             array = np.empty(decoded_bytes(body.data, codec) // metadata.dtype.itemsize, metadata.dtype)
@@ -131,26 +122,20 @@ class Store:
             unpack(body.data, codec, array)
         return array
 
-    def _body(self, array: str, index: int, key: str, timings: Timings) -> Bytes:
+    def _body(self, array: str, index: int, timings: Timings) -> Bytes:
         """The bytes of a chunk without their trailer, verified; overwritten by the next call in the same thread."""
         length = max(self.manifest.arrays[array][index].length - CHECKSUM_BYTES, 0)
         if len(getattr(self._scratch, "bytes", b"")) < length:
             self._scratch.bytes = aligned_buffer(length)
         body: Bytes = self._scratch.bytes[:length] if length else np.empty(0, np.uint8)
-        with self._verified(array, index, key, timings) as chunk:
+        with self._verified(array, index, timings) as chunk:
             chunk.read_all(body)
         return body
 
-    @contextmanager
-    def _verified(self, array: str, index: int, key: str, timings: Timings) -> Iterator[VerifiedRead]:
-        what = f"chunk {array}/{key} of {self.path}"
-        try:
-            with self._place.open(f"{array}/{key}") as stored:
-                chunk = VerifiedRead(stored, self.manifest.arrays[array][index], what, timings)
-                yield chunk
-                chunk.finish()
-        except FileNotFoundError:
-            raise CorruptStoreError(f"{what} is missing") from None
+    def _verified(self, array: str, index: int, timings: Timings) -> AbstractContextManager[VerifiedRead]:
+        name = self.manifest.chunk_name(array, index)
+        record = self.manifest.arrays[array][index]
+        return verified(self._place, name, record, f"chunk {name} of {self.path}", timings)
 
 
 @contextmanager

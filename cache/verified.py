@@ -1,13 +1,15 @@
 """Reading what was committed, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from cache.codecs import CHECKSUM_BYTES, checksum, trailer
 from cache.errors import CorruptStoreError
 from cache.layout import ChunkRecord
-from cache.place import Bytes, OpenObject
+from cache.manifest import Manifest
+from cache.place import Bytes, OpenObject, Place
 from cache.timing import Timings
 
 PIECE_BYTES = 4 * 2**20
@@ -63,3 +65,35 @@ class VerifiedRead:
             self._stored.read(self._offset, buffers, nbytes)
         except EOFError as error:
             raise CorruptStoreError(f"{self._what}: {error}") from error
+
+
+@contextmanager
+def verified(place: Place, name: str, committed: ChunkRecord, what: str, timings: Timings) -> Iterator[VerifiedRead]:
+    """A chunk, to be read to its end; verified when the context ends. Raises CorruptStoreError, `what` names it."""
+    try:
+        with place.open(name) as stored:
+            chunk = VerifiedRead(stored, committed, what, timings)
+            yield chunk
+            chunk.finish()
+    except FileNotFoundError:
+        raise CorruptStoreError(f"{what} is missing") from None
+
+
+def verify(place: Place, name: str, committed: ChunkRecord, what: str) -> None:
+    """Read a chunk, keep nothing of it, and raise CorruptStoreError where it is not what was committed."""
+    nbytes = max(committed.length - CHECKSUM_BYTES, 0)
+    piece = np.empty(min(nbytes, PIECE_BYTES), np.uint8)
+    with verified(place, name, committed, what, Timings()) as chunk:
+        for start in range(0, nbytes, PIECE_BYTES):
+            here = piece[: min(PIECE_BYTES, nbytes - start)]
+            chunk.read([here], here.nbytes)
+
+
+def verify_metadata(place: Place, name: str, manifest: Manifest) -> None:
+    """Raise CorruptStoreError where a metadata file of a store is not what was committed."""
+    try:
+        found = place.read(name)
+    except FileNotFoundError:
+        raise CorruptStoreError(f"{manifest.path / name} is missing") from None
+    if found != manifest.summary.metadata[name].encode():
+        raise CorruptStoreError(f"{manifest.path / name} is damaged: it is not what was committed")

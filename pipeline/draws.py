@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     FRESH_AUGMENTATION = 7
     STORED_VIEW = 8
     CANVAS_WINDOW = 9
+    VERIFY = 10
 
 
 def draw(seed: int, purpose: Purpose, *indices: ArrayLike) -> NDArray[np.uint64]:

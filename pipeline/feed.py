@@ -128,9 +128,12 @@ class Feed:
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         view: int | None = None,
+        start: int = 0,
         limit: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """A split, or its first `limit` samples, in stored order: `through(x_j)`, or x_j, and labels (N,).
+        """A split in stored order: `through(x_j)`, or x_j, and labels (N,).
+
+        Of its first `limit` samples those from `start` on, which is a multiple of `order.run`.
 
         In the test-time window, which of training samples only images can give; or as a store of x_j would hold them,
         `view` of each.
@@ -147,8 +150,8 @@ class Feed:
         samples = min(limit or store.samples, store.samples)
         windows = sequential_windows(samples, run=run, window=RUNS_AHEAD * run, view=view or 0)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
-        sound = torch.zeros((), dtype=torch.int64, device=self.device)
-        for stored in self._stored(split, windows, RUNS_AHEAD * run, run, 0):
+        sound = torch.full((), start, dtype=torch.int64, device=self.device)
+        for stored in self._stored(split, windows, RUNS_AHEAD * run, run, start):
             if self._should_stop():
                 raise Stopped(f"stage {self.j}: stopped on the way through its {split} samples")
             count = len(stored.rows)
@@ -209,7 +212,7 @@ class Feed:
         return Reader(
             store,
             self._own_ring(),
-            window_samples=min(window_samples, store.samples),
+            window_samples=window_samples,
             batch_size=batch_size,
             threads=config.machine.threads,
             hold=self._upload.hold,

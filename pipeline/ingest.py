@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from cache import CodecChoice, CodecName, StoreWriter, choose_codec
+from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec
 from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
 from pipeline.config import Config, Data
 from pipeline.draws import Purpose, draw, permutation
@@ -61,6 +61,11 @@ def read_data_info(run_folder: Path) -> DataInfo | None:
     """The record of the ingested data, or None where nothing was ingested."""
     x_0 = run_folder / X_0
     return read_sealed(x_0 / "ingest.json", DataInfo, remedy=f"delete {x_0} and ingest again")
+
+
+def x_0_fingerprint(data: Data, split: str) -> Fingerprint:
+    """What determined x_0 of a split, for its store to be known by."""
+    return {"index": 0, "split": split, "encoding": "identity", "data": msgspec.to_builtins(data)}
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
@@ -249,6 +254,8 @@ class _Ingest:
                 encoding="identity",
                 codec=self._codec(name, ids),
                 run=self.config.order.run,
+                fingerprint=x_0_fingerprint(self.config.data, name),
+                attributes={"split": name, "index": 0},
                 threads=self.config.machine.threads,
             ) as writer,
             closing(sieve.decoded(name, ids)) as runs,
@@ -264,7 +271,7 @@ class _Ingest:
                 writer.write(0, first, x)
             if len(sieve.bad[name]) > known:
                 return False
-            writer.commit(y=labels, sample_id=ids, attributes={"split": name, "index": 0})
+            writer.commit(y=labels, sample_id=ids)
         self.digest, self.sums = digest, sums
         return True
 

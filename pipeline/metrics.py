@@ -1,6 +1,7 @@
 """What is recorded of each epoch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -45,11 +46,15 @@ def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRe
     Raises CorruptDataError.
     """
     try:
-        lines = folder.metrics.read_bytes().splitlines(keepends=True)[:epochs]
-        return [unseal(line, EpochRecord) for line in lines]
+        return read_metrics_file(folder.metrics, epochs)
     except FileNotFoundError:
         return []
     except SealError as error:
         raise CorruptDataError(
             f"{folder.metrics} is damaged: {error}\nnext: delete {folder.path} and train the stage again"
         ) from error
+
+
+def read_metrics_file(path: Path, epochs: int | None = None) -> list[EpochRecord]:
+    """The records of a file, or its first `epochs`. Raises SealError where one is damaged."""
+    return [unseal(line, EpochRecord) for line in path.read_bytes().splitlines(keepends=True)[:epochs]]

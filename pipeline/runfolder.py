@@ -22,11 +22,11 @@ from typing import Any
 
 import msgspec
 
-from cache import MANIFEST, NoStoreError, Store, read_manifest
+from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summary
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
+from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
 from pipeline.keys import Fields, all_stage_fields, differences, key_of
 from pipeline.sealed import read_sealed
 from pipeline.shapes import canvas_side, network_shapes
@@ -111,11 +111,19 @@ class StageFolder:
 
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
+        return self._outputs / ".".join([self._encoding, split, *self._rendered(split)])
+
+    def output_fingerprint(self, split: str) -> Fingerprint:
+        """What determines x_{j+1} of a split, for its store to be known by."""
+        rendering = next(iter(self._rendered(split)), "test-time window")
+        known = {"key": self.key, "index": self.j + 1, "split": split}
+        return {**known, "rendering": rendering, "encoding": self._encoding}
+
+    def _rendered(self, split: str) -> list[str]:
+        """The rendering, where a split is stored in it: canvases are in every split, views and phases in one."""
         if split == "train":
-            split = f"train.{self._rendering}"
-        elif self._rendering.startswith("canvas"):  # canvases in every split, windows elsewhere
-            split = f"{split}.canvas"
-        return self._outputs / f"{self._encoding}.{split}"
+            return [self._rendering]
+        return ["canvas"] if self._rendering.startswith("canvas") else []
 
 
 class RunFolder:
@@ -175,15 +183,23 @@ class RunFolder:
         patterns = (f"{X_0}/*/{MANIFEST}", f"stages/*/x_*/*/{MANIFEST}")
         return sum(store_bytes(path.parent) for pattern in patterns for path in self.path.glob(pattern))
 
+    def fingerprint(self, index: int, split: str) -> Fingerprint:
+        """What determines x_index of a split."""
+        return self.stages[index - 1].output_fingerprint(split) if index else x_0_fingerprint(self.info.data, split)
+
     def open_store(self, index: int, split: str) -> Store:
         """The committed store of x_index of a split.
 
-        Raises NoStoreError or CorruptStoreError, and RefusedError where the store is another stage's.
+        Raises NoStoreError or CorruptStoreError, and RefusedError where the store is of something else.
         """
-        store = Store(self.store(index, split))
-        if index and store.attributes.get("key") != self.stages[index - 1].key:
+        store, expected = Store(self.store(index, split)), self.fingerprint(index, split)
+        found = store.manifest.summary.fingerprint
+        if found != expected:
+            changed = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+            remedy = "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
             raise RefusedError(
-                f"{store.path} was not written by the stage whose folder it is in\nnext: delete it; it is made again"
+                f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
+                f"{', '.join(changed)}\nnext: {remedy}"
             )
         return store
 
@@ -244,10 +260,15 @@ def is_committed(store: Path) -> bool:
     return (store / MANIFEST).exists()
 
 
+def is_being_written(store: Path) -> bool:
+    """Whether an uncommitted store lies at this path that a write can go on with."""
+    return (store / JOURNAL).exists() and not is_committed(store)
+
+
 def store_bytes(store: Path) -> int:
     """Bytes on disk of a committed store, 0 where there is none."""
     try:
-        return read_manifest(store).nbytes
+        return read_summary(store).nbytes
     except NoStoreError:
         return 0
 

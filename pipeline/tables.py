@@ -9,8 +9,10 @@ from rich.table import Table
 
 from pipeline.evaluation import Evaluation, Scores
 from pipeline.progress import size
+from pipeline.repair import Repaired
 from pipeline.runfolder import RunFolder
 from pipeline.status import StageStatus
+from pipeline.verify import Checked
 
 BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
@@ -64,6 +66,39 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
     return _text(table)
 
 
+def verification_json(rows: Sequence[Checked]) -> str:
+    """`{"damaged": N, "checked": [{"what", "files", "nbytes", "recomputed", "damage", "note"}]}`, damage as a list of
+    `{"file", "reason", "remedy"}`."""
+    return _json({"damaged": sum(len(row.damage) for row in rows), "checked": [asdict(row) for row in rows]})
+
+
+def verification_table(rows: Sequence[Checked]) -> str:
+    """Every store and stage with what is damaged of it, then each damaged file and its remedy."""
+    is_deep = any(row.recomputed or row.note for row in rows)
+    table = _table("what", "files", "stored", *(["computed again"] if is_deep else []), "damaged")
+    for row in rows:
+        again = [str(row.recomputed)] if is_deep else []
+        table.add_row(row.what, f"{row.files:,}", size(row.nbytes), *again, str(len(row.damage) or "-"))
+    notes = [f"{row.what}: {row.note}" for row in rows if row.note]
+    damage = [f"{found.file}: {found.reason}\nnext: {found.remedy}" for row in rows for found in row.damage]
+    return "\n".join([_text(table), *notes, *damage])
+
+
+def repair_json(outcomes: Sequence[Repaired]) -> str:
+    """`{"stores": [{"what", "put_back", "left"}]}`, left as `{file: reason}`."""
+    return _json({"stores": [asdict(outcome) for outcome in outcomes]})
+
+
+def repair_text(outcomes: Sequence[Repaired]) -> str:
+    """A line for each store that was damaged, and one for each file that still is."""
+    lines = []
+    for outcome in outcomes:
+        left = f", {len(outcome.left)} left as they were" if outcome.left else ""
+        lines.append(f"{outcome.what}: {len(outcome.put_back)} files put back, byte for byte{left}")
+        lines += [f"{outcome.what}/{name}: {reason}" for name, reason in outcome.left.items()]
+    return "\n".join(lines) or "no store is damaged"
+
+
 def _tops(scores: Scores) -> dict[str, float | None]:
     return {"top1": scores.top1, "top5": scores.top5}
 
@@ -75,7 +110,9 @@ def _percent(value: float | None) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name, justify="right" if "%" in name or name == "stored" else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if "%" in name or name in ("stored", "files") else "left", overflow="fold"
+        )
     return table
 
 

@@ -1,14 +1,23 @@
 """x_{j+1}, computed by the trained block and stored for the next stage."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache import CodecChoice, StoreWriter, choose_codec, chunk_samples, sample_bytes
-from pipeline.device import place
+from cache import (
+    CodecChoice,
+    StoreWriter,
+    choose_codec,
+    chunk_samples,
+    drop_journal,
+    read_journal,
+    sample_bytes,
+)
+from pipeline.device import machine_record, place
 from pipeline.feed import Feed
 from pipeline.metrics import read_metrics
 from pipeline.networks import load_block, load_quantiser, read_encoding
@@ -29,51 +38,59 @@ def output_is_due(run: RunFolder, j: int, *, asked_for: bool = False) -> bool:
     return asked_for or not readers or any(run.stages[i].record is None for i in readers)
 
 
+def sweep_journals(run: RunFolder, j: int) -> None:
+    """Remove the journal of x_{j+1} that a process killed right after its commit left."""
+    for split in run.splits:
+        if is_committed(run.store(j + 1, split)):
+            drop_journal(run.store(j + 1, split))
+
+
 def write_output(run: RunFolder, j: int, feed: Feed, report: Reporter) -> None:
     """Write x_{j+1} of every split that is not committed yet: all views of train, one of the others.
 
     The block runs in evaluation mode over whole runs of samples in stored order, and its output is encoded on the
-    device. Copies, compression and writing go on beside the next runs' forward pass.
+    device. Copies, compression and writing go on beside the next runs' forward pass. A write that was interrupted goes
+    on at the first run whose chunks are not all journaled, and ends in the same bytes.
     """
-    block, quantiser = load_block(run, j), load_quantiser(run, j)
-    scale = quantiser.scale.numpy().copy()
-    place(block, feed.device)
-    quantiser.to(feed.device)
-    output = _Output(run, j, feed, lambda x: quantiser.encode(block(x)), scale)
+    output = Output(run, j, feed)
     codec = output.codec(report)
     for split in run.splits:
         if not is_committed(run.store(j + 1, split)):
-            output.write(split, codec, report)
+            output.write(split, run.store(j + 1, split), codec, report)
     written = sum(run.stored_bytes(j + 1, split) for split in run.splits)
-    report.say(f"stage {j}  x_{j + 1} written: {size(written)} ({quantiser.encoding}, {codec.codec})")
+    report.say(f"stage {j}  x_{j + 1} written: {size(written)} ({output.encoding}, {codec.codec})")
 
 
-class _Output:
-    """x_{j+1}, encoded, and where it goes."""
+class Output:
+    """x_{j+1}, encoded, as block j computes it from what a feed gives, and where it goes."""
 
-    def __init__(
-        self, run: RunFolder, j: int, feed: Feed, encode: Callable[[Tensor], Tensor], scale: NDArray[np.float32]
-    ) -> None:
+    def __init__(self, run: RunFolder, j: int, feed: Feed) -> None:
         self.run = run
         self.j = j
         self.feed = feed
-        self.scale = scale
         self.config = run.config.for_stage(j)
-        self._encode = encode
+        block, quantiser = load_block(run, j), load_quantiser(run, j)
+        self.encoding = quantiser.encoding
+        self.scale: NDArray[np.float32] = quantiser.scale.numpy().copy()
+        place(block, feed.device)
+        quantiser.to(feed.device)
+        self._encode: Callable[[Tensor], Tensor] = lambda x: quantiser.encode(block(x))
 
-    def runs(self, split: str, *, view: int = 0, limit: int | None = None) -> Iterator[NDArray[Any]]:
-        """Stored numbers, a run of samples at a time."""
-        encoded = self.feed.sequential(split, self._encode, view=view, limit=limit)
+    def runs(self, split: str, *, view: int = 0, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
+        """Stored numbers of samples start..stop-1, a run of samples at a time."""
+        encoded = self.feed.sequential(split, self._encode, view=view, start=start, limit=stop)
         return download(x.contiguous() for x, _ in encoded)
 
     def codec(self, report: Reporter) -> CodecChoice:
-        """The config's codec, or for "auto" the one that suits the first chunk and the speed of the training."""
+        """The config's; for "auto" the one in use, else what suits the first chunk and the speed of the training."""
         if self.config.store.codec != "auto":
             return CodecChoice(self.config.store.codec, "as configured")
+        if in_use := self._codec_in_use():
+            return in_use
         samples = chunk_samples(
             self.config.order.run, sample_bytes(self.config.store.encoding, self.run.output_shape(self.j))
         )
-        chunk = next(self.runs("train", limit=samples))[:samples]
+        chunk = next(self.runs("train", stop=samples))[:samples]
         epochs = read_metrics(self.run.stages[self.j])
         speed = max((epoch.images_per_second for epoch in epochs), default=None)
         choice = choose_codec(
@@ -85,35 +102,51 @@ class _Output:
         report.say(f"stage {self.j}  codec {choice.codec}: {choice.reason}")
         return choice
 
-    def write(self, split: str, codec: CodecChoice, report: Reporter) -> None:
-        """Write and commit one split."""
+    def write(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> None:
+        """Write and commit one split to `path`, from where an earlier attempt got to."""
         run, config, source = self.run, self.config, self.feed.store(split)
         views = config.augment.stored_views if split == "train" else 1
-        done, total = 0, views * source.samples
         with (
             StoreWriter(
-                run.store(self.j + 1, split),
+                path,
                 views=views,
                 samples=source.samples,
                 sample_shape=run.output_shape(self.j),
-                encoding=config.store.encoding,
+                encoding=self.encoding,
                 codec=codec.codec,
                 run=config.order.run,
                 scale=self.scale,
+                fingerprint=run.fingerprint(self.j + 1, split),
+                attributes=self._attributes(split, path, codec, report),
                 threads=config.machine.threads,
             ) as writer,
-            report.task(f"stage {self.j} writes x_{self.j + 1} {split}", total) as task,
+            report.task(f"stage {self.j} writes x_{self.j + 1} {split}", views * source.samples) as task,
         ):
-            for view in range(views):
-                first = 0
-                for stored in self.runs(split, view=view):
+            gaps = [(view, first, stop) for view in range(views) for first, stop in writer.missing(view)]
+            done = views * source.samples - sum(stop - first for _, first, stop in gaps)
+            if done:
+                report.say(f"stage {self.j}  x_{self.j + 1} {split}: {done:,} samples are written already, going on")
+            for view, first, stop in gaps:
+                for stored in self.runs(split, view=view, start=first, stop=stop):
                     writer.write(view, first, stored)
                     first += len(stored)
                     done += len(stored)
                     task.update(done)
-            writer.commit(y=source.y, sample_id=source.sample_id, attributes=self._attributes(split, codec))
+            writer.commit(y=source.y, sample_id=source.sample_id)
 
-    def _attributes(self, split: str, codec: CodecChoice) -> dict[str, Any]:
+    def _codec_in_use(self) -> CodecChoice | None:
+        """What x_{j+1} was begun with: all its splits have one codec, also those that are written later."""
+        for split in self.run.splits:
+            path, fingerprint = self.run.store(self.j + 1, split), self.run.fingerprint(self.j + 1, split)
+            begun = read_journal(path)
+            if is_committed(path):
+                store = self.run.open_store(self.j + 1, split)
+                return CodecChoice(store.codec, str(store.attributes.get("codec_reason")))
+            if begun and begun[0].fingerprint == fingerprint:
+                return CodecChoice(begun[0].codec, str(begun[0].attributes.get("codec_reason")))
+        return None
+
+    def _attributes(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> dict[str, Any]:
         """What a reader of the store alone should know."""
         record = read_encoding(self.run, self.j)
         return {
@@ -124,4 +157,19 @@ class _Output:
             "codec_reason": codec.reason,
             "signal_to_noise_db": record.signal_to_noise_db,
             "saturated_share": record.saturated_share,
+            "machines": self._machines(split, path, report),
         }
+
+    def _machines(self, split: str, path: Path, report: Reporter) -> list[Any]:
+        """The machines that the numbers come from: this one, after those of an earlier attempt at them."""
+        here, begun = machine_record(self.feed.device, self.feed.dtype), read_journal(path)
+        if not begun or begun[0].fingerprint != self.run.fingerprint(self.j + 1, split):
+            return [here]
+        earlier = list(begun[0].attributes.get("machines", []))
+        if here in earlier:
+            return earlier
+        report.say(
+            f"stage {self.j}  x_{self.j + 1} {split} was begun on another machine or build; numbers may differ "
+            f"in their last bits from there on"
+        )
+        return [*earlier, here]

@@ -63,12 +63,14 @@ def write_store(tmp_path: Path) -> WriteStore:
             codec=codec,
             run=run,
             scale=scale,
+            fingerprint={"of": name},
+            attributes={"stage": 1},
         ) as writer:
             for view in range(views):
                 for first in range(0, samples, run):
                     writer.write(view, first, stored[view, first : first + run])
             rows = np.arange(samples, dtype=np.int64)
-            writer.commit(y=3 * rows, sample_id=1000 + rows, attributes={"stage": 1})
+            writer.commit(y=3 * rows, sample_id=1000 + rows)
         return path, stored
 
     return write

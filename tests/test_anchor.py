@@ -240,5 +240,7 @@ def test_a_store_that_another_stage_wrote_is_refused(tmp_path: Path) -> None:
         train_stage(each, 0, CPU, Reporter())
     shutil.rmtree(run.stages[0].path / "x_1")
     shutil.copytree(other.stages[0].path / "x_1", run.stages[0].path / "x_1")
-    with pytest.raises(RefusedError, match="was not written by the stage whose folder it is in\nnext: delete it"):
+    with pytest.raises(
+        RefusedError, match="is not x_1 train of the stage whose folder it is in: another key\nnext: delete it"
+    ):
         train_stage(run, 1, CPU, Reporter())

@@ -63,7 +63,7 @@ def test_a_store_cut_short_is_corrupt_and_made_again(tmp_path: Path, cascade: Ca
     code, _, err = cascade("train-stage", "--j", 1, "--run", folder)
     assert code == 4
     assert f"chunk x/c.1.3.0.0.0 of {store} has" in err
-    assert "next: delete that store's folder" in err
+    assert "next: cascade repair" in err
     for file in sorted(store.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     store.rmdir()

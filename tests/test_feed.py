@@ -86,6 +86,13 @@ def test_a_window_beyond_the_host_memory_is_refused_with_both_numbers(tmp_path: 
         next(Feed(tight, 0, CPU).training(0))
 
 
+def test_a_split_of_not_quite_two_runs_is_read_within_the_memory_announced(tmp_path: Path) -> None:
+    run = digits_run(tmp_path / "run", "order.run=128", "data.validation=0.15")
+    assert 192 < run.info.samples["validation"] < 256
+    feed = Feed(run, 0, CPU, sequential_only=True)
+    assert sum(len(x) for x, _ in feed.sequential("validation")) == run.info.samples["validation"]
+
+
 def test_waiting_is_told_by_cause(run: RunFolder) -> None:
     feed = Feed(run, 0, CPU)
     epochs(feed, 1)

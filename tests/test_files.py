@@ -1,13 +1,11 @@
-import io
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import cache.files
-from cache import MANIFEST, StoreWriter, replace_file
+from cache import JOURNAL, MANIFEST, StoreWriter, replace_file
+from cache.files import make_folder, write_synced
 
 
 @pytest.fixture
@@ -50,13 +48,39 @@ def test_old_file_stays_whole_when_the_new_one_cannot_be_written(
 
 
 def test_short_writes_of_the_system_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class ShortFile(io.FileIO):
-        def write(self, data: Any) -> int:
-            return super().write(data[:3])
-
-    monkeypatch.setattr(cache.files, "open", lambda path, mode, buffering: ShortFile(path, mode), raising=False)
-    cache.files.write_synced(tmp_path / "file", b"0123456789")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    write_synced(tmp_path / "file", b"0123456", b"789")
     assert (tmp_path / "file").read_bytes() == b"0123456789"
+
+
+def test_a_file_is_always_a_new_one_and_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    for name, prepare in (("hard", os.link), ("soft", os.symlink)):
+        prepare(tmp_path / "other", tmp_path / name)
+        write_synced(tmp_path / name, b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
+        assert (tmp_path / "other").read_bytes() == b"other"
+
+
+def test_a_file_that_cannot_be_made_durable_is_removed_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match=f"Input/output error: '{tmp_path / 'file'}'"):
+        write_synced(tmp_path / "file", b"new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_new_folder_is_made_durable_in_the_one_above(tmp_path: Path, events: list[str]) -> None:
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert events == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+    make_folder(tmp_path / "a" / "b")
+    assert len(events) == 3
 
 
 def test_file_is_durable_before_its_name_and_its_name_before_the_return(tmp_path: Path, events: list[str]) -> None:
@@ -71,11 +95,12 @@ def test_commit_makes_every_file_and_folder_durable_before_the_manifest(tmp_path
     ) as writer:
         for first in (0, 5):
             writer.write(0, first, np.ones((5, 2, 3, 3), np.uint8))
-        writer.commit(y=rows, sample_id=rows, attributes={})
+        writer.commit(y=rows, sample_id=rows)
     committed = events.index(f"-> {path / MANIFEST}")
     expected = {str(file) for file in (tmp_path, path, *path.rglob("*")) if file.name != MANIFEST}
+    assert not (path / JOURNAL).exists()
     assert len(expected) == 2 + 4 + 5 + 5  # folders, arrays, zarr.json files, chunks
     assert expected <= set(events[:committed])
     for array in ("x", "y", "sample_id", "scale"):  # the names of chunks after their bytes
         chunks = [i for i, event in enumerate(events) if event.startswith(f"{path / array}/")]
-        assert max(chunks) < events.index(str(path / array))
+        assert max(chunks) < max(i for i in range(committed) if events[i] == str(path / array))

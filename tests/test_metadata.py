@@ -2,11 +2,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cache import CorruptStoreError, Store
 from tests.conftest import WriteStore
+from tests.stores import reseal
 
 REMOVED = object()
 CHUNK_SHAPE = "chunk_grid.configuration.chunk_shape"
@@ -72,6 +72,7 @@ def test_metadata_that_cascade_never_writes_is_a_corrupt_store(
     path, _ = write_store()
     Store(path)
     put(path / array / "zarr.json", place, value)
+    reseal(path)
     with pytest.raises(CorruptStoreError, match=str(path)):
         Store(path)
 
@@ -87,15 +88,17 @@ def test_a_logical_shape_that_does_not_pack_into_what_is_stored_is_a_corrupt_sto
     path, _ = write_store(encoding="uint4")
     assert Store(path).sample_shape == (2, 3, 3)
     put(path / "zarr.json", "attributes.logical_shape", value)
+    reseal(path)
     with pytest.raises(CorruptStoreError, match=rf"{path}: logical shape .* in stored samples of \(2, 3, 2\)"):
         Store(path)
 
 
 @pytest.mark.parametrize("array", ["", "x", "y", "sample_id", "scale"])
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"attributes":' * 10**5])
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b'{"attributes":' * 10**5])
 def test_metadata_that_is_no_json_is_a_corrupt_store(write_store: WriteStore, array: str, content: bytes) -> None:
     path, _ = write_store()
     (path / array / "zarr.json").write_bytes(content)
+    reseal(path)
     with pytest.raises(CorruptStoreError, match=r"zarr\.json is damaged"):
         Store(path)
 
@@ -108,22 +111,16 @@ def test_missing_metadata_is_a_corrupt_store(write_store: WriteStore, array: str
         Store(path)
 
 
-@pytest.mark.parametrize("array", ["", "x", "y", "scale"])
-def test_flipped_bit_of_the_metadata_is_refused_or_changes_no_number(write_store: WriteStore, array: str) -> None:
-    path, x = write_store(samples=4)
+@pytest.mark.parametrize("array", ["", "x", "y", "sample_id", "scale"])
+def test_flipped_bit_anywhere_in_the_metadata_is_caught(write_store: WriteStore, array: str) -> None:
+    path, _ = write_store(samples=4)
     file = path / array / "zarr.json"
     whole = file.read_bytes()
-    dest = np.empty((4, 2, 3, 3), np.float32)
-    refused = 0
-    for position in range(len(whole)):
-        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        try:
-            store = Store(path)
-            store.read_chunk(0, 0, dest)
-        except CorruptStoreError:
-            refused += 1
-        else:
-            assert dest.tobytes() == x[0].tobytes()
-            assert store.y.tolist() == [0, 3, 6, 9]
-            assert store.scale.tolist() == [np.float32(0.01), np.float32(0.02)]
-    assert refused > len(whole) // 8
+    for data in (*(flipped(whole, position) for position in range(len(whole))), whole[:-1], whole + b" ", b"\xff\xfe"):
+        file.write_bytes(data)
+        with pytest.raises(CorruptStoreError, match=f"{file} is damaged: it is not what was committed"):
+            Store(path)
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]

@@ -93,4 +93,4 @@ def write_store(path: Path, source: Source, codec: CodecName, threads: int = 2) 
         for number, x in enumerate(source.runs()):
             writer.write(0, number * source.run, x)
         ids = np.arange(source.samples)
-        writer.commit(y=np.zeros_like(ids), sample_id=ids, attributes={})
+        writer.commit(y=np.zeros_like(ids), sample_id=ids)

@@ -1,0 +1,95 @@
+"""What of a committed store is not as it was committed, and putting it back."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from cache.choice import CodecChoice
+from cache.codecs import CodecName, codec_of, pack_chunk
+from cache.errors import CorruptStoreError
+from cache.files import make_folder, replace_file
+from cache.manifest import Manifest
+from cache.metadata import ArrayMetadata, GroupMetadata, decode_metadata
+from cache.place import Folder
+from cache.verified import verify, verify_metadata
+
+AT_A_TIME = 256
+"""Files handed to the threads together."""
+
+
+class Inspected(NamedTuple):
+    """One file of a store."""
+
+    array: str
+    """Array that it is a chunk of; "" for a metadata file."""
+    number: int
+    """Of the chunk in the table."""
+    name: str
+    """In the store, as "x/c.0.1.0.0.0"."""
+    nbytes: int
+    """As it was committed."""
+    damage: str | None
+    """What is wrong with it, or None."""
+
+
+def inspect(path: Path, manifest: Manifest, *, threads: int = 2) -> Iterator[Inspected]:
+    """Read every file of a store and compare it with the manifest: metadata first, then the arrays in their order."""
+    place = Folder(path)
+
+    def look(array: str, index: int) -> Inspected:
+        name, record, damage = manifest.chunk_name(array, index), manifest.arrays[array][index], None
+        try:
+            verify(place, name, record, f"chunk {name} of {path}")
+        except (CorruptStoreError, OSError) as error:
+            damage = str(error)
+        return Inspected(array, index, name, record.length, damage)
+
+    for name, text in manifest.summary.metadata.items():
+        damage = None
+        try:
+            verify_metadata(place, name, manifest)
+        except (CorruptStoreError, OSError) as error:
+            damage = str(error)
+        yield Inspected("", 0, name, len(text.encode()), damage)
+    with ThreadPoolExecutor(threads, thread_name_prefix="cache-verify") as pool:
+        chunks = chain.from_iterable(((name, i) for i in range(len(table))) for name, table in manifest.arrays.items())
+        while some := list(islice(chunks, AT_A_TIME)):
+            yield from pool.map(look, *zip(*some, strict=True))
+
+
+def put_back_metadata(path: Path, manifest: Manifest, name: str) -> None:
+    """Write a metadata file as it was committed."""
+    make_folder((path / name).parent)
+    replace_file(path / name, manifest.summary.metadata[name].encode())
+
+
+def put_back_chunk(
+    path: Path, manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName
+) -> bool:
+    """Write a chunk of these numbers, if they give the bytes that were committed. Returns False where they do not."""
+    parts, record = pack_chunk(numbers, codec)
+    if record != manifest.arrays[array][index]:
+        return False
+    make_folder(path / array)
+    replace_file(path / manifest.chunk_name(array, index), *parts)
+    return True
+
+
+def salvaged_codec(path: Path) -> CodecChoice | None:
+    """The codec of a store whose manifest is lost, and why it was chosen, as its metadata says if it is readable."""
+    place = Folder(path)
+    try:
+        x = decode_metadata(place.read("x/zarr.json").decode(), ArrayMetadata, named=path)
+        group = decode_metadata(place.read("zarr.json").decode(), GroupMetadata, named=path)
+        return CodecChoice(codec_of(x.codecs), str(group.attributes.get("codec_reason")))
+    except (FileNotFoundError, NotADirectoryError, CorruptStoreError, UnicodeDecodeError):
+        return None
+
+
+def gives_chunk(manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName) -> bool:
+    """Whether these numbers give the bytes that were committed."""
+    return pack_chunk(numbers, codec)[1] == manifest.arrays[array][index]

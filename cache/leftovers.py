@@ -1,0 +1,56 @@
+"""What an interrupted attempt left at the place of a store, and what of it can be built on."""
+
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cache.errors import CorruptStoreError
+from cache.journal import Begun, read_journal
+from cache.layout import JOURNAL, ChunkRecord
+from cache.place import Folder
+from cache.verified import verify
+
+AT_A_TIME = 256
+"""Chunks handed to the threads together."""
+
+
+def sound_chunks(store: Path, begun: Begun, pool: ThreadPoolExecutor) -> dict[int, ChunkRecord]:
+    """The journaled chunks of an earlier attempt at what is `begun` now, by index, if they are as they were written."""
+    found = read_journal(store)
+    if found is None or not found[0].is_of(begun):
+        return {}
+    place, last = Folder(store), begun.shape[0] * begun.chunks_per_view
+    journaled = [(index, found[1][index]) for index in sorted(found[1]) if index < last]
+
+    def is_sound(index: int, record: ChunkRecord) -> bool:
+        try:
+            verify(place, begun.chunk_name(index), record, begun.chunk_name(index))
+        except CorruptStoreError:
+            return False
+        return True
+
+    sound: dict[int, ChunkRecord] = {}
+    for start in range(0, len(journaled), AT_A_TIME):
+        some = journaled[start : start + AT_A_TIME]
+        are_sound = pool.map(is_sound, *zip(*some, strict=True))
+        sound |= {index: record for (index, record), is_kept in zip(some, are_sound, strict=True) if is_kept}
+    return sound
+
+
+def keep_only(store: Path, chunks: Iterable[str]) -> None:
+    """Remove what is at the place of a store, but for these chunks and their journal."""
+    kept = set(chunks)
+    if not store.exists():
+        return
+    if not kept:
+        shutil.rmtree(store)
+        return
+    kept |= {"x", JOURNAL}
+    for path in (*store.iterdir(), *(store / "x").iterdir()):
+        if str(path.relative_to(store)) in kept:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

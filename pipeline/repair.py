@@ -1,0 +1,190 @@
+"""Damaged files of stores, computed again from their parent and put back byte for byte, or left as they are."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from cache import (
+    MANIFEST,
+    SMALL_CODEC,
+    CodecChoice,
+    CodecName,
+    CorruptStoreError,
+    FormatError,
+    Inspected,
+    Manifest,
+    NoStoreError,
+    Store,
+    StoreError,
+    drop_journal,
+    inspect,
+    put_back_chunk,
+    put_back_metadata,
+    read_manifest,
+    salvaged_codec,
+    sync,
+)
+from pipeline.errors import CascadeError, CorruptDataError, RefusedError
+from pipeline.lock import lock_folder
+from pipeline.progress import Reporter
+from pipeline.recompute import Parent, other_machine, parent_of, recomputed_chunks
+from pipeline.runfolder import RunFolder, is_being_written, is_committed
+
+
+@dataclass
+class Repaired:
+    """What became of one store."""
+
+    what: str
+    """Its folder in the run folder."""
+    put_back: list[str] = field(default_factory=list)
+    """Files that are as they were committed again; the manifest, where the whole store was written again."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Files that are as damaged as before, and why."""
+
+
+def repair(run: RunFolder, device: torch.device, report: Reporter) -> Iterator[Repaired]:
+    """Repair every store of the present config, parents before what is computed from them.
+
+    A file is put in place only if it is the one that was committed, byte for byte: on another machine or build, or
+    from other images, that may fail, and then the store stays as it is. A store whose manifest is lost is written again
+    as a whole beside its place, and takes it once it is committed.
+
+    Yields what was damaged. Raises LockedError.
+    """
+    with lock_folder(run.path, "repair"):
+        unsound: set[int] = set()
+        for index in range(len(run.stages) + 1):
+            for split in run.splits:
+                outcome = _Repair(run, index, split, device, report, unsound).run()
+                if outcome.left:
+                    unsound.add(index)
+                if outcome.left or outcome.put_back:
+                    yield outcome
+
+
+class _Repair:
+    """The repair of one store."""
+
+    def __init__(
+        self, run: RunFolder, index: int, split: str, device: torch.device, report: Reporter, unsound: set[int]
+    ) -> None:
+        self.folder = run
+        self.index = index
+        self.split = split
+        self.device = device
+        self.report = report
+        self.path = run.store(index, split)
+        self.beside = self.path.with_name(f".{self.path.name}.repair")
+        self.outcome = Repaired(str(self.path.relative_to(run.path)))
+        self.threads = run.config.machine.threads
+        self._unsound = unsound
+
+    def run(self) -> Repaired:
+        if is_being_written(self.path) or not (self.path.is_dir() or is_committed(self.beside)):
+            return self.outcome
+        try:
+            manifest = read_manifest(self.path)
+        except FormatError as error:
+            self.outcome.left[MANIFEST] = str(error)
+        except (CorruptStoreError, NoStoreError):
+            with self._trying(MANIFEST):
+                self._write_again()
+                self.outcome.put_back.append(MANIFEST)
+        else:
+            shutil.rmtree(self.beside, ignore_errors=True)
+            with self._trying(MANIFEST):  # one that is whole and describes no store of ours
+                damaged = [file for file in inspect(self.path, manifest, threads=self.threads) if file.damage]
+                self._put_back(manifest, damaged)
+        return self.outcome
+
+    @cached_property
+    def parent(self) -> Parent:
+        """What the store is computed from: the nearest stored x_i before it that is sound, and the blocks from there.
+
+        Opened when it is first needed: a store without damage needs none.
+        """
+        before = range(self.index - 1, 0, -1)
+        anchor = next((i for i in before if self.folder.is_stored(i) and i not in self._unsound), 0)
+        return parent_of(self.folder, self.index, self.device, anchor=anchor)
+
+    def _put_back(self, manifest: Manifest, damaged: list[Inspected]) -> None:
+        """Metadata first, then the small arrays: with both the store opens, and its chunks can be compared."""
+        if damaged and manifest.summary.fingerprint != self.folder.fingerprint(self.index, self.split):
+            raise RefusedError(f"the store is of another stage\nnext: delete {self.path}")
+        for file in damaged:
+            if not file.array:
+                put_back_metadata(self.path, manifest, file.name)
+                self.outcome.put_back.append(file.name)
+            elif file.array != "x":
+                with self._trying(file.name):
+                    values = self.parent.small_arrays(self.split)[file.array]
+                    self._put_back_chunk(manifest, file.name, file.array, 0, values, SMALL_CODEC)
+        names = {file.number: file.name for file in damaged if file.array == "x"}
+        with self._trying(*names.values()):
+            self._put_back_chunks(manifest, names)
+
+    def _put_back_chunks(self, manifest: Manifest, names: dict[int, str]) -> None:
+        if not names:
+            return
+        store = Store(self.path)
+        with self.report.task(f"repair {self.outcome.what}", len(names)) as task:
+            again = recomputed_chunks(self.folder, self.parent, store, self.split, names)
+            for done, (index, numbers) in enumerate(again, 1):
+                with self._trying(names[index]):
+                    self._put_back_chunk(manifest, names[index], "x", index, numbers, store.codec)
+                task.update(done)
+
+    def _put_back_chunk(
+        self, manifest: Manifest, name: str, array: str, index: int, numbers: NDArray[Any], codec: CodecName
+    ) -> None:
+        if not put_back_chunk(self.path, manifest, array, index, numbers, codec):
+            raise CorruptDataError(f"computed again it comes out different{self._why_different(manifest)}")
+        self.outcome.put_back.append(name)
+
+    def _why_different(self, manifest: Manifest) -> str:
+        """What may be the reason, and what to do."""
+        if self.index == 0:
+            return (
+                f", so {self.folder.config.data.source} does not hold the images that were ingested\n"
+                f"next: put the data set back as it was, or delete {self.path.parent} and ingest again"
+            )
+        machines = manifest.group.attributes.get("machines", [])
+        note = other_machine(self.folder, machines, self.device)
+        return (
+            f"{f': {note}' if note else ', so what it was computed from has changed'}\n"
+            f"next: repair where it was written, or delete {self.path} and "
+            f"{self.folder.command(f'train-stage --j {self.index - 1}')}"
+        )
+
+    def _write_again(self) -> None:
+        """The whole store, beside its place and then into it."""
+        if not is_committed(self.beside):
+            self.parent.write(self.split, self.beside, self._codec(), self.report)
+        drop_journal(self.beside)
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        os.rename(self.beside, self.path)
+        sync(self.path.parent)
+
+    def _codec(self) -> CodecChoice:
+        """The codec that the store had, as its other files say or, for all splits have one, those of another split."""
+        places = (self.path, *(self.folder.store(self.index, split) for split in self.folder.splits))
+        found = next((choice for path in places if (choice := salvaged_codec(path))), None)
+        configured = self.folder.config.for_stage(max(self.index - 1, 0)).store.codec
+        return found or CodecChoice("zstd" if configured == "auto" else configured, "as configured")
+
+    @contextmanager
+    def _trying(self, *names: str) -> Iterator[None]:
+        """Say of these files, where they are not put back, why."""
+        try:
+            yield
+        except (CascadeError, StoreError, IsADirectoryError, NotADirectoryError) as error:
+            self.outcome.left |= {name: str(error) for name in names if name not in self.outcome.put_back}

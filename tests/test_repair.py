@@ -1,0 +1,213 @@
+"""Repair: what is damaged is computed again and put back byte for byte, or left as it is with the reason."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache import MANIFEST, Store
+from pipeline.errors import LockedError
+from pipeline.lock import lock_folder
+from pipeline.progress import Reporter
+from pipeline.repair import Repaired, repair
+from pipeline.runfolder import RunFolder
+from tests.runs import reopened
+from tests.trained import CPU, copied, double_block, files_of, trained_run, whole
+
+__all__ = ["whole"]
+
+
+def repaired(run: RunFolder) -> dict[str, Repaired]:
+    return {outcome.what: outcome for outcome in repair(reopened(run.path), CPU, Reporter())}
+
+
+def flip(file: Path, position: int = -1) -> None:
+    data = bytearray(file.read_bytes())
+    data[position] ^= 1
+    file.write_bytes(data)
+
+
+def test_nothing_is_done_to_a_sound_run_folder(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    assert repaired(run) == {}
+    assert files_of(run.path) == files_of(whole.path)
+
+
+FILES = (
+    "x/c.0.1.0.0.0",
+    "y/c.0",
+    "sample_id/c.0",
+    "scale/c.0",
+    "zarr.json",
+    "x/zarr.json",
+    "scale/zarr.json",
+    MANIFEST,
+)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("damage", ["flip", "remove", "empty"])
+def test_every_file_of_a_store_comes_back_byte_for_byte(
+    whole: RunFolder, tmp_path: Path, index: int, damage: str
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    for name in FILES:
+        file = run.store(index, "train") / name
+        if damage == "flip":
+            flip(file, 15)
+        elif damage == "remove":
+            file.unlink()
+        else:
+            file.write_bytes(b"")
+        (outcome,) = repaired(run).values()
+        assert (outcome.put_back, outcome.left) == ([name], {})
+        assert files_of(run.path) == files_of(whole.path)
+
+
+def test_all_damage_of_a_run_folder_is_repaired_parents_first(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    for index in range(3):
+        for split in run.splits:
+            for file in run.store(index, split).glob("*/c.*"):
+                file.unlink()
+    shutil.rmtree(run.store(1, "train") / "y")
+    (run.store(2, "test") / "zarr.json").write_bytes(b"{}")
+    flip(run.store(1, "test") / MANIFEST)
+    outcomes = repaired(run)
+    assert len(outcomes) == 9
+    assert not any(outcome.left for outcome in outcomes.values())
+    assert files_of(run.path) == files_of(whole.path)
+
+
+@pytest.mark.parametrize("settings", [("augment.policy=canvas", "augment.flip=true"), ("store.encoding=uint4",)])
+@pytest.mark.parametrize("codec", ["none", "auto"])
+def test_canvases_packed_numbers_and_any_codec_come_back_too(
+    tmp_path: Path, settings: tuple[str, ...], codec: str
+) -> None:
+    run = trained_run(tmp_path / "run", *settings, f"store.codec={codec}", stages=1)
+    before = files_of(run.path)
+    for index in range(2):
+        for split in run.splits:
+            flip(next(run.store(index, split).glob("x/c.*")))
+        flip(run.store(index, "train") / MANIFEST, 100)
+    assert len(repaired(run)) == 6
+    assert files_of(run.path) == before
+
+
+def test_chunks_that_are_one_of_several_in_a_run_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cache.layout.CHUNK_BYTES", 2000)
+    run = trained_run(tmp_path / "run", stages=1)
+    before = files_of(run.path)
+    assert Store(run.store(1, "train")).chunk_samples < 16
+    for name in ("c.0.1.0.0.0", "c.0.2.0.0.0", "c.1.17.0.0.0"):
+        flip(run.store(1, "train") / "x" / name)
+    last = max((run.store(0, "train") / "x").glob("c.*"), key=lambda file: int(file.name.split(".")[2]))
+    last.unlink()
+    assert [len(outcome.put_back) for outcome in repaired(run).values()] == [1, 3]
+    assert files_of(run.path) == before
+
+
+def test_from_another_block_nothing_is_put_in_place(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    double_block(run)
+    flip(run.store(1, "train") / "x" / "c.1.0.0.0.0")
+    before = files_of(run.path)
+    (outcome,) = repaired(run).values()
+    assert outcome.put_back == []
+    assert (
+        "so what it was computed from has changed\nnext: repair where it was written, or delete"
+        in outcome.left["x/c.1.0.0.0.0"]
+    )
+    assert files_of(run.path) == before
+
+
+def test_on_another_machine_it_says_so(whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copied(whole, tmp_path / "run")
+    flip(run.store(1, "test") / "x" / "c.0.0.0.0.0")
+    monkeypatch.setattr("pipeline.recompute.machine_record", lambda *_: {"torch": "0.0"})
+    monkeypatch.setattr("pipeline.repair.put_back_chunk", lambda *_: False)
+    (outcome,) = repaired(run).values()
+    (reason,) = outcome.left.values()
+    assert "comes out different: it was written on another machine or build: torch " in reason
+
+
+def test_images_whose_source_is_gone_or_another_stay_damaged_with_the_next_action(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 255, (200, 8, 8), np.uint8), np.arange(200) % 3
+    source, folder = tmp_path / "data.npz", tmp_path / "run"
+    arrays: dict[str, Any] = {
+        "train_images": pixels,
+        "train_labels": labels,
+        "test_images": pixels[:50],
+        "test_labels": labels[:50],
+    }
+    np.savez(source, **arrays)
+    run = trained_run(folder, f"data.source=npz:{source}", stages=1)
+    sound = files_of(folder)
+    flip(run.store(0, "train") / "x" / "c.0.1.0.0.0")
+    damaged = files_of(folder)
+    np.savez(source, **{**arrays, "train_images": pixels ^ 1})
+    (outcome,) = repaired(run).values()
+    reason = f"npz:{source} does not hold the images that were ingested\nnext: put the data set back"
+    assert reason in outcome.left["x/c.0.1.0.0.0"]
+    np.savez(source, **{**arrays, "train_images": pixels[1:], "train_labels": labels[1:]})
+    (outcome,) = repaired(run).values()
+    assert "is not the data set that x_0 was ingested from" in outcome.left["x/c.0.1.0.0.0"]
+    source.unlink()
+    (outcome,) = repaired(run).values()
+    assert "is no file" in outcome.left["x/c.0.1.0.0.0"]
+    assert files_of(folder) == damaged
+    flip(run.store(1, "train") / "x" / "c.0.1.0.0.0")
+    assert "x_0" in str(repaired(run)), "block 0 has no other parent"
+    np.savez(source, **arrays)
+    assert [outcome.left for outcome in repaired(run).values()] == [{}, {}]
+    assert files_of(folder) == sound
+
+
+def test_a_parent_that_stays_damaged_is_passed_over(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    shutil.rmtree(run.store(1, "test"))
+    run.store(1, "test").mkdir()
+    (run.store(1, "test") / MANIFEST).write_text('{"format":3}\n')
+    flip(run.store(2, "test") / "x" / "c.0.0.0.0.0")
+    first, second = repaired(run).values()
+    assert "format 3" in first.left[MANIFEST]
+    assert (second.put_back, second.left) == (["x/c.0.0.0.0.0"], {})
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_rewriting_that_was_interrupted_anywhere_goes_on(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    for step in ("pipeline.repair.shutil.rmtree", "pipeline.repair.os.rename", "cache.writer.drop_journal"):
+        run = copied(whole, tmp_path / step)
+        flip(run.store(index, "train") / MANIFEST)
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(step, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                repaired(run)
+        (outcome,) = repaired(run).values()
+        assert (outcome.put_back, outcome.left) == ([MANIFEST], {})
+        assert files_of(run.path) == files_of(whole.path)
+
+
+def test_a_store_that_is_being_written_is_left_to_that(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(2, "train")
+    (path / MANIFEST).unlink()
+    (path / "journal").write_bytes(b"")
+    assert repaired(run) == {}
+
+
+def test_another_process_on_the_run_folder_is_not_disturbed(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    with lock_folder(run.path, "stage 1"), pytest.raises(LockedError, match="stage 1"):
+        repaired(run)
