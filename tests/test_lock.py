@@ -14,10 +14,13 @@ import msgspec
 import pytest
 
 from pipeline import lock
+from pipeline.checkpoint import Position, read_position
 from pipeline.device import choose_device
-from pipeline.errors import CascadeError, LockedError
+from pipeline.errors import CascadeError, LockedError, Stopped
 from pipeline.lock import HOLDER, Holder, check_writable, lock_folder
 from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.status import status
 from pipeline.training import train_stage
 from tests.conftest import Outcome
 from tests.runs import tiny_run
@@ -150,9 +153,6 @@ def test_a_whole_command_holds_the_folder_and_readers_pass(
 def test_status_at_every_moment_of_a_training_works_and_goes_only_forward(
     tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.runfolder import RunFolder
-    from pipeline.status import status
-
     run = tiny_run(tmp_path / "run", "machine.checkpoint_minutes=0")
     seen: list[str] = []
 
@@ -185,6 +185,25 @@ def test_status_at_every_moment_of_a_training_works_and_goes_only_forward(
         "trained: x_1 not written as float16",
         "done: fresh augmentation",
     ]
+
+
+@pytest.mark.parametrize("first", ["the reader", "the writer"])
+def test_a_stage_that_ends_while_status_looks_at_it_is_not_taken_for_one_that_never_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    run = tiny_run(tmp_path / "run")
+    asked = iter(range(3))
+    with pytest.raises(Stopped):
+        train_stage(run, 0, choose_device("cpu"), Reporter(), should_stop=lambda: next(asked) > 0)
+
+    def read_and_end(folder: StageFolder) -> Position | None:
+        position = read_position(folder) if first == "the reader" else None
+        if folder.j == 0:
+            train_stage(run, 0, choose_device("cpu"), Reporter())
+        return position or read_position(folder)
+
+    monkeypatch.setattr("pipeline.status.read_position", read_and_end)
+    assert status(run)[0].state == "done"
 
 
 @contextmanager

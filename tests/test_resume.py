@@ -110,6 +110,19 @@ def test_a_stage_asked_to_stop_at_any_point_ends_in_the_same_bytes(
         assert all(torch.equal(state[name], expected[name]) for name in state)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_an_epoch_whose_last_batch_is_short_is_stopped_and_ends_like_any(tmp_path: Path, step: int) -> None:
+    whole = tiny_run(tmp_path / "whole", "train.batch_size=16")
+    broken = copy_of(whole, tmp_path / "broken")
+    train_stage(whole, 0, CPU, Reporter())
+    stopped_after(broken, step)
+    position = read_position(broken.stages[0])
+    assert position is not None
+    assert (position.epochs, position.consumed) == [(0, 16), (0, 27), (0, 27)][step - 1], "the third is its validation"
+    train_stage(broken, 0, CPU, Reporter())
+    assert_same_end(whole, broken, 0)
+
+
 @pytest.mark.parametrize("minutes", [0, 1000])
 def test_a_stage_killed_at_any_step_goes_on_at_its_last_checkpoint_and_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: tuple[RunFolder, int], minutes: int
