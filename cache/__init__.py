@@ -13,14 +13,16 @@ for batch in reader.batches(windows):
     ...
 """
 
-from cache.choice import CodecChoice, choose_codec
+from cache.choice import CodecChoice, choose_codec, packed_share
 from cache.codecs import CODECS, CodecName
 from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, NoStoreError, StoreError
 from cache.files import replace_file
 from cache.layout import MANIFEST, chunk_samples, read_manifest
 from cache.memory import ChunkCache, Ring, aligned_buffer
+from cache.readback import read_back
 from cache.reader import Reader, ring_samples
+from cache.removal import remove_folder, remove_store
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
@@ -52,7 +54,11 @@ __all__ = [
     "decode",
     "encode",
     "in_batches",
+    "packed_share",
+    "read_back",
     "read_manifest",
+    "remove_folder",
+    "remove_store",
     "replace_file",
     "ring_samples",
     "sample_bytes",
