@@ -39,6 +39,7 @@ def cascade() -> None:
     cascade run                     ingest the images, train every stage
     cascade train-stage --j 3       train one
     cascade evaluate                every stage and the ensemble on the test images
+    cascade gc                      what could be deleted
     """
 
 
@@ -55,6 +56,9 @@ set_option = click.option(
 )
 device_option = click.option(
     "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: the config's machine.device."
+)
+accept_option = click.option(
+    "--accept-stale", is_flag=True, help="Go on from earlier stages of other settings, and record that."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
@@ -103,56 +107,102 @@ def ingest(run_path: Path, settings: tuple[str, ...]) -> None:
 
 @cascade.command("train-stage")
 @click.option("--j", "j", type=int, required=True, help="Index of the stage, from 0.")
-@shared_options(run_option, set_option, device_option)
-def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str | None) -> None:
+@shared_options(run_option, set_option, device_option, accept_option)
+def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str | None, accept_stale: bool) -> None:
     """Train block J and its head on x_J, test them, write x_{J+1} back."""
     from pipeline.runs import run_stages
 
-    run_stages(_open(run_path, settings), j, j, device, _reporter())
+    run_stages(_open(run_path, settings, accept_before=j if accept_stale else None), j, j, device, _reporter())
 
 
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
 @click.option("--to", "last", type=int, help="Last stage; default the network's last.")
-@shared_options(run_option, set_option, device_option)
-def run(first: int | None, last: int | None, run_path: Path, settings: tuple[str, ...], device: str | None) -> None:
-    """Ingest the images and train all stages in turn, skipping what is done."""
+@shared_options(run_option, set_option, device_option, accept_option)
+def run(
+    first: int | None,
+    last: int | None,
+    run_path: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    accept_stale: bool,
+) -> None:
+    """Ingest the images and train all stages in turn, skipping what is done.
+
+    With --accept-stale, stages before --from may be of other settings.
+    """
     from pipeline.runs import ingest_data, run_stages
 
     config, reporter = _config(run_path, settings), _reporter()
     ingest_data(config, run_path, reporter)
-    run_stages(_open(run_path, settings), first, last, device, reporter)
+    accept_before = (first or 0) if accept_stale else None
+    run_stages(_open(run_path, settings, accept_before=accept_before), first, last, device, reporter)
 
 
 @cascade.command()
-@shared_options(run_option, set_option, json_option)
-def status(run_path: Path, settings: tuple[str, ...], as_json: bool) -> None:
+@shared_options(run_option, set_option, accept_option, json_option)
+def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
     from pipeline.status import other_branch_notes
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
     folder = _open(run_path, settings)
-    rows = stage_status(folder)
+    rows = stage_status(folder, accepting=accept_stale)
     click.echo(status_json(rows) if as_json else status_table(folder, rows, other_branch_notes(folder)))
 
 
 @cascade.command()
 @click.option("--recompute", is_flag=True, help="From the images through the network, not from kept outputs.")
-@shared_options(run_option, set_option, device_option, json_option)
-def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+@shared_options(run_option, set_option, device_option, accept_option, json_option)
+def evaluate(
+    recompute: bool,
+    run_path: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    accept_stale: bool,
+    as_json: bool,
+) -> None:
     """Score every trained stage's head, and their ensemble, on the test images."""
+    from pipeline.acceptance import accept_stale as accepting
+    from pipeline.acceptance import describe_accepted
     from pipeline.device import choose_device
     from pipeline.evaluation import evaluate as evaluate_run
     from pipeline.tables import evaluation_json, evaluation_table
 
     folder = _open(run_path, settings)
+    folder = accepting(folder, len(folder.stages)) if accept_stale else folder
     recompute_on = choose_device(folder.config.machine.device if device is None else device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on)
-    click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
+    click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
+    if folder.accepted:
+        click.echo(f"accepted though stale: {describe_accepted(folder.accepted)}", err=True)
     if len(evaluation.stages) < len(folder.stages):
         left_out = f"{len(evaluation.stages)}..{len(folder.stages) - 1}"
         click.echo(f"left out, not trained with these settings: stages {left_out} (cascade status says why)", err=True)
+
+
+@cascade.command()
+@click.option("--yes", is_flag=True, help="Delete; without it nothing is.")
+@click.option("--keep-branches", is_flag=True, help="Leave what was made with other settings.")
+@shared_options(run_option, set_option, accept_option, json_option)
+def gc(
+    yes: bool, keep_branches: bool, run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool
+) -> None:
+    """List what nothing needs any more, and with --yes delete it: stages of other settings, stores that nothing will
+    read again, and what interrupted commands left. Never the images, x_0.
+
+    With --accept-stale, stages of other settings that a command with it would start from are left.
+    """
+    from pipeline.gc import collect
+    from pipeline.tables import garbage_json, garbage_table
+
+    folder = _open(run_path, settings)
+    garbage = collect(folder, delete=yes, keep_branches=keep_branches, accept_stale=accept_stale)
+    click.echo(garbage_json(garbage, deleted=yes) if as_json else garbage_table(folder, garbage, deleted=yes))
+    if garbage and not yes and not as_json:
+        options = f"{' --keep-branches' * keep_branches}{' --accept-stale' * accept_stale}"
+        click.echo(f"nothing is deleted yet\nnext: {folder.command(f'gc --yes{options}')}", err=True)
 
 
 @cascade.command()
@@ -184,10 +234,16 @@ def _config(run_path: Path, settings: tuple[str, ...]) -> Config:
     return load_config(run_path, settings)
 
 
-def _open(run_path: Path, settings: tuple[str, ...]) -> RunFolder:
+def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | None = None) -> RunFolder:
+    """The run folder; stages before `accept_before` may be of other settings."""
+    from pipeline.acceptance import accept_stale
     from pipeline.runfolder import RunFolder
 
-    return RunFolder(run_path, _config(run_path, settings), settings)
+    folder = RunFolder(run_path, _config(run_path, settings), settings)
+    if accept_before is None:
+        return folder
+    folder.check_stage(accept_before)
+    return accept_stale(folder, accept_before)
 
 
 def _reporter() -> Any:

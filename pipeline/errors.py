@@ -29,3 +29,9 @@ class LockedError(CascadeError):
     """Another process works on the run folder."""
 
     exit_code = 5
+
+
+class DiskError(CascadeError):
+    """The disk has too little room for what is to be written; nothing of it was."""
+
+    exit_code = 6

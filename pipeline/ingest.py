@@ -13,6 +13,7 @@ from PIL import Image
 
 from cache import CodecChoice, CodecName, StoreWriter, choose_codec, replace_file
 from pipeline.config import Config, Data
+from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.progress import Reporter
@@ -167,6 +168,7 @@ class _Ingest:
 
     def run(self) -> DataInfo:
         splits = split_indices(self.source, self.config.data)
+        self._check_room(splits)
         for name, ids in splits.items():
             self._write(name, self.source.test if name == "test" else self.source.train, ids)
         if self.bad:
@@ -220,14 +222,32 @@ class _Ingest:
             if not self.bad:
                 writer.commit(y=labels, sample_id=ids, attributes={"split": name, "index": 0})
 
+    def _check_room(self, splits: dict[str, NDArray[np.int64]]) -> None:
+        """Raise DiskError where the disk has no room for the images, decoded and packed."""
+        run, sample_bytes = self.config.order.run, self.channels * self.side**2
+        sizes = (store_size(samples=len(ids), views=1, sample_bytes=sample_bytes, run=run) for ids in splits.values())
+        train = self.source.train, splits["train"]
+        check_room(
+            "x_0",
+            self.folder.parent,
+            sum(sizes, StoreSize(0, 0)),
+            lambda: self._codec(*train),
+            lambda: self._first_images(*train),
+            remedy="make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
+        )
+
+    def _first_images(self, split: Split, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The first run of images, those left out that are bad: they are found again when their turn comes."""
+        images = [self._image(split, int(i)) for i in ids[: self.config.order.run]]
+        self.bad.clear()
+        return np.stack([image for image in images if image is not None] or [np.zeros((1, 1, 1), np.uint8)])
+
     def _codec(self, split: Split, ids: NDArray[np.int64]) -> CodecName:
         """The config's codec; for "auto" the one that suits the first images and the disk, the same for all splits."""
         if self.config.store.codec != "auto":
             return self.config.store.codec
         if self.choice is None:
-            images = [self._image(split, int(i)) for i in ids[: self.config.order.run]]
-            chunk = np.stack([image for image in images if image is not None] or [np.zeros(1, np.uint8)])
-            self.bad.clear()  # found again when their turn comes
+            chunk = self._first_images(split, ids)
             self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
             self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
         return self.choice.codec

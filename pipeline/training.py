@@ -20,7 +20,8 @@ from pipeline.keys import key_of
 from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.progress import Reporter, duration, size
-from pipeline.runfolder import RunFolder, StageFolder, StageRecord
+from pipeline.record import StageRecord
+from pipeline.runfolder import RunFolder, StageFolder
 from pipeline.weights import load_tensors, module_tensors, save_tensors
 from pipeline.writeback import output_is_due, write_output
 
@@ -253,6 +254,7 @@ def _finish(run: RunFolder, feed: Feed, learner: Learner, epochs: list[EpochReco
         j=j,
         key=key_of(run.fields[j]),
         fields=run.fields[j],
+        accepted=[stage for stage in run.accepted if stage.stage < j],
         parameters={"block": parameter_count([learner.block]), "head": parameter_count([learner.head])},
         train_accuracy=last.train_accuracy,
         validation_accuracy=last.validation_accuracy,
