@@ -44,6 +44,7 @@ def cascade() -> None:
     cascade train-stage --j 3       train one
     cascade evaluate                every stage and the ensemble on the test images
     cascade verify                  every stored byte; cascade repair, where one is damaged
+    cascade gc                      what could be deleted
     """
 
 
@@ -66,6 +67,9 @@ skip_bad_option = click.option(
 )
 strict_option = click.option(
     "--strict", is_flag=True, help="Refuse to go on in the middle of a stage that was begun on another machine."
+)
+accept_option = click.option(
+    "--accept-stale", is_flag=True, help="Go on from earlier stages of other settings, and record that."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
@@ -114,19 +118,21 @@ def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
 
 @cascade.command("train-stage")
 @click.option("--j", "j", type=int, required=True, help="Index of the stage, from 0.")
-@shared_options(run_option, set_option, device_option, strict_option)
-def train_stage(j: int, run_path: Path, settings: tuple[str, ...], device: str | None, strict: bool) -> None:
+@shared_options(run_option, set_option, device_option, strict_option, accept_option)
+def train_stage(
+    j: int, run_path: Path, settings: tuple[str, ...], device: str | None, strict: bool, accept_stale: bool
+) -> None:
     """Train block J and its head on x_J, test them, write x_{J+1} back."""
     from pipeline.runs import run_stages
 
-    run = _open(run_path, settings)
+    run = _open(run_path, settings, accept_before=j if accept_stale else None)
     run_stages(run, j, j, device, _reporter(), strict=strict, should_stop=_should_stop())
 
 
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
 @click.option("--to", "last", type=int, help="Last stage; default the network's last.")
-@shared_options(run_option, set_option, device_option, skip_bad_option, strict_option)
+@shared_options(run_option, set_option, device_option, skip_bad_option, strict_option, accept_option)
 def run(
     first: int | None,
     last: int | None,
@@ -135,9 +141,14 @@ def run(
     device: str | None,
     skip_bad: bool,
     strict: bool,
+    accept_stale: bool,
 ) -> None:
-    """Ingest the images and train all stages in turn, skipping what is done."""
-    _run(run_path, settings, first, last, device, skip_bad=skip_bad, strict=strict)
+    """Ingest the images and train all stages in turn, skipping what is done.
+
+    With --accept-stale, stages before --from may be of other settings.
+    """
+    accept_before = (first or 0) if accept_stale else None
+    _run(run_path, settings, first, last, device, skip_bad=skip_bad, strict=strict, accept_before=accept_before)
 
 
 def _run(
@@ -149,6 +160,7 @@ def _run(
     *,
     skip_bad: bool = False,
     strict: bool = False,
+    accept_before: int | None = None,
 ) -> None:
     """`run`, with the folder held from the first image to the last stage."""
     from pipeline.lock import lock_folder
@@ -157,35 +169,47 @@ def _run(
     config, reporter, should_stop = _config(run_path, settings), _reporter(), _should_stop()
     with lock_folder(run_path, "beginning") as lock:
         ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
-        folder = _open(run_path, settings)
+        folder = _open(run_path, settings, accept_before=accept_before)
         run_stages(folder, first, last, device, reporter, lock=lock, strict=strict, should_stop=should_stop)
 
 
 @cascade.command()
-@shared_options(run_option, set_option, json_option)
-def status(run_path: Path, settings: tuple[str, ...], as_json: bool) -> None:
+@shared_options(run_option, set_option, accept_option, json_option)
+def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
     from pipeline.status import other_branch_notes
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
     folder = _open(run_path, settings)
-    rows = stage_status(folder)
+    rows = stage_status(folder, accepting=accept_stale)
     click.echo(status_json(rows) if as_json else status_table(folder, rows, other_branch_notes(folder)))
 
 
 @cascade.command()
 @click.option("--recompute", is_flag=True, help="From the images through the network, not from kept outputs.")
-@shared_options(run_option, set_option, device_option, json_option)
-def evaluate(recompute: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+@shared_options(run_option, set_option, device_option, accept_option, json_option)
+def evaluate(
+    recompute: bool,
+    run_path: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    accept_stale: bool,
+    as_json: bool,
+) -> None:
     """Score every trained stage's head, and their ensemble, on the test images."""
+    from pipeline.acceptance import accept_stale as accepting
+    from pipeline.acceptance import describe_accepted
     from pipeline.evaluation import evaluate as evaluate_run
     from pipeline.tables import evaluation_json, evaluation_table
 
     folder = _open(run_path, settings)
+    folder = accepting(folder, len(folder.stages)) if accept_stale else folder
     recompute_on = _device(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
-    click.echo(evaluation_json(evaluation) if as_json else evaluation_table(folder, evaluation))
+    click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
+    if folder.accepted:
+        click.echo(f"accepted though stale: {describe_accepted(folder.accepted)}", err=True)
     if len(evaluation.stages) < len(folder.stages):
         left_out = f"{len(evaluation.stages)}..{len(folder.stages) - 1}"
         click.echo(f"left out, not trained with these settings: stages {left_out} (cascade status says why)", err=True)
@@ -221,6 +245,29 @@ def repair(run_path: Path, settings: tuple[str, ...], device: str | None, as_jso
 
 
 @cascade.command()
+@click.option("--yes", is_flag=True, help="Delete; without it nothing is.")
+@click.option("--keep-branches", is_flag=True, help="Leave what was made with other settings.")
+@shared_options(run_option, set_option, accept_option, json_option)
+def gc(
+    yes: bool, keep_branches: bool, run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool
+) -> None:
+    """List what nothing needs any more, and with --yes delete it: stages of other settings, stores that nothing will
+    read again, and what interrupted commands left. Never the images, x_0.
+
+    With --accept-stale, stages of other settings that a command with it would start from are left.
+    """
+    from pipeline.gc import collect
+    from pipeline.tables import garbage_json, garbage_table
+
+    folder = _open(run_path, settings)
+    garbage = collect(folder, delete=yes, keep_branches=keep_branches, accept_stale=accept_stale)
+    click.echo(garbage_json(garbage, deleted=yes) if as_json else garbage_table(folder, garbage, deleted=yes))
+    if garbage and not yes and not as_json:
+        options = f"{' --keep-branches' * keep_branches}{' --accept-stale' * accept_stale}"
+        click.echo(f"nothing is deleted yet\nnext: {folder.command(f'gc --yes{options}')}", err=True)
+
+
+@cascade.command()
 @click.option(
     "--run", "run_path", type=click.Path(path_type=Path), default="cascade-demo", metavar="DIR", help="Where to."
 )
@@ -247,10 +294,16 @@ def _config(run_path: Path, settings: tuple[str, ...]) -> Config:
     return load_config(run_path, settings)
 
 
-def _open(run_path: Path, settings: tuple[str, ...]) -> RunFolder:
+def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | None = None) -> RunFolder:
+    """The run folder; stages before `accept_before` may be of other settings."""
+    from pipeline.acceptance import accept_stale
     from pipeline.runfolder import RunFolder
 
-    return RunFolder(run_path, _config(run_path, settings), settings)
+    folder = RunFolder(run_path, _config(run_path, settings), settings)
+    if accept_before is None:
+        return folder
+    folder.check_stage(accept_before)
+    return accept_stale(folder, accept_before)
 
 
 def _device(run: RunFolder, name: str | None) -> torch.device:

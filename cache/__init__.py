@@ -13,7 +13,7 @@ for batch in reader.batches(windows):
     ...
 """
 
-from cache.choice import CodecChoice, choose_codec
+from cache.choice import CodecChoice, choose_codec, packed_share
 from cache.codecs import CODECS, CodecName
 from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
@@ -24,7 +24,9 @@ from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, chunk_samples
 from cache.manifest import Fingerprint, Manifest, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
+from cache.readback import read_back
 from cache.reader import Reader, ring_samples
+from cache.removal import remove_folder, remove_store
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
@@ -66,11 +68,15 @@ __all__ = [
     "gives_chunk",
     "in_batches",
     "inspect",
+    "packed_share",
     "put_back_chunk",
     "put_back_metadata",
+    "read_back",
     "read_journal",
     "read_manifest",
     "read_summary",
+    "remove_folder",
+    "remove_store",
     "replace_file",
     "ring_samples",
     "salvaged_codec",

@@ -77,6 +77,11 @@ def measure(chunk: NDArray[Any], codec: CodecName) -> CodecCost:
     return CodecCost(codec, len(body), _fastest(lambda: unpack(body, codec, decoded)))
 
 
+def packed_share(numbers: NDArray[Any], codec: CodecName) -> float:
+    """Bytes that a codec makes of stored numbers, as a share of their own; more than 1 where it only adds to them."""
+    return memoryview(pack(numbers, codec)).nbytes / numbers.nbytes
+
+
 def disk_bytes_per_second(folder: Path, nbytes: int) -> float:
     """How fast a file of this size is read from the disk; where the system keeps it in memory, from there."""
     path, data = folder / ".disk-speed", aligned_buffer(nbytes)

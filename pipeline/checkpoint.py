@@ -20,7 +20,8 @@ from pipeline.errors import CorruptDataError
 from pipeline.learner import Learner
 from pipeline.metrics import EpochRecord, metrics_lines, read_metrics
 from pipeline.progress import Reporter
-from pipeline.runfolder import Session, StageFolder
+from pipeline.record import Session
+from pipeline.runfolder import StageFolder
 from pipeline.weights import load_tensors, pack_tensors, read_metadata
 
 EPOCH = "epoch."

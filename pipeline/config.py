@@ -134,8 +134,9 @@ class StoreSection(Section, frozen=True, kw_only=True):
 
 
 class Cache(Section, frozen=True, kw_only=True):
-    keep: Literal["all", "none"] | list[Positive] = "all"
-    """Which x_j to store, j >= 1: "all" up to x_{J-1}, "none", or a list. Changes no result."""
+    keep: Literal["all", "needed", "none"] | list[Positive] = "all"
+    """Which x_j to store, j >= 1: "all" up to x_{J-1}; "needed", the same, each deleted once nothing will read it
+    again; "none"; or a list. Changes no result."""
 
 
 class Machine(Section, frozen=True, kw_only=True):
@@ -206,7 +207,7 @@ class Config(Section, frozen=True, kw_only=True):
         """Whether x_j, j >= 1, is to be stored for training."""
         if self.augment.last_anchor(j) < j or self.cache.keep == "none":
             return False
-        return j < self.network.stages if self.cache.keep == "all" else j in self.cache.keep
+        return j < self.network.stages if self.cache.keep in ("all", "needed") else j in self.cache.keep
 
 
 def parse_bytes(text: str) -> int:

@@ -31,6 +31,12 @@ class LockedError(CascadeError):
     exit_code = 5
 
 
+class DiskError(CascadeError):
+    """The disk has too little room for what is to be written; nothing of it was."""
+
+    exit_code = 6
+
+
 class DeviceMemoryError(CascadeError):
     """The device has less memory than the work takes."""
 

@@ -19,7 +19,8 @@ from pipeline.keys import differences, key_of
 from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord, metrics_lines
 from pipeline.progress import Reporter, duration, size
-from pipeline.runfolder import RunFolder, Session, StageRecord
+from pipeline.record import Session, StageRecord
+from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from pipeline.weights import module_tensors, save_tensors
 
@@ -179,6 +180,7 @@ class _Fit:
             j=self.j,
             key=key_of(self.run.fields[self.j]),
             fields=self.run.fields[self.j],
+            accepted=[stage for stage in self.run.accepted if stage.stage < self.j],
             parameters={"block": parameter_count([learner.block]), "head": parameter_count([learner.head])},
             train_accuracy=epochs[-1].train_accuracy,
             validation_accuracy=epochs[-1].validation_accuracy,

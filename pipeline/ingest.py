@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec
 from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
 from pipeline.config import Config, Data
+from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.images import GREY_MODES
@@ -198,6 +199,7 @@ class _Ingest:
 
     def run(self) -> DataInfo:
         sieve, kept = self.sieve, {}
+        self._check_room()
         sieve.try_listed()
         if sieve.is_refused:
             raise sieve.refusal("of those that were bad before; nothing was written, the others not looked at again")
@@ -275,14 +277,34 @@ class _Ingest:
         self.digest, self.sums = digest, sums
         return True
 
+    def _check_room(self) -> None:
+        """Raise DiskError where the disk has no room for the images, decoded and packed."""
+        sieve, run = self.sieve, self.config.order.run
+        sample_bytes = sieve.channels * sieve.side**2
+        sizes = (
+            store_size(samples=len(ids), views=1, sample_bytes=sample_bytes, run=run) for ids in sieve.splits.values()
+        )
+        check_room(
+            "x_0",
+            self.folder.parent,
+            sum(sizes, StoreSize(0, 0)),
+            lambda: self._codec("train", sieve.splits["train"]),
+            lambda: self._first_images("train", sieve.splits["train"]),
+            remedy="make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
+        )
+
+    def _first_images(self, name: str, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The first run of images of a split, those left out that are bad."""
+        images = [self.sieve.image(name, int(i)) for i in ids[: self.config.order.run]]
+        whole = [image for image in images if not isinstance(image, Exception)]
+        return np.stack(whole or [np.zeros((1, 1, 1), np.uint8)])
+
     def _codec(self, name: str, ids: NDArray[np.int64]) -> CodecName:
         """The config's codec; for "auto" the one that suits the first images and the disk, the same for all splits."""
         if self.config.store.codec != "auto":
             return self.config.store.codec
         if self.choice is None:
-            images = [self.sieve.image(name, int(i)) for i in ids[: self.config.order.run]]
-            whole = [image for image in images if not isinstance(image, Exception)]
-            chunk = np.stack(whole or [np.zeros(1, np.uint8)])
+            chunk = self._first_images(name, ids)
             self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
             self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
         return self.choice.codec

@@ -1,11 +1,12 @@
 """Keys: what a stage's result depends on, hashed. Outputs of a stage live under its key.
 
 In a key: the stage's own settings, its shapes, the seed, the key of its input, the content of the data. Never in a key:
-which x_j are stored, codecs, chunk sizes, devices, thread counts, budgets, paths, times.
+which x_j are stored, codecs, chunk sizes, devices, thread counts, budgets, paths, times. Every setting of the config is
+in one of the three tables below; tests/test_keys.py changes each of them and looks at the keys.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,12 +20,54 @@ ALGORITHM = 2
 
 Fields = dict[str, Any]
 
+OF_THE_STAGE = frozenset(
+    [
+        "seed",
+        *("network." + name for name in ("width", "downsample_at", "downsample", "batch_norm", "precision")),
+        *("head." + name for name in ("k", "width", "pool")),
+        *("augment." + name for name in ("crop", "padding", "flip")),
+        *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
+        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay")),
+        *("order." + name for name in ("run", "window")),
+    ]
+)
+"""Settings that the result of a stage itself depends on."""
+
+_INGESTED = "what it makes of the images is in their content hash"
+OF_WHAT_FOLLOWS = {
+    "augment.policy": "stage 0 reads the images, and all policies share it",
+    "augment.views": "likewise, and only the policy views has any",
+    "augment.phases": "likewise, and only canvases have any",
+    "augment.cut_at": "only stages past x_cut_at cut their canvases' windows elsewhere",
+    "store.encoding": "of x_{j+1}: a block is trained and tested before its output is rounded",
+}
+"""Settings that change no result of stage 0 or, for `store`, of the stage they are of, but those after it; and why."""
+OF_NO_RESULT = {
+    "data.source": _INGESTED,
+    "data.canvas": _INGESTED,
+    "data.channels": _INGESTED,
+    "data.validation": _INGESTED,
+    "data.seed": _INGESTED,
+    "network.stages": "a stage knows nothing of those after it",
+    "store.codec": "lossless",
+    "cache.keep": "what is not stored is replayed, to the same bits",
+    "machine.device": "moves the last bits at most; the stage's record names it",
+    "machine.host_memory": "order.window says what is mixed",
+    "machine.device_memory": "where stored numbers wait changes none of them",
+    "machine.compile": "moves the last bits at most; the stage's record names it",
+    "machine.deterministic": "moves the last bits at most; the stage's record names it",
+    "machine.checkpoint_minutes": "a stage that goes on ends as if it had not stopped",
+    "machine.threads": "batches do not depend on who read them",
+    "evaluate.ensemble": "of stages that have ended",
+}
+"""Settings that change no result, and why."""
+
 
 def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, input_key: str) -> Fields:
     """Everything that determines the result of a stage, by the name a user knows it by; `side` is the window's."""
     own = config.for_stage(shape.j)
     fields: Fields = {"algorithm": ALGORITHM, "seed": config.seed, "input": input_key, "classes": classes}
-    network = {
+    network: Fields = {
         "in_channels": shape.in_channels,
         "in_side": shape.in_side,
         "width": shape.out_channels,
@@ -37,12 +80,12 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         augment["policy"] = own.augment.rendering
     if own.augment.policy == "canvas" and own.augment.last_anchor(shape.j) < shape.j:  # up to cut_at it changes nothing
         augment["cut_at"] = own.augment.cut_at
-    sections = {
+    sections: dict[str, Fields] = {
         "network": network,
         "head": {"k": own.head.k, "width": shape.head_width if own.head.k > 1 else None, "pool": own.head.pool},
         "augment": augment,
-        "train": msgspec.to_builtins(own.train),
-        "order": msgspec.to_builtins(own.order),
+        "train": _settings(own, "train"),
+        "order": _settings(own, "order"),
     }
     if shape.j > 0:
         fields[f"store.encoding of x_{shape.j}"] = config.for_stage(shape.j - 1).store.encoding
@@ -50,25 +93,52 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
     return fields
 
 
+def _settings(config: Config, section: str) -> Fields:
+    """The settings of a section that are not known to change no result."""
+    settings: Fields = msgspec.to_builtins(getattr(config, section))
+    return {name: value for name, value in settings.items() if f"{section}.{name}" not in OF_NO_RESULT}
+
+
 def key_of(fields: Fields) -> str:
     """The key of a stage, 64 hexadecimal digits."""
     return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
 
 
-def all_stage_fields(config: Config, info: DataInfo, shapes: Sequence[StageShape]) -> list[Fields]:
-    """The fields of every stage, each one's input the key of the one before."""
+def all_stage_fields(
+    config: Config, info: DataInfo, shapes: Sequence[StageShape], stand_ins: Mapping[int, Fields]
+) -> list[Fields]:
+    """The fields of every stage, each one's input the key of the one before; those of `stand_ins` as they are given."""
     side = config.augment.crop or info.side
     fields: list[Fields] = []
     input_key = info.digest
     for shape in shapes:
-        fields.append(stage_fields(config, shape, side=side, classes=len(info.classes), input_key=input_key))
+        own = stage_fields(config, shape, side=side, classes=len(info.classes), input_key=input_key)
+        fields.append(stand_ins.get(shape.j, own))
         input_key = key_of(fields[-1])
     return fields
 
 
 def differences(then: Fields, now: Fields) -> list[str]:
-    """What changed from one set of fields to another, as "train.lr 0.1 -> 0.05"; the input last, and only if alone."""
+    """What changed of a stage's own fields, as "train.lr 0.1 -> 0.05"; its input is not of its own."""
     names = [name for name in {**then, **now} if name != "input" and then.get(name) != now.get(name)]
-    if not names and then.get("input") != now.get("input"):
-        return ["its input changed"]
     return [f"{name} {then.get(name)} -> {now.get(name)}" for name in names]
+
+
+def fits(then: Fields, now: Fields) -> bool:
+    """Whether a stage trained with some fields can take the place of another: the same network, head and classes."""
+    names = [name for name in {**then, **now} if name.startswith(("network.", "head.")) or name == "classes"]
+    return all(then.get(name) == now.get(name) for name in names)
+
+
+def is_rendered_alike(fields: Fields, config: Config) -> bool:
+    """Whether the stores of a stage with these fields hold the views that the config describes.
+
+    The policy is in a store's name, and the crop in the shapes.
+    """
+    now: Fields = {
+        "seed": config.seed,
+        "augment.padding": config.augment.padding,
+        "augment.flip": config.augment.flip,
+        "order.run": config.order.run,
+    }
+    return all(fields.get(name) == value for name, value in now.items())

@@ -16,73 +16,25 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summary
 from cascade import StageShape
+from pipeline.branches import nearest_changes, read_records
 from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
-from pipeline.keys import Fields, all_stage_fields, differences, key_of
-from pipeline.sealed import read_sealed
+from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
-
-KEY_DIGITS = 8
-
-
-class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the training of a stage began, or was taken up on another machine."""
-
-    machine: dict[str, Any]
-    """What of the machine can move the last bits of a result."""
-    epoch: int
-    """The epoch, from 0."""
-    consumed: int
-    """Samples of it that were behind."""
-
-
-class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a trained stage."""
-
-    j: int
-    """Index of the stage."""
-    key: str
-    """Hash of `fields`."""
-    fields: dict[str, Any]
-    """Everything that determined the result."""
-    parameters: dict[str, int]
-    """Parameters of block and head."""
-    train_accuracy: float
-    """Percent, over the last epoch's augmented samples."""
-    validation_accuracy: float | None
-    """Percent, after the last epoch; None where nothing is held out."""
-    test_accuracy: float
-    """Percent."""
-    balanced_test_accuracy: float
-    """Percent, the mean of the classes' accuracies."""
-    seconds: float
-    """Time of its training, over all sessions."""
-    peak_memory_bytes: int
-    """Of the device; on the CPU, of the process."""
-    device: str
-    """What it was trained on."""
-    machine: dict[str, Any]
-    """Versions, precision and thread count where it ended, for whoever compares."""
-    sessions: list[Session]
-    """All machines that worked on it: one, unless another took it up."""
-    content: dict[str, str]
-    """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
 
 
 class StageFolder:
     """The folder of one stage under one key."""
 
     def __init__(self, stages: Path, j: int, key: str, rendering: str, encoding: str) -> None:
-        self.path = path = stages / f"{j}-{key[:KEY_DIGITS]}"
+        self.path = path = stage_path(stages, j, key)
         self.j = j
         self.key = key
         self._rendering = rendering
@@ -127,12 +79,27 @@ class StageFolder:
 
 
 class RunFolder:
-    """A run folder whose images are ingested, seen through a config; `settings` are those of it given by `--set`."""
+    """A run folder whose images are ingested, seen through a config; `settings` are those of it given by `--set`.
 
-    def __init__(self, path: Path, config: Config, settings: Sequence[str] = ()) -> None:
+    `stand_ins` are records of stages of another branch that stand in for those of the config, by their index, and
+    `accepted` is what is to be said of them; see `pipeline.acceptance`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        settings: Sequence[str] = (),
+        *,
+        stand_ins: Mapping[int, StageRecord] | None = None,
+        accepted: Sequence[Accepted] = (),
+        accepts_stale: bool = False,
+    ) -> None:
         self.path = path
         self.config = config
-        self._settings = settings
+        self.settings = settings
+        self.accepted = accepted
+        self.accepts_stale = accepts_stale
         info = read_data_info(path)
         if info is None:
             raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{_run_option(path)}")
@@ -140,7 +107,8 @@ class RunFolder:
         self.info: DataInfo = info
         self.side = config.augment.crop or info.side
         self.shapes: list[StageShape] = network_shapes(config, channels=info.channels, image_side=info.side)
-        self.fields: list[Fields] = all_stage_fields(config, info, self.shapes)
+        self._stand_ins = {j: record.fields for j, record in (stand_ins or {}).items()}
+        self.fields: list[Fields] = all_stage_fields(config, info, self.shapes, self._stand_ins)
         self.stages = [
             StageFolder(
                 path / "stages", j, key_of(fields), config.augment.rendering, config.for_stage(j).store.encoding
@@ -167,8 +135,9 @@ class RunFolder:
 
     def command(self, command: str) -> str:
         """A cascade command for this folder and these settings, to show to the user."""
-        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in self._settings)
-        return f"cascade {command}{_run_option(self.path)}{overrides}"
+        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
+        accepting = " --accept-stale" if self.accepts_stale else ""
+        return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
 
     def store(self, index: int, split: str) -> Path:
         """Where x_index of a split is stored, if it is."""
@@ -204,17 +173,32 @@ class RunFolder:
         return store
 
     def is_stored(self, index: int) -> bool:
-        """Whether x_index is committed for every split, so that a stage can start from it."""
+        """Whether x_index is committed for every split, so that a stage can start from it.
+
+        Stores in the folder of a stand-in count only where they hold the views that the config describes.
+        """
+        stand_in = self._stand_ins.get(index - 1)
+        if stand_in is not None and not is_rendered_alike(stand_in, self.config):
+            return False
         return all(is_committed(self.store(index, split)) for split in self.splits)
 
-    def anchor(self, j: int) -> int:
-        """The index of the nearest store that stage j can start from: the largest committed i <= j.
+    def is_stand_in(self, j: int) -> bool:
+        """Whether stage j is of another branch than the config's."""
+        return j in self._stand_ins
 
-        Under the policy "recompute" only x_0 is one, and none past augment.cut_at under "canvas". Raises RefusedError
-        where a block between is not trained.
+    def nearest(self, j: int, is_there: Callable[[int], bool]) -> int:
+        """The largest i <= j of an x_i, i >= 1, that `is_there` and that stage j may start from; else 0, the images.
+
+        Under the policy "recompute" only x_0 is one, and none past augment.cut_at under "canvas".
         """
-        last = self.config.augment.last_anchor(j)
-        anchor = next((i for i in range(last, 0, -1) if self.is_stored(i)), 0)
+        return next((i for i in range(self.config.augment.last_anchor(j), 0, -1) if is_there(i)), 0)
+
+    def anchor(self, j: int) -> int:
+        """The index of the nearest store that stage j can start from.
+
+        Raises RefusedError where a block between is not trained.
+        """
+        anchor = self.nearest(j, self.is_stored)
         self.check_trained(anchor, j)
         if not self.is_stored(0):
             raise CorruptDataError(
@@ -236,23 +220,16 @@ class RunFolder:
                     f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
                 )
 
-    def other_branches(self, j: int) -> list[StageRecord]:
-        """Records of stage j trained under other keys than the config's."""
-        found = sorted((self.path / "stages").glob(f"{j}-*/stage.json"))
-        records = [read_record(path.parent) for path in found if path.parent != self.stages[j].path]
-        return [record for record in records if record is not None]
-
     def changes(self, j: int) -> str:
         """What differs between stage j as it was trained, in the branch nearest to the config, and the config."""
-        others = [differences(other.fields, self.fields[j]) for other in self.other_branches(j)]
-        nearest: list[str] = min(others, key=len, default=[])
-        return "; ".join(nearest)
+        return "; ".join(nearest_changes(j, self.fields, read_records(self.path / "stages")))
 
     def _why_not(self, j: int) -> str:
         changes = self.changes(j)
         if not changes:
             return ""
-        return f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
+        why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
+        return why if self.accepts_stale else f"{why}\nto go on from the stage as it is: --accept-stale"
 
 
 def is_committed(store: Path) -> bool:
@@ -271,11 +248,6 @@ def store_bytes(store: Path) -> int:
         return read_summary(store).nbytes
     except NoStoreError:
         return 0
-
-
-def read_record(folder: Path) -> StageRecord | None:
-    """The record of the stage in `folder`, or None where it is not finished. Raises CorruptDataError."""
-    return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")
 
 
 def _run_option(path: Path) -> str:

@@ -1,22 +1,25 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cache import chunk_samples, sample_bytes
+from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
+from pipeline.disk import free_bytes
 from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import X_0, ingest, read_data_info
 from pipeline.lock import Lock, check_writable, lock_folder
+from pipeline.needed import free_stores
 from pipeline.progress import Reporter, size
+from pipeline.room import check_first_output, kept_bytes
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.stopping import never
 from pipeline.training import train_stage
 from pipeline.transfer import batches_held
+from pipeline.writeback import output_is_due
 
 
 def ingest_data(
@@ -61,9 +64,10 @@ def run_stages(
 ) -> None:
     """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone.
 
-    The folder is held over all of them, if not by `lock` already.
+    Under cache.keep = "needed" no store is written, or stays, that nothing will read. The folder is held over all of
+    them, if not by `lock` already.
     """
-    stages, machine = len(run.stages), run.config.machine
+    stages, machine, frees = len(run.stages), run.config.machine, run.config.cache.keep == "needed"
     first, last = 0 if first is None else first, stages - 1 if last is None else last
     for j in (first, last):
         run.check_stage(j)
@@ -75,18 +79,18 @@ def run_stages(
             machine.device if device_name is None else device_name, deterministic=machine.deterministic
         )
         check_host_memory(run, hold=batches_held(device))
-        if any(stage.record is None for stage in run.stages[first : last + 1]):
-            free = shutil.disk_usage(run.path).free
-            stores = size(kept_bytes(run))
-            report.say(f"stores past the images: at most {stores} before compression; {size(free)} are free")
+        _say_room(run, first, last, report)
+        if run.accepted:
+            report.say(f"accepted though stale: {describe_accepted(run.accepted)}")
         for j in range(first, last + 1):
             if should_stop():
                 raise Stopped(f"stopped before stage {j}")
             held.says(f"stage {j} of {first}..{last}")
-            if not train_stage(
-                run, j, device, report, output_asked_for=first == last, strict=strict, should_stop=should_stop
-            ):
+            asked = first == last and not frees
+            if not train_stage(run, j, device, report, output_asked_for=asked, strict=strict, should_stop=should_stop):
                 report.say(f"stage {j}  done already")
+            if frees:
+                free_stores(run, report)
 
 
 def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
@@ -97,19 +101,16 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
         check_writable(stage.output("train").parent)
 
 
-def kept_bytes(run: RunFolder) -> int:
-    """Bytes of all x_j, j >= 1, that the config keeps, over all splits and views, before compression."""
-    total = 0
-    for shape in run.shapes:
-        if not run.config.keeps(shape.j + 1):
-            continue
-        encoding = run.config.for_stage(shape.j).store.encoding
-        nbytes = sample_bytes(encoding, run.output_shape(shape.j))
-        chunk = chunk_samples(run.config.order.run, nbytes)
-        for split, samples in run.info.samples.items():
-            views = run.config.augment.stored_views if split == "train" else 1
-            total += views * -(-samples // chunk) * chunk * nbytes  # a last chunk is whole on disk
-    return total
+def _say_room(run: RunFolder, first: int, last: int, report: Reporter) -> None:
+    """Say what the stores may take. Raises DiskError where already the first cannot fit."""
+    if any(stage.record is None for stage in run.stages[first : last + 1]):
+        at_a_time = " at a time" if run.config.cache.keep == "needed" else ""
+        report.say(
+            f"stores past the images: at most {size(kept_bytes(run))}{at_a_time} before compression; "
+            f"{size(free_bytes(run.path))} are free"
+        )
+    if (due := next((j for j in range(first, last + 1) if output_is_due(run, j)), None)) is not None:
+        check_first_output(run, due, report)
 
 
 def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
@@ -119,8 +120,7 @@ def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
     """
     needed: dict[int, int] = {}
     for j in range(len(run.shapes)):
-        last = run.config.augment.last_anchor(j)
-        index = next((i for i in range(last, 0, -1) if run.config.keeps(i) or run.is_stored(i)), 0)
+        index = run.nearest(j, lambda i: run.config.keeps(i) or run.is_stored(i))
         needed[index] = max(ring_bytes(run, j, index, hold=hold), needed.get(index, 0))
     worst = max(needed, key=needed.__getitem__)
     if needed[worst] > run.config.host_memory_bytes:

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+from pipeline.acceptance import accept_stale, describe_accepted
+from pipeline.branches import changes, read_records
 from pipeline.calibration import scale_is_due
 from pipeline.checkpoint import read_position
+from pipeline.disk import folder_bytes
 from pipeline.errors import RefusedError
 from pipeline.feed import describe_input
-from pipeline.keys import differences
-from pipeline.runfolder import KEY_DIGITS, RunFolder
+from pipeline.progress import size
+from pipeline.record import stage_path
+from pipeline.runfolder import RunFolder
 from pipeline.writeback import output_is_due
 
 
@@ -30,9 +34,9 @@ class StageStatus:
     """Why it is in this state, or what to type next."""
 
 
-def status(run: RunFolder) -> list[StageStatus]:
-    """The state of every stage under the present config."""
-    return [_stage_status(run, j) for j in range(len(run.stages))]
+def status(run: RunFolder, *, accepting: bool = False) -> list[StageStatus]:
+    """The state of every stage under the present config; `accepting`, as `train-stage --accept-stale` would find it."""
+    return [_stage_status(accept_stale(run, j) if accepting else run, j) for j in range(len(run.stages))]
 
 
 def _stage_status(run: RunFolder, j: int) -> StageStatus:
@@ -49,23 +53,32 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         state = "trained" if unwritten or unscaled else "done"
         encoding = run.config.for_stage(j).store.encoding
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
-        reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _frozen(run, j)
+        reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _of_done(run, j)
     elif position is not None:
         done = f"{position.epochs} of {epochs} epochs"
         if position.consumed:
             done += f" and {position.consumed} images"
         state, reason = "partial", f"{done}: {run.command(f'train-stage --j {j}')}"
-    elif changes := run.changes(j):
-        state, reason = "stale", changes
+    elif changed := run.changes(j):
+        state, reason = "stale", changed
     else:
         state = "todo"
         reason = run.command(f"train-stage --j {j}") if stage_input else f"needs stage {j - 1}"
+    if run.accepted:
+        reason = f"{reason}; on stale {describe_accepted(run.accepted)}".removeprefix("; ")
     stored = sum(run.stored_bytes(j + 1, split) for split in run.splits)
     return StageStatus(j, state, record.test_accuracy if record else None, stage_input, stored, reason)
 
 
+def _of_done(run: RunFolder, j: int) -> str:
+    """What a reader of the table should know of a finished stage."""
+    was_deleted = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
+    notes = [_frozen(run, j), f"x_{j + 1} was deleted: it is replayed where it is read" if was_deleted else ""]
+    return "; ".join(filter(None, notes))
+
+
 def _frozen(run: RunFolder, j: int) -> str:
-    """What a reader of the table should know of a finished stage's augmentation: a cache freezes it."""
+    """Of its augmentation: a cache freezes it."""
     augment = run.config.augment
     if j == 0 or augment.policy == "recompute":
         return "fresh augmentation" if augment.crop or augment.padding or augment.flip else ""
@@ -80,9 +93,11 @@ def _frozen(run: RunFolder, j: int) -> str:
 def other_branch_notes(run: RunFolder) -> list[str]:
     """A line for each stage trained with other settings whose folder is still there."""
     notes = []
-    for j in range(len(run.stages)):
-        for other in run.other_branches(j):
-            changed = "; ".join(differences(other.fields, run.fields[j]))
-            folder = run.path / "stages" / f"{j}-{other.key[:KEY_DIGITS]}"
-            notes.append(f"stage {j} also in {folder}, test {other.test_accuracy:.2f}%: {changed}")
+    records = read_records(run.path / "stages")
+    for record in sorted(records.values(), key=lambda record: record.j):
+        if record.j < len(run.stages) and record.key != run.stages[record.j].key:
+            changed = "; ".join(changes(record.j, record.fields, run.fields, records))
+            folder = stage_path(run.path / "stages", record.j, record.key)
+            accuracy, nbytes = f"test {record.test_accuracy:.2f}%", size(folder_bytes(folder))
+            notes.append(f"stage {record.j} also in {folder}, {accuracy}, {nbytes}: {changed}")
     return notes

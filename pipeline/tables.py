@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.evaluation import Evaluation, Scores
+from pipeline.gc import Garbage
 from pipeline.progress import size
+from pipeline.record import Accepted
 from pipeline.repair import Repaired
 from pipeline.runfolder import RunFolder
 from pipeline.status import StageStatus
@@ -44,10 +46,29 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[st
     return "\n".join([_text(table), total, policy, *notes])
 
 
-def evaluation_json(evaluation: Evaluation) -> str:
-    """`{"stages": [{"j", "top1", "top5"}], "ensemble": {"top1", "top5"}}`, in percent."""
+def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str:
+    """`{"stages": [{"j", "top1", "top5"}], "ensemble": {"top1", "top5"}}`, in percent.
+
+    And, where stale stages were accepted, `"accepted": [{"stage", "key", "differences"}]`.
+    """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
-    return _json({"stages": stages, "ensemble": _tops(evaluation.ensemble)})
+    stale = {"accepted": accepted} if accepted else {}
+    return _json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **stale})
+
+
+def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
+    """`{"deleted", "total_bytes", "garbage": [{"path", "kind", "why", "bytes"}]}`"""
+    rows = [{"path": str(one.path), "kind": one.kind, "why": one.why, "bytes": one.nbytes} for one in garbage]
+    return _json({"deleted": deleted, "total_bytes": sum(one.nbytes for one in garbage), "garbage": rows})
+
+
+def garbage_table(run: RunFolder, garbage: Sequence[Garbage], *, deleted: bool) -> str:
+    """What is, or was, to be freed, and how much in all."""
+    table = _table("bytes", "what", "where", "why")
+    for one in garbage:
+        table.add_row(size(one.nbytes), one.kind, str(one.path.relative_to(run.path)), one.why)
+    total = size(sum(one.nbytes for one in garbage))
+    return "\n".join([_text(table), f"{total} {'freed' if deleted else 'would be freed'}"])
 
 
 def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
@@ -110,9 +131,8 @@ def _percent(value: float | None) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(
-            name, justify="right" if "%" in name or name in ("stored", "files") else "left", overflow="fold"
-        )
+        is_number = "%" in name or name in ("stored", "bytes", "files")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     return table
 
 

@@ -24,7 +24,8 @@ from pipeline.metrics import read_metrics_file
 from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
 from pipeline.recompute import other_machine, parent_of, recomputed_chunks
-from pipeline.runfolder import RunFolder, StageRecord, is_being_written, read_record
+from pipeline.record import StageRecord, read_record
+from pipeline.runfolder import RunFolder, is_being_written
 from pipeline.sealed import SealError, unseal
 from pipeline.weights import load_tensors
 

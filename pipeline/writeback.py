@@ -22,6 +22,7 @@ from pipeline.feed import Feed
 from pipeline.metrics import read_metrics
 from pipeline.networks import load_block, load_quantiser, read_encoding
 from pipeline.progress import Reporter, size
+from pipeline.room import check_output_room
 from pipeline.runfolder import RunFolder, is_committed
 from pipeline.transfer import download
 
@@ -54,6 +55,7 @@ def write_output(run: RunFolder, j: int, feed: Feed, report: Reporter) -> None:
     """
     output = Output(run, j, feed)
     codec = output.codec(report)
+    check_output_room(run, j, lambda: codec.codec, lambda: next(output.runs("train", stop=run.config.order.run)))
     for split in run.splits:
         if not is_committed(run.store(j + 1, split)):
             output.write(split, run.store(j + 1, split), codec, report)

@@ -13,7 +13,8 @@ from pipeline.errors import CorruptDataError
 from pipeline.learner import Learner, make_learner
 from pipeline.metrics import EpochRecord, metrics_lines
 from pipeline.progress import Reporter
-from pipeline.runfolder import RunFolder, Session
+from pipeline.record import Session
+from pipeline.runfolder import RunFolder
 from pipeline.weights import load_tensors, save_tensors
 from tests.runs import tiny_run
 

@@ -85,7 +85,7 @@ def test_status_names_the_setting_that_made_a_stage_stale(tmp_path: Path, cascad
     stages = json.loads(cascade("status", "--run", folder, "--json", "--set", "stages.0.train.lr=0.03")[1])["stages"]
     assert [stage["state"] for stage in stages] == ["stale", "stale", "todo"]
     assert stages[0]["reason"] == "train.lr 0.1 -> 0.03"
-    assert stages[1]["reason"] == "its input changed"
+    assert stages[1]["reason"] == "input: stage 0 train.lr 0.1 -> 0.03"
     stages = json.loads(cascade("status", "--run", folder, "--json", "--set", "stages.1.train.lr=0.03")[1])["stages"]
     assert [stage["state"] for stage in stages] == ["done", "stale", "todo"]
 

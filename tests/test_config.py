@@ -102,7 +102,7 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8', 'uint4'"),
         ("augment.policy=fresh", "Expected one of 'recompute', 'views', 'canvas', 'none'"),
         ("augment.phases=3", "Expected one of 1, 2, 4"),
-        ("cache.keep=some", "Expected one of 'all', 'none', a list"),
+        ("cache.keep=some", "Expected one of 'all', 'needed', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
         ("machine.host_memory=0", "Expected int >= 1"),

@@ -8,11 +8,21 @@ import msgspec
 import pytest
 
 from cascade import StageShape
-from pipeline.config import Config, Section
+from pipeline.config import Config, Section, StageOverrides
 from pipeline.config_file import read_config
 from pipeline.errors import ConfigError
 from pipeline.ingest import DataInfo
-from pipeline.keys import Fields, all_stage_fields, differences, key_of
+from pipeline.keys import (
+    OF_NO_RESULT,
+    OF_THE_STAGE,
+    OF_WHAT_FOLLOWS,
+    Fields,
+    all_stage_fields,
+    differences,
+    fits,
+    is_rendered_alike,
+    key_of,
+)
 from pipeline.shapes import network_shapes
 
 STAGES = 4
@@ -54,96 +64,109 @@ def info(config: Config, **changed: Any) -> DataInfo:
 def stage_fields(config: Config, **changed: Any) -> list[Fields]:
     known = info(config, **changed)
     shapes = network_shapes(config, channels=known.channels, image_side=known.side)
-    return all_stage_fields(config, known, shapes)
+    return all_stage_fields(config, known, shapes, {})
 
 
 def keys(config: Config, **changed: Any) -> list[str]:
     return [key_of(fields) for fields in stage_fields(config, **changed)]
 
 
-CHANGES: dict[str, tuple[Any, int]] = {
-    "seed": (1, 0),
-    "network__width": (4, 0),
-    "network__downsample_at": ([0], 0),
-    "network__downsample": ("max", 1),
-    "network__batch_norm": (False, 0),
-    "head__k": (3, 0),
-    "head__width": (8, 0),
-    "head__pool": (2, 0),
-    "augment__crop": (4, 0),
-    "augment__padding": (1, 0),
-    "augment__flip": (False, 0),
-    "augment__policy": ("recompute", 1),
-    "augment__views": (2, 1),
-    "train__epochs": (3, 0),
-    "train__batch_size": (64, 0),
-    "train__lr": (0.2, 0),
-    "train__lr_drop_every": (3, 0),
-    "train__lr_drop_factor": (0.5, 0),
-    "train__momentum": (0.8, 0),
-    "train__reset_momentum": (False, 0),
-    "train__weight_decay": (0.0, 0),
-    "network__precision": ("bfloat16", 0),
-    "order__run": (64, 0),
-    "order__window": (1024, 0),
-    "store__encoding": ("uint8", 1),
-    "stages__2__train__lr": (0.2, 2),
-    "stages__3__head__width": (8, 3),
-    "stages__1__head__pool": (2, 1),
-    "stages__2__store__encoding": ("float32", 3),
+OTHER_VALUES: dict[str, Any] = {
+    "seed": 1,
+    "network.width": 4,
+    "network.downsample_at": [1],
+    "network.downsample": "max",
+    "network.batch_norm": False,
+    "network.precision": "bfloat16",
+    "network.stages": STAGES + 3,
+    "head.k": 3,
+    "head.width": 8,
+    "head.pool": 2,
+    "augment.crop": 16,
+    "augment.padding": 1,
+    "augment.flip": False,
+    "augment.policy": "recompute",
+    "augment.views": 2,
+    "augment.phases": 2,
+    "augment.cut_at": 2,
+    "train.epochs": 3,
+    "train.batch_size": 64,
+    "train.lr": 0.2,
+    "train.lr_drop_every": 3,
+    "train.lr_drop_factor": 0.5,
+    "train.momentum": 0.8,
+    "train.reset_momentum": False,
+    "train.weight_decay": 0.0,
+    "order.run": 64,
+    "order.window": 1024,
+    "store.encoding": "uint8",
+    "store.codec": "zstd",
+    "data.source": "npz:elsewhere.npz",
+    "data.canvas": 16,
+    "data.channels": 1,
+    "data.validation": 0.3,
+    "data.seed": 5,
+    "cache.keep": "needed",
+    "machine.device": "cuda:1",
+    "machine.host_memory": "2 GB",
+    "machine.device_memory": "2 GB",
+    "machine.compile": True,
+    "machine.deterministic": True,
+    "machine.checkpoint_minutes": 1.0,
+    "machine.threads": 7,
+    "evaluate.ensemble": "softmax",
 }
-"""Setting -> another value, and the first stage whose key it changes."""
-
-NO_CHANGES: dict[str, Any] = {
-    "augment__phases": 2,
-    "augment__cut_at": 2,
-    "data__source": "npz:elsewhere.npz",
-    "data__canvas": 16,
-    "data__channels": 1,
-    "data__validation": 0.3,
-    "data__seed": 5,
-    "network__stages": STAGES + 3,
-    "store__codec": "zstd",
-    "cache__keep": [2],
-    "machine__device": "cuda:1",
-    "machine__host_memory": "2 GB",
-    "machine__device_memory": "2 GB",
-    "machine__compile": True,
-    "machine__deterministic": True,
-    "machine__checkpoint_minutes": 1.0,
-    "machine__threads": 7,
-    "evaluate__ensemble": "softmax",
-    "stages__1__store__codec": "none",
-    "stages__1__train__lr": 0.1,
-    "stages__1__train": {},
-    "stages__3__store__encoding": "uint8",
-}
-"""Setting -> another value. What of [data] changes a result is in the digest of the images, and no
-stage reads the last one's output."""
+"""Of every setting, another value than that of `usual()`."""
 
 
-@pytest.mark.parametrize("setting", CHANGES)
-def test_what_changes_a_result_changes_the_key_of_its_stage_and_of_all_after_it(setting: str) -> None:
-    value, first = CHANGES[setting]
-    before, after = keys(config()), keys(config(**{setting: value}))
-    assert [one == other for one, other in zip(before, after, strict=True)] == [j < first for j in range(STAGES)]
-
-
-@pytest.mark.parametrize("setting", NO_CHANGES)
-def test_what_changes_no_result_changes_no_key(setting: str) -> None:
-    assert keys(config(**{setting: NO_CHANGES[setting]}))[:STAGES] == keys(config())
+def usual(path: str = "") -> Config:
+    """A config whose stage 0 samples down, the setting at `path` with its other value."""
+    other = {path.replace(".", "__"): OTHER_VALUES[path.removeprefix("stages.2.")]} if path else {}
+    return config(**({"network__downsample_at": [0]} | other))
 
 
 def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, Section):
-            yield from settings_of(field.type, f"{prefix}{field.name}__")
+            yield from settings_of(field.type, f"{prefix}{field.name}.")
         elif f"{prefix}{field.name}" != "stages":
             yield f"{prefix}{field.name}"
 
 
-def test_of_every_setting_it_is_said_above_whether_it_changes_a_result() -> None:
-    assert set(settings_of(Config)) <= CHANGES.keys() | NO_CHANGES.keys()
+SETTINGS = list(settings_of(Config))
+OF_CANVASES = ("augment.phases", "augment.cut_at")
+"""Tried below, under the policy that they are of."""
+OVERRIDDEN = [
+    name for name in SETTINGS if name.split(".")[0] in {field.name for field in msgspec.structs.fields(StageOverrides)}
+]
+
+
+def changed_keys(path: str) -> list[bool]:
+    """Whether the key of each stage is another one once the setting at `path` has another value."""
+    return [one != other for one, other in zip(keys(usual()), keys(usual(path))[:STAGES], strict=True)]
+
+
+def test_of_every_setting_it_is_said_once_what_it_affects() -> None:
+    assert sorted([*OF_THE_STAGE, *OF_WHAT_FOLLOWS, *OF_NO_RESULT]) == sorted(SETTINGS)
+    assert all([*OF_WHAT_FOLLOWS.values(), *OF_NO_RESULT.values()]), "with a reason where a key leaves it out"
+    assert OTHER_VALUES.keys() == set(SETTINGS), "and it is tried"
+
+
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in OF_CANVASES])
+def test_keys_change_as_is_said_of_the_setting(setting: str) -> None:
+    first = 0 if setting in OF_THE_STAGE else 1 if setting in OF_WHAT_FOLLOWS else STAGES
+    assert changed_keys(setting) == [j >= first for j in range(STAGES)]
+
+
+@pytest.mark.parametrize("setting", OVERRIDDEN)
+def test_keys_from_an_overridden_stage_on_change_as_is_said_of_the_setting(setting: str) -> None:
+    first = 2 if setting in OF_THE_STAGE else 3 if setting in OF_WHAT_FOLLOWS else STAGES
+    assert changed_keys(f"stages.2.{setting}") == [j >= first for j in range(STAGES)]
+
+
+@pytest.mark.parametrize("override", [{"1__train__lr": 0.1}, {"1__train": {}}, {"3__store__encoding": "uint8"}])
+def test_an_override_that_says_what_holds_anyway_or_that_nothing_reads_changes_no_key(override: Any) -> None:
+    assert keys(config(**{f"stages__{name}": value for name, value in override.items()})) == keys(config())
 
 
 def test_content_of_the_data_changes_every_key() -> None:
@@ -202,18 +225,43 @@ def test_differences_name_the_settings_that_changed() -> None:
     assert differences(before[0], before[0]) == []
 
 
-def test_differences_blame_the_input_only_if_nothing_else_changed() -> None:
+def test_an_input_that_changed_is_no_difference_of_a_stages_own() -> None:
     then, now = config(), config(stages__1__train__lr=0.05)
     before, after = stage_fields(then), stage_fields(now)
     changed = [differences(one, other) for one, other in zip(before, after, strict=True)]
-    assert changed == [[], ["train.lr 0.1 -> 0.05"], ["its input changed"], ["its input changed"]]
+    assert changed == [[], ["train.lr 0.1 -> 0.05"], [], []]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, False, False]
 
 
-def test_another_encoding_shows_in_the_stage_that_reads_it_and_in_those_after_as_a_changed_input() -> None:
+def test_another_encoding_shows_in_the_stage_that_reads_it() -> None:
     then, now = config(), config(stages__1__store__encoding="uint4")
     before, after = stage_fields(then), stage_fields(now)
     changed = [differences(one, other) for one, other in zip(before, after, strict=True)]
-    assert changed == [[], [], ["store.encoding of x_2 float16 -> uint4"], ["its input changed"]]
+    assert changed == [[], [], ["store.encoding of x_2 float16 -> uint4"], []]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_stage_fits_in_the_place_of_one_of_the_same_network_head_and_classes(setting: str) -> None:
+    is_another = (setting.startswith(("network.", "head.")) and setting in OF_THE_STAGE) or setting == "augment.crop"
+    assert fits(stage_fields(usual(setting))[0], stage_fields(usual())[0]) != is_another
+    assert not fits(stage_fields(usual(), classes=["a"])[0], stage_fields(usual())[0])
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_stores_hold_other_views_under_another_seed_padding_or_flip_and_other_chunks_in_other_runs(
+    setting: str,
+) -> None:
+    is_another = setting in ("seed", "augment.padding", "augment.flip", "order.run")
+    assert is_rendered_alike(stage_fields(usual())[1], usual(setting)) != is_another
+
+
+def test_a_stand_in_gives_its_key_to_the_stage_after_it() -> None:
+    now, then = config(), stage_fields(config(train__lr=0.2))
+    shapes = network_shapes(now, channels=1, image_side=16)
+    mixed = all_stage_fields(now, info(now), shapes, {0: then[0]})
+    assert mixed[0] == then[0]
+    assert [stage["input"] for stage in mixed] == ["0" * 64, *map(key_of, mixed[:-1])]
+    assert not set(map(key_of, mixed)) & set(keys(now)), "so nothing made from it is taken for fresh"
 
 
 def test_a_setting_that_a_later_version_adds_shows_as_a_difference() -> None:

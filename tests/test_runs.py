@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cache import BudgetError, ring_samples
+from pipeline.room import kept_bytes
 from pipeline.runfolder import RunFolder
-from pipeline.runs import check_host_memory, kept_bytes
+from pipeline.runs import check_host_memory
 from tests.runs import digits_run, reopened
 
 CANVAS = ("augment.policy=canvas", "augment.crop=6", "augment.padding=1", "augment.flip=true")

@@ -1,0 +1,81 @@
+"""Room on the disk, asked for before it is needed."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cache import CodecName, chunk_samples, packed_share
+from pipeline.errors import DiskError
+from pipeline.progress import size
+
+MARGIN = 1.1
+"""Other samples may compress worse than the first: at most by a tenth, since they come in random order."""
+SMALL_FILES = 12
+"""Files and folders of a store beside its chunks of x, each of which takes a block."""
+
+
+@dataclass(frozen=True)
+class StoreSize:
+    """What a store takes."""
+
+    nbytes: int
+    """Of its chunks of x before compression; the last one of a view is whole."""
+    files: int
+    """Files and folders; each takes part of a block more than its bytes."""
+
+    def __add__(self, other: "StoreSize") -> "StoreSize":
+        return StoreSize(self.nbytes + other.nbytes, self.files + other.files)
+
+
+def store_size(*, samples: int, views: int, sample_bytes: int, run: int) -> StoreSize:
+    """The size of a store of `samples` samples, written in runs of `run`."""
+    chunk = chunk_samples(run, sample_bytes)
+    chunks = views * -(-samples // chunk)
+    return StoreSize(chunks * chunk * sample_bytes, chunks + SMALL_FILES)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that this user may still write to the disk that a folder is on."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files in a folder, or of a file; links are not followed."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size if path.exists() else 0
+    return sum(os.lstat(os.path.join(root, name)).st_size for root, _, names in os.walk(path) for name in names)
+
+
+def check_room(
+    what: str,
+    folder: Path,
+    needed: StoreSize,
+    codec: Callable[[], CodecName],
+    sample: Callable[[], NDArray[Any]],
+    *,
+    there: int = 0,
+    remedy: str,
+) -> None:
+    """Raise DiskError where `folder` has no room for what is to be written there, of which `there` bytes are already.
+
+    Where the numbers fit as they are, nothing more is asked; else the codec is tried on a sample of them.
+    """
+    free, blocks = free_bytes(folder), needed.files * os.statvfs(folder).f_frsize
+    if needed.nbytes + blocks - there <= free:
+        return
+    share, how = 1.0, "not compressed"
+    if (name := codec()) != "none":
+        numbers = sample()
+        share = min(MARGIN * packed_share(numbers, name), 1.0)
+        how = f"{name} leaves {share:.0%} of {size(needed.nbytes)}, as measured on {len(numbers)} samples and a tenth"
+    bytes_to_come = round(share * needed.nbytes) + blocks - there
+    if bytes_to_come > free:
+        raise DiskError(
+            f"{what} needs {size(bytes_to_come)} ({how}), and {size(free)} are free on the disk of {folder}\n"
+            f"next: {remedy}"
+        )

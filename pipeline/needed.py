@@ -1,0 +1,51 @@
+"""Which stores will be read again, and under cache.keep = "needed" the end of those that will not."""
+
+from pathlib import Path
+
+from cache import read_back, remove_store
+from pipeline.disk import folder_bytes
+from pipeline.progress import Reporter, size
+from pipeline.runfolder import RunFolder
+from pipeline.writeback import output_is_due
+
+
+def is_needed(run: RunFolder, index: int) -> bool:
+    """Whether something will still read x_index, index >= 1: a stage to train, or an x_j to write.
+
+    Each reads the nearest store that is there or will be. x_J is stored on request alone, for whoever asked.
+    """
+    if index == len(run.stages):
+        return True
+
+    def there(i: int) -> bool:
+        return run.is_stored(i) or output_is_due(run, i - 1)
+
+    unfinished = (j for j in range(index, len(run.stages)) if run.stages[j].record is None or output_is_due(run, j))
+    return any(run.nearest(j, there) == index for j in unfinished)
+
+
+def free_stores(run: RunFolder, report: Reporter) -> None:
+    """Delete every x_i, i >= 1, that nothing will read again, one after the other.
+
+    Where x_{i+1} is there to be read instead, every chunk of it is read back from the disk and verified first. An
+    interruption leaves a store whole or uncommitted, and the next call deletes what is left of it.
+
+    Raises CorruptStoreError where x_{i+1} is damaged; x_i is then still there.
+    """
+    for index in range(1, len(run.stages)):
+        stores = [store for split in run.splits if (store := run.store(index, split)).is_dir()]
+        if not stores or run.is_stand_in(index - 1) or is_needed(run, index):
+            continue
+        verify(run, index + 1)
+        nbytes = sum(map(folder_bytes, stores))
+        for store in stores:
+            remove_store(store)
+        report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again (cache.keep = needed)")
+
+
+def verify(run: RunFolder, index: int) -> None:
+    """Read x_index of every split back, if it is stored. Raises CorruptStoreError."""
+    if run.is_stored(index):
+        for split in run.splits:
+            store: Path = run.store(index, split)
+            read_back(store, threads=run.config.machine.threads)

@@ -1,0 +1,77 @@
+"""The record of a trained stage, and the folder of a stage under one key."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.sealed import read_sealed
+
+KEY_DIGITS = 8
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage that stood in for one with the present settings, because of --accept-stale."""
+
+    stage: int
+    """Its index."""
+    key: str
+    """The key it was trained under."""
+    differences: list[str]
+    """What it was trained with and what the config had, as in "train.lr 0.1 -> 0.05"."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the training of a stage began, or was taken up on another machine."""
+
+    machine: dict[str, Any]
+    """What of the machine can move the last bits of a result."""
+    epoch: int
+    """The epoch, from 0."""
+    consumed: int
+    """Samples of it that were behind."""
+
+
+class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a trained stage."""
+
+    j: int
+    """Index of the stage."""
+    key: str
+    """Hash of `fields`."""
+    fields: dict[str, Any]
+    """Everything that determined the result."""
+    accepted: list[Accepted] = []
+    """The stages before it that were accepted though their settings were not those of its config."""
+    parameters: dict[str, int]
+    """Parameters of block and head."""
+    train_accuracy: float
+    """Percent, over the last epoch's augmented samples."""
+    validation_accuracy: float | None
+    """Percent, after the last epoch; None where nothing is held out."""
+    test_accuracy: float
+    """Percent."""
+    balanced_test_accuracy: float
+    """Percent, the mean of the classes' accuracies."""
+    seconds: float
+    """Time of its training, over all sessions."""
+    peak_memory_bytes: int
+    """Of the device; on the CPU, of the process."""
+    device: str
+    """What it was trained on."""
+    machine: dict[str, Any]
+    """Versions, precision and thread count where it ended, for whoever compares."""
+    sessions: list[Session]
+    """All machines that worked on it: one, unless another took it up."""
+    content: dict[str, str]
+    """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
+
+
+def stage_path(stages: Path, j: int, key: str) -> Path:
+    """The folder of stage j under a key."""
+    return stages / f"{j}-{key[:KEY_DIGITS]}"
+
+
+def read_record(folder: Path) -> StageRecord | None:
+    """The record of the stage in `folder`, or None where it is not finished. Raises CorruptDataError."""
+    return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")

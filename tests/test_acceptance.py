@@ -1,0 +1,206 @@
+"""--accept-stale: which stages stand in for those that are not trained, and what it leaves apart."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.acceptance import accept_stale
+from pipeline.device import choose_device
+from pipeline.errors import RefusedError
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+from pipeline.training import train_stage
+from pipeline.weights import load_tensors
+from tests.conftest import Outcome
+from tests.runs import digits_run, reopened
+
+CPU = choose_device("cpu")
+OTHER_LR = ("--set", "train.lr=0.05")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stages 0 and 1, trained with lr = 0.1; x_1 and x_2 are stored."""
+    run = digits_run(tmp_path_factory.mktemp("acceptance") / "run", "train.epochs=1")
+    for j in range(2):
+        train_stage(run, j, CPU, Reporter())
+    return run.path
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def keys(run: RunFolder) -> list[str]:
+    return [stage.key for stage in run.stages]
+
+
+def record(run: RunFolder, j: int) -> Any:
+    found = run.stages[j].record
+    assert found is not None
+    return found
+
+
+def test_stages_of_another_branch_stand_in_and_are_recorded(folder: Path) -> None:
+    then, now = reopened(folder), reopened(folder, "train.lr=0.05")
+    accepted = accept_stale(now, 2)
+    assert keys(accepted)[:2] == keys(then)[:2]
+    assert accepted.fields[2]["input"] == then.stages[1].key
+    assert keys(accepted)[2] not in (keys(then)[2], keys(now)[2])
+    assert accepted.anchor(2) == 2, "and so do their stores"
+    train_stage(accepted, 2, CPU, Reporter())
+    lines = [(one.stage, one.key, one.differences) for one in record(accepted, 2).accepted]
+    assert lines == [(j, then.stages[j].key, ["train.lr 0.1 -> 0.05"]) for j in range(2)]
+    assert now.stages[2].record is None
+
+
+def test_a_stage_trained_on_a_stand_in_is_what_it_is_without_its_store(folder: Path) -> None:
+    results = []
+    for kept in (True, False):
+        copy = Path(shutil.copytree(folder, folder.with_name(f"kept {kept}")))
+        accepted = accept_stale(reopened(copy, "train.lr=0.05"), 2)
+        if not kept:
+            for j in range(2):
+                shutil.rmtree(accepted.stages[j].path / f"x_{j + 1}")
+        assert accepted.anchor(2) == (2 if kept else 0)
+        train_stage(accepted, 2, CPU, Reporter())
+        results.append(load_tensors(accepted.stages[2].block)[0])
+    assert results[0].keys() == results[1].keys()
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+@pytest.mark.parametrize("setting", ["augment.padding=0", "seed=1"])
+def test_stores_of_a_stand_in_with_other_views_are_not_read(folder: Path, setting: str) -> None:
+    accepted = accept_stale(reopened(folder, setting, "augment.flip=true"), 2)
+    assert accepted.is_stand_in(1)
+    assert accepted.anchor(2) == 0
+
+
+def test_stages_trained_with_the_present_settings_need_no_stand_in(folder: Path) -> None:
+    then = reopened(folder)
+    assert keys(accept_stale(then, 2)) == keys(then)
+    assert not accept_stale(then, 2).accepted
+
+
+def test_a_fresh_stage_is_not_put_under_a_stage_that_was_trained_on_another(folder: Path) -> None:
+    then, now = reopened(folder), reopened(folder, "stages.0.train.lr=0.05")
+    train_stage(now, 0, CPU, Reporter())
+    assert keys(accept_stale(now, 1)) == keys(now), "for stage 1 the fresh stage 0 is there"
+    accepted = accept_stale(now, 2)
+    assert keys(accepted)[:2] == keys(then)[:2], "for stage 2 block 1 comes with the block 0 that it was trained on"
+    assert [one.differences for one in accepted.accepted] == [
+        ["train.lr 0.1 -> 0.05"],
+        ["input: stage 0 train.lr 0.1 -> 0.05"],
+    ]
+
+
+def test_the_branch_with_the_fewest_differences_stands_in_and_the_newest_of_equals(folder: Path) -> None:
+    for lr, epochs in ((0.03, 2), (0.02, 1), (0.01, 1)):
+        train_stage(reopened(folder, f"train.lr={lr}", f"train.epochs={epochs}"), 0, CPU, Reporter())
+    for epochs, expected in ((2, 0.03), (1, 0.01)):
+        accepted = accept_stale(reopened(folder, "train.lr=0.5", f"train.epochs={epochs}"), 1)
+        assert accepted.fields[0]["train.lr"] == expected
+
+
+def test_numbers_between_stand_ins_are_encoded_as_they_were_trained_on(folder: Path) -> None:
+    packed = reopened(folder, "stages.0.store.encoding=uint4")
+    for j in range(2):
+        train_stage(packed, j, CPU, Reporter())
+    shutil.rmtree(reopened(folder).stages[1].path)
+    accepted = accept_stale(reopened(folder, "train.lr=0.05"), 2)
+    assert [accepted.config.for_stage(j).store.encoding for j in range(2)] == ["uint4", "float16"]
+    assert keys(accepted)[:2] == keys(packed)[:2]
+
+
+@pytest.mark.parametrize(
+    "settings", [("network.width=4",), ("head.width=4",), ("network.batch_norm=false",), ("store.encoding=uint8",)]
+)
+def test_without_a_branch_that_fits_it_is_refused_as_before(folder: Path, settings: tuple[str, ...]) -> None:
+    run = reopened(folder, *settings, "train.lr=0.05")
+    with pytest.raises(RefusedError, match="block 0 is needed first, and it is not trained with these settings"):
+        train_stage(accept_stale(run, 1), 1, CPU, Reporter())
+
+
+def test_a_branch_whose_earlier_stages_are_gone_does_not_stand_in(folder: Path) -> None:
+    shutil.rmtree(reopened(folder).stages[0].path)
+    accepted = accept_stale(reopened(folder, "train.lr=0.05"), 2)
+    assert not accepted.accepted
+    with pytest.raises(RefusedError, match=r"block 0 is needed first"):
+        train_stage(accepted, 2, CPU, Reporter())
+
+
+def test_what_is_missing_after_the_stand_ins_is_named_with_the_command(folder: Path) -> None:
+    shutil.rmtree(reopened(folder).stages[1].path)
+    with pytest.raises(
+        RefusedError, match=r"block 1 is needed first(.|\n)*next: cascade train-stage --j 1 .*--accept-stale"
+    ):
+        train_stage(accept_stale(reopened(folder, "train.lr=0.05"), 2), 2, CPU, Reporter())
+
+
+def test_branches_of_other_images_never_stand_in(folder: Path) -> None:
+    other = digits_run(folder.with_name("other"), "data.seed=1", "train.epochs=1")
+    shutil.copytree(folder / "stages", other.path / "stages")
+    accepted = accept_stale(reopened(other.path), 2)
+    assert not accepted.accepted
+    assert accepted.changes(0) == "the images changed"
+    assert accepted.changes(1) == "the images changed"
+
+
+@pytest.mark.parametrize(
+    ("then", "now"), [('"train.lr": 0.1', '"train.lr": 0.2'), ('"float16"', '"../../elsewhere"'), ('"float16"', "7")]
+)
+def test_a_record_that_is_not_what_its_key_says_does_not_stand_in(folder: Path, then: str, now: str) -> None:
+    record = reopened(folder).stages[1].path / "stage.json"
+    text = record.read_text()
+    assert then in text
+    record.write_text(text.replace(then, now))
+    assert [one.stage for one in accept_stale(reopened(folder, "train.lr=0.05"), 2).accepted] == [0]
+
+
+def test_from_refusal_to_status_and_evaluate_by_command(folder: Path, cascade: Callable[..., Outcome]) -> None:
+    code, _, err = cascade("train-stage", "--j", 2, "--run", folder, *OTHER_LR)
+    assert code == 3
+    assert "block 0 is needed first, and it is not trained with these settings (train.lr 0.1 -> 0.05)" in err
+    assert "to go on from the stage as it is: --accept-stale" in err
+
+    code, _, err = cascade("train-stage", "--j", 2, "--run", folder, *OTHER_LR, "--accept-stale")
+    assert code == 0, err
+    assert "accepted though stale: stage 0 (train.lr 0.1 -> 0.05), stage 1 (train.lr 0.1 -> 0.05)" in err
+
+    stages = json.loads(cascade("status", "--run", folder, "--json", *OTHER_LR)[1])["stages"]
+    assert [(stage["state"], stage["reason"]) for stage in stages] == [
+        ("stale", "train.lr 0.1 -> 0.05"),
+        ("stale", "train.lr 0.1 -> 0.05"),
+        ("stale", "input: stage 1 train.lr 0.1 -> 0.05"),
+    ]
+    out = cascade("status", "--run", folder, *OTHER_LR)[1]
+    assert "stage 2 also in" in out
+    assert "input: stage 1 train.lr 0.1 -> 0.05" in out
+
+    stages = json.loads(cascade("status", "--run", folder, "--json", "--accept-stale", *OTHER_LR)[1])["stages"]
+    assert [stage["state"] for stage in stages] == ["stale", "stale", "done"]
+    assert stages[2]["reason"].endswith("; on stale stage 0 (train.lr 0.1 -> 0.05), stage 1 (train.lr 0.1 -> 0.05)")
+
+    assert cascade("evaluate", "--run", folder, "--json", *OTHER_LR)[0] == 3
+    code, out, err = cascade("evaluate", "--run", folder, "--json", "--accept-stale", *OTHER_LR)
+    assert code == 0
+    assert [stage["j"] for stage in json.loads(out)["stages"]] == [0, 1, 2]
+    assert [one["stage"] for one in json.loads(out)["accepted"]] == [0, 1, 2]
+    assert "accepted though stale: stage 0" in err
+
+
+def test_stages_that_are_asked_for_are_never_stood_in_for(folder: Path, cascade: Callable[..., Outcome]) -> None:
+    code, _, err = cascade("run", "--from", 1, "--to", 1, "--run", folder, *OTHER_LR, "--accept-stale")
+    assert code == 0
+    assert "accepted though stale: stage 0 (train.lr 0.1 -> 0.05)\n" in err
+    assert "stage 1  done: test" in err
+    code, _, err = cascade("run", "--to", 0, "--run", folder, *OTHER_LR, "--accept-stale")
+    assert code == 0
+    assert "accepted" not in err
+    assert "stage 0  done: test" in err

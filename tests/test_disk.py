@@ -1,0 +1,237 @@
+"""Room on the disk: asked for before it is needed, with the numbers and what to do."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cache import packed_share
+from pipeline import disk
+from pipeline.device import choose_device
+from pipeline.disk import MARGIN, SMALL_FILES, StoreSize, check_room, folder_bytes, free_bytes, store_size
+from pipeline.errors import DiskError
+from pipeline.progress import Reporter, size
+from pipeline.room import check_first_output, kept_bytes, output_size
+from pipeline.runfolder import RunFolder, is_committed
+from pipeline.training import train_stage
+from tests.conftest import Outcome
+from tests.images import ingested, npz
+from tests.runs import bytes_of, digits_run, reopened
+
+CPU = choose_device("cpu")
+SPARSE = np.repeat(np.arange(64, dtype=np.uint8), 64)
+"""Which compresses well."""
+
+
+@pytest.fixture
+def set_free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make the disk have so many bytes free."""
+
+    def set_to(nbytes: int) -> None:
+        monkeypatch.setattr(disk, "free_bytes", lambda _: nbytes)
+        monkeypatch.setattr("pipeline.room.free_bytes", lambda _: nbytes)
+        monkeypatch.setattr("pipeline.runs.free_bytes", lambda _: nbytes)
+
+    return set_to
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stage 0 trained, x_1 written."""
+    run = digits_run(tmp_path_factory.mktemp("disk") / "run", "train.epochs=1", "order.run=8")
+    train_stage(run, 0, CPU, Reporter())
+    return run.path
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_size_of_a_store_is_that_of_whole_chunks(tmp_path: Path) -> None:
+    assert store_size(samples=100, views=3, sample_bytes=10, run=8) == StoreSize(3 * 13 * 8 * 10, 3 * 13 + SMALL_FILES)
+
+
+def test_free_bytes_are_those_of_the_disk(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.01)
+
+
+def test_bytes_of_a_folder_are_those_of_its_files_and_no_links(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(b"x" * 100)
+    (tmp_path / "a" / "d").write_bytes(b"x" * 10)
+    assert folder_bytes(tmp_path / "a") == 110
+    assert folder_bytes(tmp_path / "a" / "d") == 10
+    assert folder_bytes(tmp_path / "none") == 0
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert folder_bytes(tmp_path / "link") < 110
+
+
+@pytest.mark.parametrize(("codec", "there"), [("none", 0), ("none", 500), ("zstd", 0), ("zstd", 500)])
+def test_room_is_refused_from_the_first_byte_too_few(
+    tmp_path: Path, set_free: Callable[[int], None], codec: str, there: int
+) -> None:
+    def check(free: int) -> None:
+        set_free(free)
+        check_room("x_1", tmp_path, needed, lambda: codec, lambda: SPARSE, there=there, remedy="less")  # type: ignore[arg-type, return-value]
+
+    needed = StoreSize(1_000_000, 3)
+    share = 1 if codec == "none" else MARGIN * packed_share(SPARSE, "zstd")
+    assert codec == "none" or share < 0.5
+    bytes_to_come = round(share * 1_000_000) + 3 * os.statvfs(tmp_path).f_frsize - there
+    check(bytes_to_come)
+    with pytest.raises(
+        DiskError, match=f"x_1 needs {size(bytes_to_come)} .* are free on the disk of {tmp_path}\nnext: less"
+    ):
+        check(bytes_to_come - 1)
+    assert DiskError.exit_code == 6
+
+
+def test_a_sample_is_packed_only_where_that_decides(tmp_path: Path, set_free: Callable[[int], None]) -> None:
+    def sample() -> NDArray[np.uint8]:
+        raise AssertionError
+
+    set_free(10**9)
+    check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", sample, remedy="less")
+
+
+def test_numbers_that_do_not_compress_need_no_more_than_they_are(
+    tmp_path: Path, set_free: Callable[[int], None]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, 5000, np.uint8)
+    set_free(10**6)
+    with pytest.raises(DiskError, match=r"zstd leaves 100% of 1.0 MB, as measured on 5000 samples"):
+        check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", lambda: noise, remedy="less")
+
+
+def test_a_write_back_without_room_is_refused_and_goes_on_once_there_is(
+    folder: Path, set_free: Callable[[int], None], cascade: Callable[..., Outcome]
+) -> None:
+    whole = bytes_of(reopened(folder), 0)
+    run = reopened(folder)
+    shutil.rmtree(run.stages[0].path / "x_1")
+    needed = sum(output_size(run, 0, split).nbytes for split in run.splits)
+    set_free(50_000)
+    code, _, err = cascade("train-stage", "--j", 0, "--run", folder)
+    assert code == 6
+    assert "error: stage 0 is trained and kept, and x_1 needs " in err
+    assert f"% of {size(needed)}, as measured on 8 samples and a tenth), and 50.0 KB are free on the disk of" in err
+    assert f"next: cascade gc --run {folder} says what can be freed; or set cache.keep" in err
+    assert not any(is_committed(run.store(1, split)) for split in run.splits)
+    set_free(10**9)
+    assert cascade("train-stage", "--j", 0, "--run", folder)[0] == 0
+    assert bytes_of(reopened(folder), 0) == whole
+
+
+def test_what_is_there_already_is_not_needed_again(folder: Path, set_free: Callable[[int], None]) -> None:
+    run = reopened(folder, 'store.codec="none"')
+    (run.store(1, "train") / "manifest.json").unlink()
+    size_of_train = output_size(run, 0, "train")
+    blocks = size_of_train.files * os.statvfs(folder).f_frsize
+    set_free(size_of_train.nbytes + blocks - folder_bytes(run.store(1, "train")))
+    train_stage(run, 0, CPU, Reporter())
+    assert run.is_stored(1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "stored_before", "outcome"),
+    [("none", False, "refused"), ("lz4", False, "said"), ("lz4", True, "refused"), ("zstd", True, "said")],
+)
+def test_before_training_it_is_refused_where_it_is_known_and_else_said(
+    folder: Path,
+    set_free: Callable[[int], None],
+    cascade: Callable[..., Outcome],
+    codec: str,
+    stored_before: bool,
+    outcome: str,
+) -> None:
+    if not stored_before:
+        shutil.rmtree(reopened(folder).stages[0].path / "x_1")
+    set_free(50_000)
+    first = 1 if stored_before else 0
+    options = ("--set", f"store.codec={codec}", "--set", "train.epochs=1", "--set", "stages.1.train.lr=0.05")
+    code, _, err = cascade("run", "--from", first, "--to", first, "--run", folder, *options)
+    assert code == 6
+    if outcome == "said":
+        assert f"x_{first + 1} may not fit: at most " in err
+    else:
+        assert f"error: x_{first + 1} will need " in err
+        assert "epoch  1/1" not in err, "before it trains"
+
+
+def test_a_store_that_fits_as_the_one_before_it_did_is_not_refused(
+    folder: Path, set_free: Callable[[int], None]
+) -> None:
+    run = reopened(folder)
+    raw = sum(output_size(run, 1, split).nbytes for split in run.splits)
+    share = run.stored_bytes(1, "train") / output_size(run, 0, "train").nbytes
+    assert share < 0.9
+    set_free(round(share * raw) + 1)
+    check_first_output(run, 1, Reporter())
+    set_free(round(share * raw) - 1)
+    with pytest.raises(DiskError, match=rf"x_2 will need .* \(compressed to {share:.0%}, as the last x_j was\)"):
+        check_first_output(run, 1, Reporter())
+
+
+def test_under_needed_two_neighbours_are_kept_at_a_time(folder: Path) -> None:
+    def run(keep: str) -> RunFolder:
+        return reopened(folder, f"cache.keep={keep}", "network.stages=4")
+
+    sizes = [kept_bytes(run(f"[{index}]")) for index in (1, 2, 3)]
+    assert kept_bytes(run("all")) == sum(sizes)
+    assert kept_bytes(run("needed")) == max(sizes[0] + sizes[1], sizes[1] + sizes[2])
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "auto"])
+def test_an_ingest_without_room_is_refused_before_it_writes(
+    tmp_path: Path, set_free: Callable[[int], None], codec: str
+) -> None:
+    source = npz(tmp_path / "data.npz")
+    set_free(1000)
+    with pytest.raises(DiskError, match=r"x_0 needs .* and 1.0 KB are free on the disk of .*\nnext: make room"):
+        ingested(tmp_path / "run", source, store={"codec": codec})
+    assert list((tmp_path / "run").iterdir()) == []
+    set_free(10**9)
+    assert ingested(tmp_path / "run", source, store={"codec": codec}).samples["train"] == 37
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a file system of so many KB."""
+    mounted: list[Path] = []
+
+    def mount(kilobytes: int) -> Path:
+        path = tmp_path / f"disk-{kilobytes}"
+        path.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", path], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("needs root, to mount a small disk")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", path], check=False)
+
+
+def test_a_disk_that_is_really_too_small(
+    small_disk: Callable[[int], Path], cascade: Callable[..., Outcome], trained: Path
+) -> None:
+    path = Path(shutil.copytree(trained, small_disk(6000) / "run"))
+    whole = bytes_of(reopened(path), 0)
+    shutil.rmtree(reopened(path).stages[0].path / "x_1")
+    filler = path.parent / "filler"
+    filler.write_bytes(bytes(free_bytes(path) - 200_000))
+    code, _, err = cascade("train-stage", "--j", 0, "--run", path)
+    assert code == 6, err
+    assert "stage 0 is trained and kept, and x_1 needs " in err
+    filler.unlink()
+    assert cascade("train-stage", "--j", 0, "--run", path)[0] == 0
+    assert bytes_of(reopened(path), 0) == whole
