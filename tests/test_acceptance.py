@@ -1,5 +1,6 @@
 """--accept-stale: which stages stand in for those that are not trained, and what it leaves apart."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -157,9 +158,10 @@ def test_branches_of_other_images_never_stand_in(folder: Path) -> None:
 )
 def test_a_record_that_is_not_what_its_key_says_does_not_stand_in(folder: Path, then: str, now: str) -> None:
     record = reopened(folder).stages[1].path / "stage.json"
-    text = record.read_text()
-    assert then in text
-    record.write_text(text.replace(then, now))
+    body, seal = record.read_text().replace(then, now).split('"sha256": "')
+    assert then in record.read_text()
+    body += '"sha256": "'
+    record.write_text(body + hashlib.sha256(body.encode()).hexdigest() + seal[64:])
     assert [one.stage for one in accept_stale(reopened(folder, "train.lr=0.05"), 2).accepted] == [0]
 
 
