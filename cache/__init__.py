@@ -19,7 +19,7 @@ from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
 from cache.files import replace_file, sync
 from cache.hierarchy import SMALL_CODEC
-from cache.inspection import Inspected, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
+from cache.inspection import Inspected, agrees, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
 from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, chunk_samples
 from cache.manifest import Fingerprint, Manifest, read_manifest, read_summary
@@ -58,6 +58,7 @@ __all__ = [
     "StoreWriter",
     "Timings",
     "Window",
+    "agrees",
     "aligned_buffer",
     "choose_codec",
     "chunk_samples",

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from cache.choice import CodecChoice
-from cache.codecs import CodecName, codec_of, pack_chunk
+from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, codec_of, pack_chunk, trailer
 from cache.errors import CorruptStoreError
 from cache.files import make_folder, replace_file
+from cache.layout import ChunkRecord
 from cache.manifest import Manifest
 from cache.metadata import ArrayMetadata, GroupMetadata, decode_metadata
 from cache.place import Folder
@@ -88,6 +89,23 @@ def salvaged_codec(path: Path) -> CodecChoice | None:
         return CodecChoice(codec_of(x.codecs), str(group.attributes.get("codec_reason")))
     except (FileNotFoundError, NotADirectoryError, CorruptStoreError, UnicodeDecodeError):
         return None
+
+
+def agrees(path: Path, manifest: Manifest) -> bool:
+    """Whether no chunk of x at a path that is whole, by the checksum it ends with, is another than a manifest says.
+
+    Of a store whose own manifest is lost no more can be told.
+    """
+    chunks = manifest.arrays["x"]
+    for index in range(len(chunks)):
+        try:
+            data = Folder(path).read(manifest.chunk_name("x", index))
+        except (FileNotFoundError, NotADirectoryError, CorruptStoreError):
+            continue
+        crc = checksum([memoryview(data)[:-CHECKSUM_BYTES]])
+        if data[-CHECKSUM_BYTES:] == trailer(crc) and ChunkRecord(len(data), crc) != chunks[index]:
+            return False
+    return True
 
 
 def gives_chunk(manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName) -> bool:

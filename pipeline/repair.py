@@ -23,6 +23,7 @@ from cache import (
     NoStoreError,
     Store,
     StoreError,
+    agrees,
     drop_journal,
     inspect,
     put_back_chunk,
@@ -35,7 +36,7 @@ from pipeline.errors import CascadeError, CorruptDataError, RefusedError
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.recompute import Parent, other_machine, parent_of, recomputed_chunks
-from pipeline.runfolder import RunFolder, is_being_written, is_committed
+from pipeline.runfolder import RunFolder, is_committed, is_unfinished
 
 
 @dataclass
@@ -88,7 +89,7 @@ class _Repair:
         self._unsound = unsound
 
     def run(self) -> Repaired:
-        if is_being_written(self.path) or not (self.path.is_dir() or is_committed(self.beside)):
+        if is_unfinished(self.path) and not is_committed(self.beside):
             return self.outcome
         try:
             manifest = read_manifest(self.path)
@@ -146,29 +147,29 @@ class _Repair:
         self, manifest: Manifest, name: str, array: str, index: int, numbers: NDArray[Any], codec: CodecName
     ) -> None:
         if not put_back_chunk(self.path, manifest, array, index, numbers, codec):
-            raise CorruptDataError(f"computed again it comes out different{self._why_different(manifest)}")
+            raise self._different(manifest.group.attributes.get("machines", []))
         self.outcome.put_back.append(name)
 
-    def _why_different(self, manifest: Manifest) -> str:
-        """What may be the reason, and what to do."""
+    def _different(self, machines: list[dict[str, object]]) -> CorruptDataError:
+        """What may be the reason, and what to do; `machines` are those that wrote the store."""
         if self.index == 0:
-            return (
-                f", so {self.folder.config.data.source} does not hold the images that were ingested\n"
-                f"next: put the data set back as it was, or delete {self.path.parent} and ingest again"
-            )
-        machines = manifest.group.attributes.get("machines", [])
-        note = other_machine(self.folder, machines, self.device)
-        return (
-            f"{f': {note}' if note else ', so what it was computed from has changed'}\n"
-            f"next: repair where it was written, or delete {self.path} and "
-            f"{self.folder.command(f'train-stage --j {self.index - 1}')}"
-        )
+            why = f"{self.folder.config.data.source} does not hold the images that were ingested"
+            next_action = f"put the data set back as it was, or delete {self.path.parent} and ingest again"
+        else:
+            here = other_machine(self.folder, machines, self.device)
+            why = here or "what it was computed from has changed, or another machine wrote it"
+            again = self.folder.command(f"train-stage --j {self.index - 1}")
+            next_action = f"repair where it was written, or delete {self.path} and {again}"
+        return CorruptDataError(f"computed again it comes out different: {why}\nnext: {next_action}")
 
     def _write_again(self) -> None:
-        """The whole store, beside its place and then into it."""
+        """The whole store, beside its place and then into it, unless a whole chunk of the old one is another."""
         if not is_committed(self.beside):
             self.parent.write(self.split, self.beside, self._codec(), self.report)
         drop_journal(self.beside)
+        if not agrees(self.path, read_manifest(self.beside)):
+            shutil.rmtree(self.beside)
+            raise self._different([])
         if self.path.exists():
             shutil.rmtree(self.path)
         os.rename(self.beside, self.path)

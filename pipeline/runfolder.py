@@ -237,9 +237,10 @@ def is_committed(store: Path) -> bool:
     return (store / MANIFEST).exists()
 
 
-def is_being_written(store: Path) -> bool:
-    """Whether an uncommitted store lies at this path that a write can go on with."""
-    return (store / JOURNAL).exists() and not is_committed(store)
+def is_unfinished(store: Path) -> bool:
+    """Whether what lies at this path was never committed: it has a journal, or metadata, the last before the manifest,
+    has not come yet."""
+    return not is_committed(store) and ((store / JOURNAL).exists() or not (store / "x" / "zarr.json").exists())
 
 
 def store_bytes(store: Path) -> int:

@@ -25,7 +25,7 @@ from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
 from pipeline.recompute import other_machine, parent_of, recomputed_chunks
 from pipeline.record import StageRecord, read_record
-from pipeline.runfolder import RunFolder, is_being_written
+from pipeline.runfolder import RunFolder, is_unfinished
 from pipeline.sealed import SealError, unseal
 from pipeline.weights import load_tensors
 
@@ -84,9 +84,9 @@ def verify(run: RunFolder, report: Reporter, *, deep_on: torch.device | None = N
 
 
 def _stores(run: RunFolder) -> list[Path]:
-    """The folders of all stores, but for those that are being written."""
+    """The folders of all stores that were committed, also of those whose manifest is lost."""
     found = [path for pattern in (f"{X_0}/*", "stages/*-*/x_*/*") for path in run.path.glob(pattern) if path.is_dir()]
-    return sorted(path for path in found if not path.name.startswith(".") and not is_being_written(path))
+    return sorted(path for path in found if not path.name.startswith(".") and not is_unfinished(path))
 
 
 def _check_store(run: RunFolder, path: Path, command: str, report: Reporter) -> Checked:

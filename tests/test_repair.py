@@ -117,10 +117,35 @@ def test_from_another_block_nothing_is_put_in_place(whole: RunFolder, tmp_path: 
     (outcome,) = repaired(run).values()
     assert outcome.put_back == []
     assert (
-        "so what it was computed from has changed\nnext: repair where it was written, or delete"
+        "what it was computed from has changed, or another machine wrote it\nnext: repair where"
         in outcome.left["x/c.1.0.0.0.0"]
     )
     assert files_of(run.path) == before
+
+
+def test_from_another_block_no_store_whose_manifest_is_lost_is_replaced(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    tensors, metadata = load_tensors(run.stages[0].block)
+    doubled = {name: tensor * 2 if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
+    save_tensors(run.stages[0].block, doubled, metadata)
+    flip(run.store(1, "test") / MANIFEST)
+    before = files_of(run.path)
+    (outcome,) = repaired(run).values()
+    assert "computed again it comes out different" in outcome.left[MANIFEST]
+    assert files_of(run.path) == before
+
+
+def test_damaged_chunks_do_not_keep_a_store_whose_manifest_is_lost_from_being_written_again(
+    whole: RunFolder, tmp_path: Path
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    store = run.store(1, "train")
+    flip(store / "x" / "c.0.1.0.0.0")
+    (store / "x" / "c.0.2.0.0.0").unlink()
+    (store / "x" / "c.0.3.0.0.0").write_bytes(b"")
+    (store / MANIFEST).unlink()
+    assert [outcome.put_back for outcome in repaired(run).values()] == [[MANIFEST]]
+    assert files_of(run.path) == files_of(whole.path)
 
 
 def test_on_another_machine_it_says_so(whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +229,8 @@ def test_a_store_that_is_being_written_is_left_to_that(whole: RunFolder, tmp_pat
     path = run.store(2, "train")
     (path / MANIFEST).unlink()
     (path / "journal").write_bytes(b"")
+    shutil.rmtree(run.store(1, "test"))
+    (run.store(1, "test") / "x").mkdir(parents=True)  # as a kill before the journal leaves it
     assert repaired(run) == {}
 
 
