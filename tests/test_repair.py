@@ -125,9 +125,7 @@ def test_from_another_block_nothing_is_put_in_place(whole: RunFolder, tmp_path: 
 
 def test_from_another_block_no_store_whose_manifest_is_lost_is_replaced(whole: RunFolder, tmp_path: Path) -> None:
     run = copied(whole, tmp_path / "run")
-    tensors, metadata = load_tensors(run.stages[0].block)
-    doubled = {name: tensor * 2 if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
-    save_tensors(run.stages[0].block, doubled, metadata)
+    double_block(run)
     flip(run.store(1, "test") / MANIFEST)
     before = files_of(run.path)
     (outcome,) = repaired(run).values()
