@@ -46,6 +46,7 @@ def test_purposes_keep_their_numbers_in_every_release() -> None:
         "FRESH_AUGMENTATION": 7,
         "STORED_VIEW": 8,
         "CANVAS_WINDOW": 9,
+        "VERIFY": 10,
     }
 
 
