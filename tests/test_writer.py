@@ -199,3 +199,13 @@ def test_at_most_four_chunks_a_thread_wait_in_memory(tmp_path: Path, monkeypatch
         may_write.release(200)
         thread.join(timeout=20)
         assert len(handed_over) == 100
+
+
+def test_a_run_that_is_handed_over_twice_is_written_once(tmp_path: Path) -> None:
+    with writer_at(tmp_path / "store", threads=4) as writer:
+        for _ in range(20):
+            write_runs(writer, 0, 4)
+        writer.write(0, 4, np.zeros_like(X[4:8]))
+        write_runs(writer, 8)
+        writer.commit(y=ROWS, sample_id=ROWS)
+    assert np.asarray(zarr.open_array(tmp_path / "store" / "x", mode="r")).tobytes() == X.tobytes()
