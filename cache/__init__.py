@@ -17,7 +17,7 @@ from cache.choice import CodecChoice, choose_codec, packed_share
 from cache.codecs import CODECS, CodecName
 from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
-from cache.files import replace_file, sync
+from cache.files import make_folder, replace_file, sync
 from cache.hierarchy import SMALL_CODEC
 from cache.inspection import Inspected, agrees, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
 from cache.journal import drop_journal, read_journal
@@ -69,6 +69,7 @@ __all__ = [
     "gives_chunk",
     "in_batches",
     "inspect",
+    "make_folder",
     "packed_share",
     "put_back_chunk",
     "put_back_metadata",

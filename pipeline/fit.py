@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cache import replace_file
+from cache import make_folder, replace_file
 from cascade import parameter_count
 from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
@@ -27,7 +27,7 @@ from pipeline.weights import module_tensors, save_tensors
 
 def fit_stage(run: RunFolder, feed: Feed, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]) -> None:
     """Fit, test and keep stage j of a feed of x_j. Raises like `train_stage`."""
-    run.stages[feed.j].path.mkdir(parents=True, exist_ok=True)
+    make_folder(run.stages[feed.j].path)
     reset_peak_memory(feed.device)
     fit = _Fit(run, feed, make_learner(run, feed.j, feed.device), report, should_stop)
     fit.join(strict=strict)

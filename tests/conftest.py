@@ -4,6 +4,7 @@ Networks this small are faster on one thread, and two threads that wait for each
 a hundred times slower.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ import cli
 from cache import CodecName, StoreWriter, encode
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests with "&"
 
 
 class WriteStore(Protocol):
