@@ -165,7 +165,7 @@ def _summary(path: Path, head: bytes, line: bytes) -> Summary:
     try:
         found = msgspec.json.decode(head, type=Version).format
         if found != FORMAT:
-            raise FormatError(f"{path} has format {found}; this version of cascade reads format {FORMAT}")
+            raise FormatError(f"{path / MANIFEST} has format {found}; this version of cascade reads format {FORMAT}")
         if head != _line(Head(FORMAT, checksum([line]))):
             raise _damaged(path, "the summary fails its checksum")
         summary = msgspec.json.decode(line, type=Summary)
