@@ -116,6 +116,10 @@ def damages(subject: Subject, seed: int) -> Iterator[Damage]:
     )
 
 
+def _trials(count: int | None) -> str:
+    return "" if count is None else f" --trials {count}"
+
+
 def judge(subject: Subject, truth: Numbers, case: Damage) -> tuple[Verdict, str]:
     """What reading a damaged subject comes to, and the message of its error."""
     with damage.applied(subject.folder, subject.files, case):
@@ -135,15 +139,18 @@ def _judge_error(error: Exception, case: Damage) -> Verdict:
     return "named" if is_named else "unnamed"
 
 
-def corruption(run: Path, other: Path, *, count: int | None = None, seed: int = 0) -> Iterator[Report]:
-    """A report for each subject, on `count` of its damages or on all."""
+def corruption(run: Path, other: Path, *, count: int | None = None, seed: int = 0, only: str = "") -> Iterator[Report]:
+    """A report for each subject, or for those with `only` in their names, on `count` of its damages or on all."""
     for subject in subjects(run, other):
+        if only not in subject.name:
+            continue
         truth = subject.read(subject.folder)
         cases = sampled(list(damages(subject, seed)), count, seed)
-        yield report(subject, [(case, *judge(subject, truth, case)) for case in cases], seed)
+        judged = [(case, *judge(subject, truth, case)) for case in cases]
+        yield report(subject, judged, f"corrupt --seed {seed} --only {subject.name!r}" + _trials(count))
 
 
-def report(subject: Subject, judged: list[tuple[Damage, Verdict, str]], seed: int) -> Report:
+def report(subject: Subject, judged: list[tuple[Damage, Verdict, str]], replay: str) -> Report:
     """The counts, and of the wrong verdicts the first of each sort and file."""
     counts = Counter(verdict for _, verdict, _ in judged)
     harmless = Counter(path for case, verdict, _ in judged if verdict == "harmless" for path in case.now)
@@ -152,8 +159,7 @@ def report(subject: Subject, judged: list[tuple[Damage, Verdict, str]], seed: in
         path = next(iter(case.now))
         if verdict in WRONG:
             what = f"{verdict}: {path} {case.name}: {' '.join(message.splitlines()[:1])}"
-            replay = f"python -m tests.faults corrupt --seed {seed} --only {subject.name!r}"
-            failures.setdefault((verdict, path), Failure(what, replay))
+            failures.setdefault((verdict, path), Failure(what, f"python -m tests.faults {replay}"))
     note = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in ("named", *WRONG, "harmless") if counts[verdict])
     where = f" (in {', '.join(f'{path} {n}' for path, n in harmless.most_common(4))})" if harmless else ""
     return Report(f"damage to {subject.name}", len(judged), list(failures.values()), note + where)

@@ -24,10 +24,10 @@ class Race:
     """Number of the call before which whoever holds the folder is stopped until all others are done; None: nobody."""
 
 
-def races(lab: Lab, *, processes: tuple[int, ...] = (2, 8), stops: int = 4) -> Campaign[Race]:
-    """Races with and without a holder that stands still, at `stops` points of its run."""
+def races(lab: Lab, *, processes: tuple[int, ...] = (2, 8), stops: int = 4, at: int | None = None) -> Campaign[Race]:
+    """Races with and without a holder that stands still, at `stops` points of its run or only at one."""
     first = 10  # past the lock: whoever is refused makes no more calls than that
-    points = [None, *range(first, len(lab.events), -(-len(lab.events) // stops))]
+    points = [None, *range(first, len(lab.events), -(-len(lab.events) // stops))] if at is None else [at]
     trials = [Race(count, point) for count in processes for point in points]
 
     def make(bench: Bench, race: Race) -> list[str]:

@@ -165,7 +165,7 @@ class _File(io.FileIO):
         self._path = path
         super().__init__(path, mode)
 
-    def write(self, data: Any) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         return self._watch.write(self._path, data, 0, lambda _, part: super(_File, self).write(part))
 
     def truncate(self, size: int | None = None) -> int:
@@ -187,7 +187,7 @@ def _open_file(
     path, raw_mode = _absolute(file, None), mode.replace("b", "").replace("t", "")
     raw = watch.perform("open", path, lambda: _File(watch, path, raw_mode), is_new="x" in mode)
     if buffering == 0:
-        return raw  # type: ignore[return-value]
+        return raw
     buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
     return buffered if "b" in mode else io.TextIOWrapper(buffered, *text, **more)
 

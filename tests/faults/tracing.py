@@ -68,10 +68,10 @@ def calls(run: Path) -> list[tuple[str, int, str]]:
 def injections(lab: Lab, kind: Kind, *, count: int | None = None, seed: int = 0) -> Campaign[Injected]:
     """`count` of the trials of one kind, or all."""
     found = sorted({(call, number) for call, number, _ in calls(lab.bench.fresh())})
-    return campaign(lab, [Injected(kind, call, number) for call, number in sampled(found, count, seed)])
+    return campaign(lab, kind, [Injected(kind, call, number) for call, number in sampled(found, count, seed)])
 
 
-def campaign(lab: Lab, trials: list[Injected]) -> Campaign[Injected]:
+def campaign(lab: Lab, kind: Kind, trials: list[Injected]) -> Campaign[Injected]:
     """The campaign of these trials."""
 
     def make(bench: Bench, trial: Injected) -> list[str]:
@@ -84,4 +84,4 @@ def campaign(lab: Lab, trials: list[Injected]) -> Campaign[Injected]:
     def replay(trial: Injected) -> str:
         return f"trace --kinds {trial.kind} --call {trial.call} --at {trial.number}"
 
-    return Campaign(f"{', '.join({t.kind for t in trials})} in system calls", trials, make, replay)
+    return Campaign(f"{kind} in system calls", trials, make, replay)
