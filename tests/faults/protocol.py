@@ -72,18 +72,22 @@ def _names(disk: Disk, folder: Path) -> list[str]:
 def reuses(runs: Iterable[list[Event]]) -> list[str]:
     """Files that are written on, synced again, or put in place after a sync of them failed, over several runs.
 
-    What the system could not write it may have dropped, and a second sync reports success.
+    What the system could not write it may have dropped, and a second sync reports success. A folder has no other to
+    take its place.
     """
+    files: set[str] = set()
     failed: set[str] = set()
     found = []
     for events in runs:
         for event in events:
             if event.op == "fsync" and event.failed:
-                failed.add(event.path)
+                failed |= {event.path} & files
             elif event.failed:
                 continue
             elif event.op == "unlink" or (event.op == "open" and event.is_new):
                 failed.discard(event.path)
             elif event.op in ("open", "write", "fsync", "rename", "link") and event.path in failed:
                 found.append(f"{event.op} of {event.path} after its sync failed")
+            if event.op == "open" or event.path in files:
+                files.add(event.to or event.path)
     return found
