@@ -1,101 +1,162 @@
-"""What durability and checks cost a stage: as it is, and with syncs, checksums and hashes taken out.
+"""What durability and checks cost: a stage as it is, and with syncs, checksums and hashes patched out.
 
-    python -m tests.benchmarks.durability --source npz:cifar10.npz --preset cifar10-small
+    python -m tests.benchmarks.durability --source npz:cifar10.npz --preset cifar10-small --set train.epochs=1
 
-In interleaved rounds stage 1 is trained from x_1, tested, and x_2 written back, each time from nothing. Asked: at most
-1.05 times the seconds without.
+Each way has a run folder of its own, written and read in that way. A round trains the stage anew in each, with all that
+belongs to it: reading and checking x_j, checkpoints, evaluation, writing x_{j+1} back. Printed are the seconds of the
+fastest round, and the median over the rounds of their ratio to the seconds without any of the three, with the median
+distance of the rounds from it.
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest.mock import patch
+
+import crc32c
+import torch
 
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
-from pipeline.ingest import ingest
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.runs import ingest_data, run_stages
 from pipeline.training import train_stage
 from tests.benchmarks import machine
+from tests.benchmarks.rounds import Contender, Progress, Rates, interleaved, ratio
 
-LIMIT = 1.05
+WITHOUT_ALL = "without any"
+
+
+class NoHash:
+    """Takes the place of a SHA-256: every content has the same."""
+
+    def __init__(self, data: Any = b"", **options: Any) -> None:
+        pass
+
+    def update(self, data: Any) -> None:
+        """Look at nothing."""
+
+    def hexdigest(self) -> str:
+        return "0" * 64
+
+    def digest(self) -> bytes:
+        return bytes(32)
+
+
+WAYS: dict[str, list[tuple[Any, str, Any]]] = {
+    "as it is": [],
+    "without syncs": [(os, "fsync", lambda descriptor: None)],
+    "without checksums": [(crc32c, "crc32c", lambda data, crc=0: 0)],
+    "without hashes": [(hashlib, "sha256", NoHash)],
+}
+"""Name -> what is patched."""
+WAYS[WITHOUT_ALL] = [patched for patches in WAYS.values() for patched in patches]
+
+
+@dataclass(frozen=True)
+class Case:
+    """The stage, in a run folder for each way."""
+
+    runs: dict[str, RunFolder]
+    j: int
+    device: torch.device
 
 
 @contextmanager
-def unprotected() -> Iterator[None]:
-    """No sync, checksums that are all zero, and hashes of nothing."""
+def patched(way: str) -> Iterator[None]:
+    """A way while the context is open."""
     with ExitStack() as stack:
-        for target, stand_in in (
-            ("cache.files.os.fsync", lambda descriptor: None),
-            ("cache.codecs.crc32c.crc32c", lambda data, crc=0: 0),
-            ("pipeline.weights.content_hash", lambda tensors, metadata: "0"),
-        ):
-            stack.enter_context(patch(target, stand_in))
+        for module, name, instead in WAYS[way]:
+            stack.enter_context(patch.object(module, name, instead))
         yield
 
 
-@contextmanager
-def protected() -> Iterator[None]:
-    """As it is."""
-    yield
-
-
-WAYS = {"as it is": protected, "without": unprotected}
-
-
-def begun(folder: Path, preset: str, settings: list[str]) -> RunFolder:
-    """A run folder whose stage 0 is trained."""
-    write_preset(preset, folder, settings)
-    ingest(load_config(folder), folder, Reporter())
-    run = RunFolder(folder, load_config(folder))
-    train_stage(run, 0, choose_device("cpu"), Reporter())
+def prepared(path: Path, way: str, j: int, settings: Sequence[str], preset: str, device: torch.device) -> RunFolder:
+    """A run folder whose stages before j are trained, in one way."""
+    write_preset(preset, path, settings)
+    with patched(way):
+        ingest_data(load_config(path), path, Reporter())
+        run = RunFolder(path, load_config(path))
+        if j:
+            run_stages(run, 0, j - 1, str(device), Reporter())
     return run
 
 
-def seconds_of_stage(run: RunFolder) -> float:
-    """Seconds that stage 1 takes from nothing."""
-    shutil.rmtree(run.stages[1].path, ignore_errors=True)
-    os.sync()  # what was left of the one before
-    began = time.perf_counter()
-    train_stage(run, 1, choose_device("cpu"), Reporter())
-    return time.perf_counter() - began
+def trained(case: Case, way: str) -> Progress:
+    """The stage from its beginning to its end."""
+    run = case.runs[way]
+    with patched(way):
+        yield 0
+        train_stage(run, case.j, case.device, Reporter())
+        yield samples(run, case.j)
+
+
+def samples(run: RunFolder, j: int) -> int:
+    """Trained on in a round."""
+    return run.info.samples["train"] * run.config.for_stage(j).train.epochs
+
+
+def clear(case: Case) -> None:
+    """Forget the stage in all folders, and let the disk come to rest."""
+    for run in case.runs.values():
+        shutil.rmtree(run.stages[case.j].path, ignore_errors=True)
+    os.sync()
+
+
+def rows(rates: Rates, count: int) -> list[list[str]]:
+    """One row a way: seconds, and ratio of the seconds to those without any."""
+    return [
+        [way, f"{count / max(all_):.2f}", f"{1 / ratio(rates, way, [WITHOUT_ALL]):.3f}", f"{_spread(rates, way):.3f}"]
+        for way, all_ in rates.items()
+    ]
+
+
+def _spread(rates: Rates, way: str) -> float:
+    """Median distance of the rounds' ratios from their median."""
+    ratios = [base / own for own, base in zip(rates[way], rates[WITHOUT_ALL], strict=True)]
+    middle = median(ratios)
+    return median(abs(value - middle) for value in ratios)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="digits:", help="data set address")
     parser.add_argument("--preset", default="digits")
-    parser.add_argument("--epochs", type=int, default=4, help="of each stage; fewer make the write-back weigh more")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds")
+    parser.add_argument("--j", type=int, default=1, help="the stage; those before it are trained first")
+    parser.add_argument("--repeat", type=int, default=7, help="rounds")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument("--folder", type=Path, help="where to put the run folders, instead of the temporary folder")
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args(argv)
-    settings = [f"data.source={arguments.source}", f"train.epochs={arguments.epochs}", *arguments.settings]
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    with tempfile.TemporaryDirectory() as temporary:
-        runs = {}
-        for way, context in WAYS.items():
-            with context():
-                runs[way] = begun(Path(temporary) / way, arguments.preset, settings)
-        for _ in range(arguments.repeat):
-            for way, context in WAYS.items():
-                with context():
-                    seconds[way].append(seconds_of_stage(runs[way]))
-    ratio = median(own / without for own, without in zip(*seconds.values(), strict=True))
-    machine.print_table(["stage 1", "seconds"], [[way, f"{min(times):.2f}"] for way, times in seconds.items()])
-    print(f"ratio {ratio:.3f}, asked at most {LIMIT}")
+    device = choose_device(arguments.device)
+    settings = [f"data.source={arguments.source}", "store.codec=lz4", *arguments.settings]
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        runs = {
+            way: prepared(Path(folder) / str(number), way, arguments.j, settings, arguments.preset, device)
+            for number, way in enumerate(WAYS)
+        }
+        case = Case(runs, arguments.j, device)
+        contenders: list[Contender[Case]] = [Contender(way, partial(trained, way=way)) for way in WAYS]
+        rates = interleaved(contenders, case, arguments.repeat, clear)
+        count = samples(runs[WITHOUT_ALL], arguments.j)
+    machine.print_table(["", "seconds", "ratio", "+-"], rows(rates, count))
     if arguments.json:
-        machine.write_json(arguments.json, {"machine": machine.record(), "seconds": seconds, "ratio": ratio})
+        record = {"j": arguments.j, "settings": settings, "preset": arguments.preset, "samples_per_second": rates}
+        machine.write_json(arguments.json, {"machine": machine.record(), "device": str(device), **record})
     return 0
 
 

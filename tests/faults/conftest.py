@@ -9,8 +9,8 @@ from tests.faults.tiny import write_config
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(folder=tmp_path_factory.mktemp("faults")) as lab:
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
         yield lab
 
 

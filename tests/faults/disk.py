@@ -71,8 +71,10 @@ class Disk:
                 assert event.content is not None
                 entry.durable, entry.nbytes, entry.is_synced = event.content, len(event.content), True
             case "rename", File() | Folder():
-                parent.change(name, None)
+                del parent.names[name]  # both names at once, where they are in one folder
                 self._put(event.to, entry)
+                if self.find(Path(event.to).parent) is not parent:
+                    parent.states.append(dict(parent.names))
             case "link", File():
                 self._put(event.to, entry)
             case (("unlink" | "rmdir"), File() | Folder()):

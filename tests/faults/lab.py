@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -24,6 +25,8 @@ from tests.faults.tiny import Digest, digest, write_config, write_source
 ROOT = Path(__file__).parent.parent.parent
 LIMIT_SECONDS = 120.0
 """After which a command is taken to hang, and killed; it takes half a second."""
+IN_MEMORY, ROOM_BYTES = Path("/dev/shm"), 10**8
+"""Where a sync costs nothing, and the room that is wanted there."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -106,7 +109,8 @@ class Bench:
         self._template = template
         self._parent = Parent()
         self._logs: dict[int, Path] = {}
-        self._count = 0
+        self._made: list[Path] = []
+        self._numbers = count()
         folder.mkdir()
 
     def fresh(self) -> Path:
@@ -151,15 +155,24 @@ class Bench:
 
     def place(self) -> Path:
         """Where nothing is yet."""
-        self._count += 1
-        return self._folder / f"run-{self._count}"
+        self._made.append(self._folder / f"run-{next(self._numbers)}")
+        return self._made[-1]
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Remove in the end what was made while the context is open."""
+        before = len(self._made)
+        yield
+        for path in self._made[before:]:
+            shutil.rmtree(path, ignore_errors=True)
+        del self._made[before:]
 
 
 class Lab:
-    """`jobs` benches, and an undisturbed run to compare with."""
+    """`jobs` benches, and an undisturbed run to compare with; in memory where there is room and no folder given."""
 
     def __init__(self, jobs: int = 2, folder: Path | None = None) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="faults-", dir=folder))
+        self._folder = Path(tempfile.mkdtemp(prefix="faults-", dir=folder or _quick_folder()))
         self.source, self.template = self._folder / "digits.npz", self._folder / "template"
         write_source(self.source)
         write_config(self.template, self.source)
@@ -183,7 +196,8 @@ class Lab:
         def one(item: Item) -> Result:
             bench = self._idle.pop()
             try:
-                return work(bench, item)
+                with bench.trial():
+                    return work(bench, item)
             finally:
                 self._idle.append(bench)
 
@@ -199,3 +213,9 @@ class Lab:
         for bench in self._benches:
             bench.close()
         shutil.rmtree(self._folder)
+
+
+def _quick_folder() -> Path | None:
+    """A folder in memory, or None for the usual one."""
+    has_room = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM_BYTES
+    return IN_MEMORY if has_room and os.access(IN_MEMORY, os.W_OK) else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cache import JOURNAL, MANIFEST
+from cache import MANIFEST
 from tests.faults.disk import Disk, File, Folder
 from tests.faults.syscalls import Event
 from tests.faults.tiny import LOCK
@@ -14,20 +14,15 @@ def breaches(root: Path, events: Iterable[Event]) -> list[str]:
 
     A file is synced before it is renamed into place; all of a store, names too, before its manifest is; nothing of a
     store is deleted before its manifest, durably; a checkpoint only after the record that succeeds it, or another
-    checkpoint, is durable; and in the end everything is, but for removals.
+    checkpoint, is durable; and in the end everything is.
     """
     disk, found, number = Disk(root), [], 0
     for number, event in enumerate(events):
         if not event.failed:
             found += [f"call {number}: {what}" for what in _breaches(disk, event)]
         disk.apply(event)
-    found += [f"after the last call, {number}: {what} may be lost" for what in disk.volatile() if _matters(what)]
+    found += [f"after the last call, {number}: {what} may be lost" for what in disk.volatile() if LOCK not in what]
     return found
-
-
-def _matters(lost: str) -> bool:
-    """Whether a loss is one: a removal that is lost leaves what the next command sweeps."""
-    return LOCK not in lost and not lost.startswith("the removal of ")
 
 
 def _breaches(disk: Disk, event: Event) -> Iterator[str]:
@@ -50,7 +45,7 @@ def _breaches(disk: Disk, event: Event) -> Iterator[str]:
 
 def _early_deletion(disk: Disk, path: Path) -> Iterator[str]:
     store = next((folder for folder in path.parents if _may_have_manifest(disk, folder)), None)
-    if store is not None and path.name not in (MANIFEST, JOURNAL):
+    if store is not None and path != store / MANIFEST:
         yield f"{path} is deleted while {store / MANIFEST} may be there"
     if path.name.startswith("checkpoint"):
         others = [path.with_name(name) for name in _names(disk, path.parent) if name.startswith("checkpoint")]
@@ -77,18 +72,22 @@ def _names(disk: Disk, folder: Path) -> list[str]:
 def reuses(runs: Iterable[list[Event]]) -> list[str]:
     """Files that are written on, synced again, or put in place after a sync of them failed, over several runs.
 
-    What the system could not write it may have dropped, and a second sync reports success.
+    What the system could not write it may have dropped, and a second sync reports success. A folder has no other to
+    take its place.
     """
+    files: set[str] = set()
     failed: set[str] = set()
     found = []
     for events in runs:
         for event in events:
             if event.op == "fsync" and event.failed:
-                failed.add(event.path)
+                failed |= {event.path} & files
             elif event.failed:
                 continue
             elif event.op == "unlink" or (event.op == "open" and event.is_new):
                 failed.discard(event.path)
             elif event.op in ("open", "write", "fsync", "rename", "link") and event.path in failed:
                 found.append(f"{event.op} of {event.path} after its sync failed")
+            if event.op == "open" or event.path in files:
+                files.add(event.to or event.path)
     return found

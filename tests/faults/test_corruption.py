@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.campaign import Report
 from tests.faults.conftest import told
 from tests.faults.corruption import corruption, damages, judge, read_store, subjects
 from tests.faults.damage import Damage
@@ -11,14 +12,20 @@ from tests.faults.repairs import can_repair, repairs
 STORE = "x_1/uint8.train"
 
 
-def test_no_damage_to_a_store_is_read_as_numbers(lab: Lab, other: Path) -> None:
-    for report in corruption(lab.whole, other, count=300, only="x_"):
+@pytest.fixture(scope="module")
+def reports(lab: Lab, other: Path) -> list[Report]:
+    """Of some damages to each store."""
+    return list(corruption(lab.whole, other, count=300, only="x_"))
+
+
+def test_no_damage_to_a_store_is_read_as_numbers(reports: list[Report]) -> None:
+    assert len(reports) == 9
+    for report in reports:
         assert not [failure for failure in report.failures if not failure.what.startswith("unnamed")], told(report)
 
 
 @pytest.mark.xfail(strict=True, reason="metadata files have no checksum: what contradicts them names the store")
-def test_the_error_of_any_damage_to_a_store_names_the_file(lab: Lab, other: Path) -> None:
-    reports = list(corruption(lab.whole, other, count=300, only="x_"))
+def test_the_error_of_any_damage_to_a_store_names_the_file(reports: list[Report]) -> None:
     assert not any(map(told, reports))
 
 
