@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import cli
 from tests.faults.campaign import Campaign, sampled
 from tests.faults.corruption import damages, subjects
 from tests.faults.damage import Damage
@@ -22,11 +21,6 @@ class Repair:
     damage: Damage
     number: int
     """Of the trial, for its replay."""
-
-
-def can_repair() -> bool:
-    """Whether this version has the commands."""
-    return {"verify", "repair"} <= cli.cascade.commands.keys()
 
 
 def repairs(lab: Lab, other: Path, *, count: int, seed: int = 0, only: int | None = None) -> Campaign[Repair]:

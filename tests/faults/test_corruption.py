@@ -7,7 +7,7 @@ from tests.faults.conftest import told
 from tests.faults.corruption import corruption, damages, judge, read_store, subjects
 from tests.faults.damage import Damage
 from tests.faults.lab import Lab
-from tests.faults.repairs import can_repair, repairs
+from tests.faults.repairs import repairs
 
 STORE = "x_1/uint8.train"
 
@@ -24,12 +24,10 @@ def test_no_damage_to_a_store_is_read_as_numbers(reports: list[Report]) -> None:
         assert not [failure for failure in report.failures if not failure.what.startswith("unnamed")], told(report)
 
 
-@pytest.mark.xfail(strict=True, reason="metadata files have no checksum: what contradicts them names the store")
 def test_the_error_of_any_damage_to_a_store_names_the_file(reports: list[Report]) -> None:
     assert not any(map(told, reports))
 
 
-@pytest.mark.xfail(strict=True, reason="weights and records have no content hash")
 def test_no_damage_to_records_and_weights_is_read_as_numbers(lab: Lab, other: Path) -> None:
     (report,) = corruption(lab.whole, other, count=300, only="records")
     assert not told(report)
@@ -55,6 +53,5 @@ def test_damages_cover_every_byte_and_length_and_leave_the_files_as_they_were(la
     assert {path: (subject.folder / path).read_bytes() for path in subject.files} == subject.files
 
 
-@pytest.mark.skipif(not can_repair(), reason="there are no commands verify and repair")
 def test_every_damage_to_a_store_is_found_named_and_repaired_to_the_byte(lab: Lab, other: Path) -> None:
     assert not told(repairs(lab, other, count=20).run(lab))

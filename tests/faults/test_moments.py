@@ -1,5 +1,3 @@
-import pytest
-
 from tests.faults.conftest import told
 from tests.faults.lab import Lab
 from tests.faults.moments import random_signals
@@ -13,6 +11,5 @@ def test_interrupts_at_random_moments_exit_130_and_the_same_command_goes_on(lab:
     assert not told(random_signals(lab, "interrupt", count=6).run(lab))
 
 
-@pytest.mark.xfail(strict=True, reason="SIGTERM ends the process as it finds it")
 def test_sigterm_at_random_moments_exits_143_and_the_same_command_goes_on(lab: Lab) -> None:
     assert not told(random_signals(lab, "terminate", count=6).run(lab))

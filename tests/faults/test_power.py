@@ -12,7 +12,6 @@ def test_calls_come_in_the_order_of_the_protocol(lab: Lab) -> None:
     assert [what for what in breaches(lab.template, lab.events) if IN_THE_END not in what] == []
 
 
-@pytest.mark.xfail(strict=True, reason="the folders of stages and of x_j, and x_0, are not synced in theirs")
 def test_a_run_that_ended_is_durable(lab: Lab) -> None:
     assert [what for what in breaches(lab.template, lab.events) if IN_THE_END in what] == []
 
