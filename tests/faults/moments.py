@@ -2,14 +2,15 @@
 
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.lock import HOLDER
 from tests.faults.campaign import Campaign
 from tests.faults.lab import Bench, Lab, send
 from tests.faults.sweep import EXIT_CODES, wrong_end
 from tests.faults.syscalls import SIGNALS, Kind
-from tests.faults.tiny import LOCK
 
 AT_MOST = 3
 """Signals in one trial."""
@@ -56,6 +57,9 @@ def _make(bench: Bench, trial: Moments, seconds: float, lab: Lab) -> list[str]:
 
 def _wait_until_it_works(run: Path, pid: int) -> None:
     """Until the process holds the run folder: before, a signal is the interpreter's business."""
-    limit, lock = time.monotonic() + WAIT_SECONDS, run / LOCK
-    while time.monotonic() < limit and not (lock.exists() and f"process {pid} " in lock.read_text()):
+    limit, holder = time.monotonic() + WAIT_SECONDS, run / HOLDER
+    while time.monotonic() < limit:
+        with suppress(FileNotFoundError):
+            if f'"process":{pid},' in holder.read_text():
+                return
         time.sleep(0.001)
