@@ -43,10 +43,11 @@ def metrics_lines(records: Sequence[EpochRecord]) -> bytes:
 def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRecord]:
     """The records of a stage's epochs so far, or of its first `epochs`; none where it has not begun.
 
-    Raises CorruptDataError.
+    Raises CorruptDataError, also where a finished stage lacks some.
     """
+    at_least = folder.record.fields["train.epochs"] if folder.record else 0
     try:
-        return read_metrics_file(folder.metrics, epochs)
+        return read_metrics_file(folder.metrics, epochs, at_least=at_least)
     except FileNotFoundError:
         return []
     except SealError as error:
@@ -55,6 +56,9 @@ def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRe
         ) from error
 
 
-def read_metrics_file(path: Path, epochs: int | None = None) -> list[EpochRecord]:
-    """The records of a file, or its first `epochs`. Raises SealError where one is damaged."""
-    return [unseal(line, EpochRecord) for line in path.read_bytes().splitlines(keepends=True)[:epochs]]
+def read_metrics_file(path: Path, epochs: int | None = None, *, at_least: int = 0) -> list[EpochRecord]:
+    """The records of a file, or its first `epochs`. Raises SealError where one is damaged or there are less."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    if len(lines) < at_least:
+        raise SealError(f"it holds {len(lines)} of {at_least} epochs")
+    return [unseal(line, EpochRecord) for line in lines[:epochs]]
