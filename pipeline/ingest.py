@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec
+from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, drop_journal
 from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
 from pipeline.config import Config, Data
 from pipeline.disk import StoreSize, check_room, store_size
@@ -123,6 +123,8 @@ def ingest(
     info = read_data_info(run_folder)
     if info is not None:
         check_same_data(info, config, run_folder)
+        for split in info.samples:  # which a power cut right after the commit may bring back
+            drop_journal(run_folder / X_0 / split)
         return info
     if (run_folder / X_0).exists():
         raise RefusedError(
