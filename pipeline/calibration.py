@@ -42,11 +42,14 @@ def calibrate_output(
     calibrate(quantiser, lambda: x_next(0, SAMPLES))
     others = SAMPLES if run.info.samples["train"] >= 2 * SAMPLES else 0
     cost = fidelity(quantiser, x_next(others, others + SAMPLES))
+    stage = run.stages[j].record
+    assert stage is not None, "its block was loaded"
     record = EncodingRecord(
         encoding=quantiser.encoding,
         scale=quantiser.scale.tolist(),
         signal_to_noise_db=cost.signal_to_noise_db,
         saturated_share=cost.saturated_share,
+        block=stage.content["block"],
     )
     write_sealed(run.stages[j].scale, record)
     return record

@@ -76,6 +76,8 @@ class StageState:
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """What a checkpoint says of itself in its metadata."""
 
+    key: str
+    """Of its stage."""
     epochs: Annotated[int, Meta(ge=0)]
     """Whole ones."""
     consumed: Annotated[int, Meta(ge=0)]
@@ -90,6 +92,7 @@ def save_checkpoint(folder: StageFolder, learner: Learner, state: StageState) ->
     """Keep the state of a stage, and the checkpoint before this one beside it."""
     progress = state.under_way
     position = Position(
+        key=folder.key,
         epochs=len(state.epochs),
         consumed=progress.consumed,
         metrics=_digest(state.epochs),
@@ -154,10 +157,10 @@ def _restore(path: Path, folder: StageFolder, learner: Learner, *, batch_size: i
     sums = {name: tensor for name, tensor in tensors.items() if name.startswith(EPOCH)}
     position, progress = _position(metadata), Progress.fresh(learner.device)
     records = read_metrics(folder, position.epochs) if position else []  # lines may be ahead, never behind
-    fits = position is not None and position.metrics == _digest(records)
+    fits = position is not None and (position.key, position.metrics) == (folder.key, _digest(records))
     if position is None or not fits or not _sums_fit(position, sums, progress, batch_size, epoch_samples):
         raise CorruptDataError(
-            f"{path} and {folder.metrics} do not belong together, or not to a stage of these samples\n"
+            f"{path} and {folder.metrics} do not belong together, or not to this stage\n"
             f"next: delete {folder.path} and train the stage again"
         )
     learner.restore({name: tensor for name, tensor in tensors.items() if name not in sums}, path)

@@ -163,6 +163,8 @@ class Feed:
                 x = self._renderer.as_stored(full.x, store, split, ids, full.views)
             finite &= (x.amax() - x.amin()).isfinite()  # NaN comes through; 1% of a block's time, isfinite(x) 20%
             sound += count * finite  # not read before the end: the host would wait at every run
+            if view is not None and not finite.item():  # but what is to be stored must not be, once it is handed on
+                break
             if through is not None:
                 with autocast(self.device, self.dtype):
                     x = through(x)

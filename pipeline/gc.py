@@ -100,6 +100,8 @@ def _why_branch(run: RunFolder, j: int, record: StageRecord | None, records: dic
 def _stores(run: RunFolder) -> Iterator[Garbage]:
     """Stores in the folders of the config's stages."""
     for stage in run.stages:
+        if stage.path.is_symlink() or stage.path.parent.is_symlink():
+            continue
         index = stage.j + 1
         own = {run.store(index, split) for split in run.splits}
         for path in _folders(stage.path, f"x_{index}/*"):
@@ -108,7 +110,9 @@ def _stores(run: RunFolder) -> Iterator[Garbage]:
                     why = f"x_{index} in another encoding, or of another policy"
                     yield Garbage(path, "branch", why, folder_bytes(path))
             elif is_committed(path):
-                if not is_needed(run, index):
+                if run.config.augment.last_anchor(index) < index:
+                    yield Garbage(path, "branch", f"x_{index}, which this policy does not read", folder_bytes(path))
+                elif not is_needed(run, index):
                     why = f"x_{index}: what follows is trained, and nothing will read it again"
                     yield Garbage(path, "store", why, folder_bytes(path))
             elif stage.record is None:

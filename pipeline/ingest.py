@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, drop_journal
+from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, drop_journal, sync
 from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
 from pipeline.config import Config, Data
 from pipeline.disk import StoreSize, check_room, store_size
@@ -154,11 +154,14 @@ def _ingest_anew(
     splits = split_indices(source, config.data)
     sieve = Sieve(config, source, splits, channels, side, run_folder, report, skip_bad, should_stop)
     partial = run_folder / f"{X_0}.partial"
+    if partial.is_symlink():
+        partial.unlink()  # not to write to where it leads
     shutil.rmtree(partial, ignore_errors=True)
     try:
         info = _Ingest(config, source, sieve, partial, report).run()
         write_sealed(partial / "ingest.json", info)
         partial.rename(run_folder / X_0)
+        sync(run_folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     (run_folder / BAD_IMAGES).unlink(missing_ok=True)

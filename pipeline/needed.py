@@ -5,7 +5,7 @@ from pathlib import Path
 from cache import read_back, remove_store
 from pipeline.disk import folder_bytes
 from pipeline.progress import Reporter, size
-from pipeline.runfolder import RunFolder
+from pipeline.runfolder import RunFolder, is_committed
 from pipeline.writeback import output_is_due
 
 
@@ -33,7 +33,7 @@ def free_stores(run: RunFolder, report: Reporter) -> None:
     Raises CorruptStoreError where x_{i+1} is damaged; x_i is then still there.
     """
     for index in range(1, len(run.stages)):
-        stores = [store for split in run.splits if (store := run.store(index, split)).is_dir()]
+        stores = _own_stores(run, index)
         if not stores or run.is_stand_in(index - 1) or is_needed(run, index):
             continue
         verify(run, index + 1)
@@ -41,6 +41,16 @@ def free_stores(run: RunFolder, report: Reporter) -> None:
         for store in stores:
             remove_store(store)
         report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again (cache.keep = needed)")
+
+
+def _own_stores(run: RunFolder, index: int) -> list[Path]:
+    """The stores of x_index that this config alone would read: others may share the stage, and what has no views."""
+    if run.config.augment.last_anchor(index) < index:
+        return []
+    own = run.store(index, "train")
+    is_shared = any(is_committed(store) for store in own.parent.glob("*.train.*") if store != own)
+    stores = [run.store(index, split) for split in run.splits]
+    return [store for store in stores if store.is_dir() and (store == own or not is_shared)]
 
 
 def verify(run: RunFolder, index: int) -> None:

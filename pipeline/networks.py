@@ -29,6 +29,8 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of the encoded activations, over samples other than those that the scale was taken from; None without error."""
     saturated_share: float
     """Share of the activations, over the same, that the encoding cuts off, 0..1."""
+    block: str
+    """Content hash of the block whose output it is of."""
 
 
 def new_block(run: RunFolder, j: int) -> nn.Module:
@@ -84,6 +86,9 @@ def read_encoding(run: RunFolder, j: int) -> EncodingRecord:
         )
     if record.encoding != config.store.encoding or len(record.scale) != run.shapes[j].out_channels:
         raise CorruptDataError(f"{path} is another's: {len(record.scale)} scales for {record.encoding}\nnext: {remedy}")
+    stage = run.stages[j].record
+    if stage is not None and record.block != stage.content.get("block"):
+        raise CorruptDataError(f"{path} is whole, but not of the block of this stage\nnext: {remedy}")
     largest = torch.finfo(torch.float32).max
     if not all(0 < scale <= largest for scale in record.scale):
         raise CorruptDataError(f"{path} is damaged: a scale is not between 0 and {largest:.3g}\nnext: {remedy}")

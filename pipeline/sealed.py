@@ -55,6 +55,8 @@ def write_sealed(path: Path, record: msgspec.Struct) -> None:
 
 def read_sealed(path: Path, kind: type[T], *, remedy: str) -> T | None:
     """The record at a path, None where there is none. Raises CorruptDataError, with the remedy, where it is damaged."""
+    if path.exists() and not path.is_file():
+        raise CorruptDataError(f"{path} is no file\nnext: {remedy}")  # reading from a pipe would wait for ever
     try:
         return unseal(path.read_bytes(), kind)
     except FileNotFoundError:

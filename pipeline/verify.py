@@ -143,8 +143,10 @@ def _check_stage(run: RunFolder, folder: Path) -> Checked:
     for path, load in files.items():
         try:
             load(path)
+        except PermissionError:
+            raise  # which says nothing of the file
         except (CascadeError, SealError, OSError) as error:
-            remedy = _remedy(error) or f"delete it and {train}"
+            remedy = _remedy(error) or f"delete {folder} and {train}"
             damage.append(Damage(str(path.relative_to(run.path)), _first_line(error), remedy))
     nbytes = sum(path.stat().st_size for path in files if path.exists())
     return Checked(str(folder.relative_to(run.path)), len(files), nbytes, 0, damage)

@@ -233,7 +233,9 @@ def test_the_scale_is_taken_from_the_first_images_and_its_cost_from_as_many_that
 
 def test_the_cost_of_an_encoding_reads_as_decibels_and_percent() -> None:
     def words(ratio: float | None, share: float) -> str:
-        record = EncodingRecord(encoding="uint4", scale=[1.0], signal_to_noise_db=ratio, saturated_share=share)
+        record = EncodingRecord(
+            encoding="uint4", scale=[1.0], signal_to_noise_db=ratio, saturated_share=share, block=""
+        )
         return describe_encoding(record)
 
     assert words(41.26, 0.00002) == "uint4: 41.3 dB signal to noise, 0.002% saturated"

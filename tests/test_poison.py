@@ -1,5 +1,6 @@
 """Numbers that are none: found before anything takes them in, with the samples that they came with."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
 
 from cache import Store, StoreWriter
 from pipeline import fit
@@ -157,3 +159,7 @@ def test_a_number_that_is_none_is_not_written_back(tmp_path: Path, monkeypatch: 
         train_stage(run, 1, CPU, Reporter())
     assert run.stages[1].record is not None
     assert not run.is_stored(2)
+    shutil.rmtree(run.store(1, "train"))
+    train_stage(run, 0, CPU, Reporter(), output_asked_for=True)
+    train_stage(run, 1, CPU, Reporter())
+    assert np.isfinite(np.asarray(zarr.open_array(run.store(2, "train") / "x", mode="r"))).all(), "nor journaled"

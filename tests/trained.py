@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from pipeline.device import choose_device
+from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
-from pipeline.sealed import write_sealed
+from pipeline.sealed import unseal, write_sealed
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors, save_tensors
 from tests.runs import digits_run, reopened
@@ -40,13 +41,15 @@ def copied(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
 
 
 def double_block(run: RunFolder, *, pinned: bool = True) -> None:
-    """Put another block 0 in place, `pinned` as the one that the stage's record names."""
+    """Put another block 0 in place, `pinned` as the one that the stage's record and scale name."""
     folder = run.stages[0]
     tensors, metadata = load_tensors(folder.block)
     doubled = {name: tensor * 2 if tensor.dim() > 1 else tensor for name, tensor in tensors.items()}
     content, record = save_tensors(folder.block, doubled, metadata), folder.record
     if pinned and record is not None:
         write_sealed(folder.record_path, msgspec.structs.replace(record, content={**record.content, "block": content}))
+        scale = unseal(folder.scale.read_bytes(), EncodingRecord)
+        write_sealed(folder.scale, msgspec.structs.replace(scale, block=content))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
