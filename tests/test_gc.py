@@ -163,6 +163,23 @@ def test_a_deletion_that_is_interrupted_leaves_nothing_that_counts_as_whole(
             assert not (one.path / "stage.json").exists()
 
 
+def test_the_record_of_a_branch_is_durably_gone_before_any_store_of_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch = reopened(folder, "train.lr=0.05").stages[0].path
+    synced: list[Path] = []
+
+    def interrupted(store: Path) -> None:
+        assert synced == [branch]
+        assert not (branch / "stage.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.gc.sync", synced.append)
+    monkeypatch.setattr("pipeline.gc.remove_store", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        remove(found(folder)[f"stages/{branch.name}"])
+
+
 def test_links_and_names_that_are_not_cascades_are_left_alone(folder: Path, tmp_path: Path) -> None:
     outside = tmp_path / "elsewhere"
     shutil.copytree(reopened(folder, "train.lr=0.05").stages[0].path, outside)

@@ -97,6 +97,23 @@ def test_a_process_that_died_loses_what_is_not_journaled_and_no_more(
     assert bytes_at(path) == whole
 
 
+def test_a_chunk_is_journaled_once_its_bytes_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(cache.writer, "BATCH_CHUNKS", 1)
+    with writer_at(tmp_path / "store", threads=1) as writer:
+        monkeypatch.setattr(os, "fsync", watched)
+        go_on(writer, runs=2)
+        for future in writer._waiting:
+            future.result()
+    assert synced == ["c.0.0.0.0.0", "x", JOURNAL, "c.0.1.0.0.0", "x", JOURNAL]
+
+
 def interrupted(path: Path, runs: int = 9) -> None:
     with writer_at(path) as writer:
         go_on(writer, runs=runs)
