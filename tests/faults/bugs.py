@@ -376,7 +376,7 @@ BUGS = (
         (
             (
                 "pipeline/checkpoint.py",
-                "fits = position is not None and position.metrics == _digest(records)",
+                "fits = position is not None and (position.key, position.metrics) == (folder.key, _digest(records))",
                 "fits = position is not None",
             ),
         ),
