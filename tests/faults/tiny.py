@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
+from pipeline.lock import HOLDER
 from pipeline.presets import write_preset
 
 TRAIN, TEST = 48, 20
@@ -72,7 +73,7 @@ def digest(folder: Path) -> Digest:
     for parent, folders, files in os.walk(folder):
         for name in files:
             path = Path(parent, name)
-            if path != folder / LOCK:
+            if path not in (folder / LOCK, folder / HOLDER):  # one that is left names a process that is gone
                 found[str(path.relative_to(folder))] = sha256(_lasting(path)).hexdigest()
         if not files and not folders:
             found[str(Path(parent).relative_to(folder))] = "an empty folder"
