@@ -12,7 +12,7 @@ from pipeline.feed import Feed
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.training import train_stage
-from tests.runs import digits_run, reopened
+from tests.runs import digits_run, reopened, tiny_run
 
 CPU = choose_device("cpu")
 EVERYTHING = 2**40
@@ -69,6 +69,20 @@ def test_one_feed_gives_one_epoch_at_a_time(run: RunFolder) -> None:
     next(first)
     with pytest.raises(RuntimeError, match="batches are being read into this ring already"):
         next(feed.training(1))
+
+
+def test_every_forward_pass_is_over_a_whole_run_and_what_fills_up_the_last_is_cut(tmp_path: Path) -> None:
+    feed = Feed(tiny_run(tmp_path / "run"), 0, CPU)
+    passes: list[torch.Tensor] = []
+
+    def through(x: torch.Tensor) -> torch.Tensor:
+        passes.append(x)
+        return x
+
+    batches = list(feed.sequential("train", through))
+    assert [len(x) for x in passes] == [8, 8, 8, 8]
+    assert [(len(x), len(y)) for x, y in batches] == [(8, 8), (8, 8), (8, 8), (3, 3)]
+    assert torch.equal(passes[-1][3:], passes[-1][2:3].expand(5, -1, -1, -1))
 
 
 def test_the_test_window_of_training_samples_takes_their_images(tmp_path: Path) -> None:
