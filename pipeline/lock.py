@@ -114,7 +114,7 @@ def _is_alive(holder: Holder) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # another user's
     return True
 
 
