@@ -338,14 +338,14 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case CorruptStoreError():
             return f"{error}\nnext: {STORE_REMEDY}", 4
         case BudgetError():
-            return f"{error}\nnext: raise machine.host_memory, or lower order.window or order.run, which trains anew", 6
+            return f"{error}\nnext: raise budget.host, or lower order.window or order.run, which trains anew", 6
         case StoreError():
             return str(error), 3
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             where = f" at {error.filename}" if error.filename else ""
             return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
         case OSError() if error.errno == errno.ENOMEM:
-            return "the host is out of memory\nnext: a smaller machine.host_memory, or free some", 6
+            return "the host is out of memory\nnext: a smaller budget.host, or free some", 6
         case OSError() if error.filename:
             return f"{error.filename}: {error.strerror}\nnext: look at the file or folder and its permissions", 1
         case MemoryError():

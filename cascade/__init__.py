@@ -6,6 +6,7 @@ from cascade.downsample import DOWNSAMPLES, Downsample, InvertibleDownsample
 from cascade.ensemble import ensemble
 from cascade.heads import Head
 from cascade.network import CentreWindow, Network, Prefix, count_network, make_block, make_head, parameter_count
+from cascade.norm import GroupedBatchNorm
 from cascade.quantiser import Quantiser
 from cascade.shapes import StageShape, stage_shapes
 
@@ -15,6 +16,7 @@ __all__ = [
     "CentreWindow",
     "Downsample",
     "Fidelity",
+    "GroupedBatchNorm",
     "Head",
     "InvertibleDownsample",
     "Network",

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cascade.downsample import Downsample, channels_after, make_downsample
+from cascade.norm import GroupedBatchNorm
 
 
 class Block(nn.Module):
@@ -11,11 +12,18 @@ class Block(nn.Module):
 
     Maps (N, in_channels, H, W) to (N, out_channels, H', W'), where H' = H/2 if `downsample` is given, else H.
     The convolution has a bias only where no batch norm follows, as in the released code: batch norm would
-    cancel it. The paper has batch norm for k >= 2 and none for k = 1 (Sec. 4.1, 4.3).
+    cancel it. The paper has batch norm for k >= 2 and none for k = 1 (Sec. 4.1, 4.3). Its statistics are those of
+    `bn_group` samples at a time, 0 of the whole batch.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, downsample: Downsample | None = None, batch_norm: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        downsample: Downsample | None = None,
+        batch_norm: bool = True,
+        bn_group: int = 0,
     ) -> None:
         super().__init__()
         self.downsample = make_downsample(downsample)
@@ -27,7 +35,7 @@ class Block(nn.Module):
             stride=2 if downsample == "strided" else 1,
             bias=not batch_norm,
         )
-        self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
+        self.norm = GroupedBatchNorm(out_channels, bn_group) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(self.downsample(x))))

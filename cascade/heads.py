@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cascade.norm import GroupedBatchNorm
+
 QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
 
 
@@ -16,12 +18,21 @@ class Head(nn.Module):
 
     `pool = 1` is the paper's head, at the full resolution of the block; a larger one averages first, which
     the authors' later VGG-11 code does and which decides the memory of early stages. Where batch norm is used
-    another one follows the 2 x 2 average, as in the released code. The average to 2 x 2 is adaptive:
+    another one follows the 2 x 2 average, as in the released code; all take the statistics of `bn_group` samples at a
+    time, 0 of the whole batch. The average to 2 x 2 is adaptive:
     at odd sides it drops no pixel (a `pool` does), where the released code's `avg_pool2d` drops a row and a column.
     """
 
     def __init__(
-        self, in_channels: int, *, k: int, width: int, classes: int, batch_norm: bool = True, pool: int = 1
+        self,
+        in_channels: int,
+        *,
+        k: int,
+        width: int,
+        classes: int,
+        batch_norm: bool = True,
+        pool: int = 1,
+        bn_group: int = 0,
     ) -> None:
         super().__init__()
         if k < 1:
@@ -31,12 +42,12 @@ class Head(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(k - 1):
             layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=not batch_norm))
-            layers.append(nn.BatchNorm2d(width) if batch_norm else nn.Identity())
+            layers.append(GroupedBatchNorm(width, bn_group) if batch_norm else nn.Identity())
             layers.append(nn.ReLU())
             channels = width
         self.hidden = nn.Sequential(*layers)
         self.average = nn.AdaptiveAvgPool2d(QUADRANTS)
-        self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.norm = GroupedBatchNorm(channels, bn_group) if batch_norm else nn.Identity()
         self.linear = nn.Linear(channels * QUADRANTS**2, classes)
 
     def forward(self, x: Tensor) -> Tensor:

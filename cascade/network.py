@@ -11,14 +11,28 @@ from cascade.quantiser import Quantiser
 from cascade.shapes import StageShape
 
 
-def make_block(shape: StageShape, *, batch_norm: bool) -> Block:
+def make_block(shape: StageShape, *, batch_norm: bool, bn_group: int = 0) -> Block:
     """theta_j of a stage."""
-    return Block(shape.in_channels, shape.out_channels, downsample=shape.downsample, batch_norm=batch_norm)
+    return Block(
+        shape.in_channels,
+        shape.out_channels,
+        downsample=shape.downsample,
+        batch_norm=batch_norm,
+        bn_group=bn_group,
+    )
 
 
-def make_head(shape: StageShape, *, k: int, classes: int, batch_norm: bool, pool: int = 1) -> Head:
+def make_head(shape: StageShape, *, k: int, classes: int, batch_norm: bool, pool: int = 1, bn_group: int = 0) -> Head:
     """gamma_j of a stage, on x_{j+1}."""
-    return Head(shape.out_channels, k=k, width=shape.head_width, classes=classes, batch_norm=batch_norm, pool=pool)
+    return Head(
+        shape.out_channels,
+        k=k,
+        width=shape.head_width,
+        classes=classes,
+        batch_norm=batch_norm,
+        pool=pool,
+        bn_group=bn_group,
+    )
 
 
 class Prefix(nn.Module):

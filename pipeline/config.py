@@ -43,6 +43,9 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     """How P samples down."""
     batch_norm: bool = True
     """Batch norm in blocks and heads; the paper has none for k = 1."""
+    bn_group: Natural = 0
+    """Samples that batch norm takes its statistics over in training, a multiple of eight that divides the batch size: a
+    step can then be taken in parts of whole groups. 0 is the whole batch."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions of every stage. "auto": bfloat16 where the device gains from it, float32 elsewhere (on CUDA
     as torch computes float32, with TF32)."""
@@ -142,11 +145,11 @@ class Cache(Section, frozen=True, kw_only=True):
 class Machine(Section, frozen=True, kw_only=True):
     device: str = "auto"
     """A torch device, or auto: CUDA where there is one, else the CPU."""
-    host_memory: str | Positive = "1 GB"
-    """What the reader may hold in host memory: bytes, or a number with KB, MB or GB. Two windows of samples, and in
-    what is left of it decoded chunks, which are then read from disk only once."""
-    device_memory: str | Natural = 0
-    """What of a GPU's memory stored x_j may fill: a split that fits stays there. Like `host_memory`; 0 is nothing."""
+    micro_batch: Natural = 0
+    """Samples that are taken through a stage at a time; the gradients of a batch are summed. Divides the batch size,
+    in whole groups of `network.bn_group`. 0 is the most that fits in `budget.device`."""
+    shrink: bool = False
+    """Where the device is out of memory, go on from the last checkpoint with a smaller micro-batch; else stop."""
     compile: bool = False
     """Let torch.compile make the training step, which takes a minute or two and a C++ compiler."""
     deterministic: bool = False
@@ -155,6 +158,18 @@ class Machine(Section, frozen=True, kw_only=True):
     """Between checkpoints within an epoch; there is one after each epoch anyway."""
     threads: Annotated[int, Meta(ge=1, le=1000)] = 2
     """Threads that read, and threads that write."""
+
+
+class Budget(Section, frozen=True, kw_only=True):
+    """What a run may take: bytes, or a number with KB, MB, GB or TB; "free" is what the machine has free."""
+
+    device: str | Positive = "free"
+    """Memory of the GPU: a stage, and in what is left of it stored x_j, a split that fits as a whole."""
+    host: str | Positive = "free"
+    """Memory of the host that reading takes: two windows of samples, and in what is left decoded chunks, which are then
+    read from disk only once. "free" is half of it."""
+    disk: str | Positive = "free"
+    """Of the run folder, x_0 included."""
 
 
 class Evaluate(Section, frozen=True, kw_only=True):
@@ -182,6 +197,7 @@ class Config(Section, frozen=True, kw_only=True):
     store: StoreSection = StoreSection()
     cache: Cache = Cache()
     machine: Machine = Machine()
+    budget: Budget = Budget()
     evaluate: Evaluate = Evaluate()
     stages: dict[str, StageOverrides] = {}
 
@@ -195,19 +211,16 @@ class Config(Section, frozen=True, kw_only=True):
             store=msgspec.structs.replace(self.store, **own.store),
         )
 
-    @property
-    def host_memory_bytes(self) -> int:
-        return parse_bytes(str(self.machine.host_memory))
-
-    @property
-    def device_memory_bytes(self) -> int:
-        return parse_bytes(str(self.machine.device_memory))
-
     def keeps(self, j: int) -> bool:
         """Whether x_j, j >= 1, is to be stored for training."""
         if self.augment.last_anchor(j) < j or self.cache.keep == "none":
             return False
         return j < self.network.stages if self.cache.keep in ("all", "needed") else j in self.cache.keep
+
+
+def budget_bytes(value: str | int) -> int | None:
+    """Bytes of a budget; None where it is "free", as much as there is. Raises ValueError."""
+    return None if value == "free" else parse_bytes(str(value))
 
 
 def parse_bytes(text: str) -> int:

@@ -10,7 +10,16 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
-from pipeline.config import Config, HeadSection, Section, StageOverrides, StoreSection, Train, parse_bytes
+from pipeline.config import (
+    MIN_BATCH,
+    Config,
+    HeadSection,
+    Section,
+    StageOverrides,
+    StoreSection,
+    Train,
+    budget_bytes,
+)
 from pipeline.errors import ConfigError
 
 CONFIG_NAME = "cascade.toml"
@@ -173,8 +182,8 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
 
 def _faults_together(sections: Mapping[str, Any]) -> list[str]:
     """What is wrong between fields, in sections that are sound each by itself."""
-    names = ("data", "network", "augment", "order", "cache", "machine")
-    data, network, augment, order, cache, machine = map(sections.get, names)
+    names = ("data", "network", "augment", "order", "cache", "budget")
+    data, network, augment, order, cache, budget = map(sections.get, names)
     faults = []
     if order and order.window % order.run:
         faults.append(f"order.window = {order.window}: expected a multiple of order.run = {order.run}")
@@ -200,10 +209,28 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
         faults.append('augment.views: without crop, padding or flip all views are the same; set policy = "none"')
     if augment and augment.policy == "canvas" and not is_augmented:
         faults.append('augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"')
-    if machine:
-        for name in ("host_memory", "device_memory"):
+    if budget:
+        for name in ("device", "host", "disk"):
             try:
-                parse_bytes(str(getattr(machine, name)))
+                budget_bytes(getattr(budget, name))
             except ValueError as error:
-                faults.append(f"machine.{name}: {error}")
-    return faults
+                faults.append(f"budget.{name}: {error}")
+    return [*faults, *_faults_of_batches(sections)]
+
+
+def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the parts that batches are to be taken in."""
+    network, train = sections.get("network"), sections.get("train")
+    if not network or not train or not (group := network.bn_group):
+        return []
+    if group % MIN_BATCH:
+        return [f"network.bn_group = {group}: expected a multiple of {MIN_BATCH}, or 0 for the whole batch"]
+    sizes = {"train.batch_size": train.batch_size}
+    for j, own in sections.get("stages", {}).items():
+        if "batch_size" in own.train:
+            sizes[f"stages.{j}.train.batch_size"] = own.train["batch_size"]
+    return [
+        f"{name} = {size}: expected a multiple of network.bn_group = {group}"
+        for name, size in sizes.items()
+        if size % group
+    ]

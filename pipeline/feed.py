@@ -1,6 +1,6 @@
 """x_j on the device: read from the anchor x_i in the order of an epoch, or as stored, and rendered there."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cache import ChunkCache, Reader, Ring, Store, Timings, Window, in_batches
-from pipeline.budget import RUNS_AHEAD, host_memory_error, ring_bytes, sequential_ring_bytes
+from pipeline.budget import RUNS_AHEAD, host_budget, host_memory_error, ring_bytes, sequential_ring_bytes
 from pipeline.config import MIN_BATCH
 from pipeline.device import autocast
 from pipeline.errors import CascadeError, Stopped
@@ -25,10 +25,10 @@ IDS_SHOWN = 8
 class Feed:
     """Batches of x_j, (N, C, H, W) float32 in channels-last memory, for training, evaluation and write-back.
 
-    `anchor` may name another stored x_i than the nearest; 0 replays everything. A split that fits in
-    `device_memory_bytes`, by default the config's, is kept on the device; one that is `sequential_only`, for a look at
-    some samples beside another feed, keeps nothing and takes less memory. One iteration at a time; one in stored order
-    ends with Stopped at the next run of samples once `should_stop` says so.
+    `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches come in parts of
+    `micro_batch` samples, by default as wholes. A split that fits in `device_memory_bytes` is kept on the device. A
+    feed that is `sequential_only`, for a look at some samples beside another one, takes less memory. One iteration at a
+    time; one in stored order ends with Stopped at the next run of samples once `should_stop` says so.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class Feed:
         device: torch.device,
         *,
         anchor: int | None = None,
-        device_memory_bytes: int | None = None,
+        micro_batch: int | None = None,
+        device_memory_bytes: int = 0,
         sequential_only: bool = False,
         should_stop: Callable[[], bool] = never,
     ) -> None:
@@ -54,10 +55,7 @@ class Feed:
         self._ring: Ring | None = None
         self._kept = ChunkCache(0)
         self._resident: dict[str, Resident] = {}
-        if sequential_only:
-            device_memory_bytes = 0
-        if device_memory_bytes is None:  # on a CPU the device's memory is the host's, which has a budget of its own
-            device_memory_bytes = run.config.device_memory_bytes if device.type != "cpu" else 0
+        self._micro_batch = micro_batch
         self._device_bytes_left = device_memory_bytes
         self._sequential_only = sequential_only
         self._should_stop = should_stop
@@ -78,18 +76,22 @@ class Feed:
         """Seconds spent waiting for stored data so far, by cause: disk, decode, gather, copy."""
         return {**self._timings.waits, "copy": self._upload.waited}
 
-    def training(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def training(self, epoch: int, *, start: int = 0) -> Generator[tuple[Tensor, Tensor], None, None]:
         """An epoch of the training split: x_j and labels (N,), in the order and with the augmentation of the epoch.
 
-        Without the first `start` samples, a multiple of the batch size.
+        A micro-batch at a time, without the first `start` samples, a multiple of the batch size.
         """
         store, windows = self.store("train"), self._training_windows(epoch)
-        for stored in self._stored("train", windows, self.run.config.order.window, self.batch_size, start):
-            if len(stored.rows) < min(MIN_BATCH, store.samples):
-                continue  # too few for batch norm, and for equal bits
-            ids = store.sample_id[stored.rows]
-            x = self._renderer.training(stored.x, store, ids, stored.views, epoch)
-            yield x, to_device(store.y[stored.rows], self.device)
+        left = self.epoch_samples - start
+        for stored in self._stored("train", windows, self.run.config.order.window, self.micro_batch, start):
+            rows, views = stored.rows[:left], stored.views[:left]
+            if not len(rows):
+                return
+            left -= len(rows)
+            yield (  # and kept here by no name: the next one is made once it is gone
+                self._renderer.training(stored.x[: len(rows)], store, store.sample_id[rows], views, epoch),
+                to_device(store.y[rows], self.device),
+            )
 
     def _training_windows(self, epoch: int) -> Iterator[Window]:
         config = self.run.config
@@ -116,10 +118,19 @@ class Feed:
         return min(self.run.config.for_stage(self.j).train.batch_size, self.store("train").samples)
 
     @property
+    def micro_batch(self) -> int:
+        """Samples that a training batch comes in, at most."""
+        return min(self._micro_batch or self.batch_size, self.batch_size)
+
+    @property
     def epoch_samples(self) -> int:
-        """Samples trained on in an epoch: all but those of a last batch that is too small."""
-        samples, last = self.store("train").samples, self.store("train").samples % self.batch_size
-        return samples - last if last < MIN_BATCH else samples
+        """Samples trained on in an epoch: of a last, smaller batch as many eights as there are.
+
+        So every part of a batch has at least eight samples: fewer are too few for batch norm, and for equal bits.
+        """
+        samples = self.store("train").samples
+        last = samples % self.run.config.for_stage(self.j).train.batch_size
+        return samples - last % MIN_BATCH if samples >= MIN_BATCH else samples
 
     @torch.no_grad()
     def sequential(
@@ -226,9 +237,13 @@ class Feed:
         """The ring of all that this feed reads, and what is left of the host memory for chunks that stay."""
         if self._ring is None:
             run, hold = self.run, self._upload.hold
-            allowed = run.config.host_memory_bytes
+            allowed = host_budget(run.config)
             sequential = sequential_ring_bytes(run, self.anchor, hold=hold)
-            needed = sequential if self._sequential_only else ring_bytes(run, self.j, self.anchor, hold=hold)
+            needed = (
+                sequential
+                if self._sequential_only
+                else ring_bytes(run, self.j, self.anchor, self.micro_batch, hold=hold)
+            )
             if needed > allowed:
                 raise host_memory_error(run, self.anchor, needed)
             self._ring = Ring(host_buffer(needed, self.device))

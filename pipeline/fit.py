@@ -1,7 +1,9 @@
 """theta_j and gamma_j are fitted on x_j (Alg. 1), from the last checkpoint on, then tested and kept."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -131,9 +133,14 @@ class _Fit:
         first, waited = progress.consumed, sum(feed.waits.values())
         every_seconds = 60 * self.run.config.machine.checkpoint_minutes
         self.learner.train(True)
-        with self.report.task(f"stage {self.j} epoch {epoch + 1}/{self.config.epochs}", total) as task:
-            for x, y in feed.training(epoch, start=first):
-                train_step(self.learner, x, y, feed.dtype, progress)
+        with (
+            self.report.task(f"stage {self.j} epoch {epoch + 1}/{self.config.epochs}", total) as task,
+            closing(feed.training(epoch, start=first)) as micro_batches,
+        ):
+            while progress.consumed < total:
+                samples = min(feed.batch_size, total - progress.consumed)
+                parts = islice(micro_batches, -(-samples // feed.micro_batch))
+                train_step(self.learner, parts, samples, feed.dtype, progress)
                 if self._should_stop():
                     raise Stopped(
                         f"stage {self.j}, epoch {epoch + 1}: stopped after {progress.consumed:,} of {total:,} images, "
@@ -227,16 +234,20 @@ class _Fit:
         return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
 
 
-def train_step(learner: Learner, x: Tensor, y: Tensor, dtype: torch.dtype, progress: Progress) -> None:
-    """One step of SGD on a batch of x_j. The host does not wait for the device."""
-    with autocast(x.device, dtype):
-        logits = learner.forward(x)
-        loss = cross_entropy(logits.float(), y)
+def train_step(
+    learner: Learner, parts: Iterable[tuple[Tensor, Tensor]], samples: int, dtype: torch.dtype, progress: Progress
+) -> None:
+    """One step of SGD on a batch of x_j, whose `samples` come in parts. The host does not wait for the device."""
     learner.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    for x, y in parts:
+        with autocast(x.device, dtype):
+            logits = learner.forward(x)
+            loss = cross_entropy(logits.float(), y, reduction="sum")
+        torch.autograd.backward(loss / samples)
+        progress.loss += loss.detach()
+        progress.correct += (logits.detach().argmax(1) == y).sum()
+        del x, y, logits, loss  # before the next part is made
     learner.optimiser.step()
-    progress.loss += loss.detach() * len(y)
-    progress.correct += (logits.detach().argmax(1) == y).sum()
-    progress.seen += len(y)
-    progress.sound.add_(progress.loss.isfinite(), alpha=len(y))
-    progress.consumed += len(y)
+    progress.seen += samples
+    progress.sound.add_(progress.loss.isfinite(), alpha=samples)
+    progress.consumed += samples

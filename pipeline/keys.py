@@ -23,7 +23,10 @@ Fields = dict[str, Any]
 OF_THE_STAGE = frozenset(
     [
         "seed",
-        *("network." + name for name in ("width", "downsample_at", "downsample", "batch_norm", "precision")),
+        *(
+            "network." + name
+            for name in ("width", "downsample_at", "downsample", "batch_norm", "bn_group", "precision")
+        ),
         *("head." + name for name in ("k", "width", "pool")),
         *("augment." + name for name in ("crop", "padding", "flip")),
         *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
@@ -52,8 +55,11 @@ OF_NO_RESULT = {
     "store.codec": "lossless",
     "cache.keep": "what is not stored is replayed, to the same bits",
     "machine.device": "moves the last bits at most; the stage's record names it",
-    "machine.host_memory": "order.window says what is mixed",
-    "machine.device_memory": "where stored numbers wait changes none of them",
+    "machine.micro_batch": "batch norm has groups of its own; sums of gradients differ in their last bits at most",
+    "machine.shrink": "likewise",
+    "budget.device": "where stored numbers wait changes none of them",
+    "budget.host": "order.window says what is mixed",
+    "budget.disk": "what is not stored is replayed, to the same bits",
     "machine.compile": "moves the last bits at most; the stage's record names it",
     "machine.deterministic": "moves the last bits at most; the stage's record names it",
     "machine.checkpoint_minutes": "a stage that goes on ends as if it had not stopped",
@@ -73,6 +79,7 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "width": shape.out_channels,
         "downsample": shape.downsample,
         "batch_norm": config.network.batch_norm,
+        "bn_group": config.network.bn_group if config.network.batch_norm else None,
         "precision": config.network.precision,
     }
     augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}

@@ -35,7 +35,7 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_block(run: RunFolder, j: int) -> nn.Module:
     """theta_j with fresh weights."""
-    return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm)
+    return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
 
 
 def new_head(run: RunFolder, j: int) -> nn.Module:
@@ -47,6 +47,7 @@ def new_head(run: RunFolder, j: int) -> nn.Module:
         classes=run.classes,
         batch_norm=config.network.batch_norm,
         pool=config.head.pool,
+        bn_group=config.network.bn_group,
     )
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
-from pipeline.budget import host_memory_error, ring_bytes
+from pipeline.budget import host_budget, host_memory_error, ring_bytes
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.disk import free_bytes
 from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import X_0, ingest, read_data_info
 from pipeline.lock import Lock, check_writable, lock_folder
+from pipeline.microbatch import check_micro_batch
 from pipeline.needed import free_stores
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes
@@ -78,6 +79,8 @@ def run_stages(
         device = choose_device(
             machine.device if device_name is None else device_name, deterministic=machine.deterministic
         )
+        for j in range(first, last + 1):
+            check_micro_batch(run, j)
         check_host_memory(run, hold=batches_held(device))
         _say_room(run, first, last, report)
         if run.accepted:
@@ -121,7 +124,8 @@ def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
     needed: dict[int, int] = {}
     for j in range(len(run.shapes)):
         index = run.nearest(j, lambda i: run.config.keeps(i) or run.is_stored(i))
-        needed[index] = max(ring_bytes(run, j, index, hold=hold), needed.get(index, 0))
+        batch_size = run.config.for_stage(j).train.batch_size
+        needed[index] = max(ring_bytes(run, j, index, batch_size, hold=hold), needed.get(index, 0))
     worst = max(needed, key=needed.__getitem__)
-    if needed[worst] > run.config.host_memory_bytes:
+    if needed[worst] > host_budget(run.config):
         raise host_memory_error(run, worst, needed[worst])

@@ -11,6 +11,7 @@ from pipeline.device import determinism, is_out_of_memory, peak_memory_bytes
 from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit_stage
+from pipeline.microbatch import micro_batches
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
@@ -42,15 +43,34 @@ def train_stage(
         if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):
             return False
     with determinism(device, asked_for=run.config.machine.deterministic), _naming_memory(run, j, device):
-        feed = Feed(run, j, device, should_stop=should_stop)
-        if folder.record is None:
-            fit_stage(run, feed, report, strict=strict, should_stop=should_stop)
+        feed = _fitted(run, j, device, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
             encoding = calibrate_output(run, j, device, should_stop=should_stop)
             report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
         if output_is_due(run, j, asked_for=output_asked_for):
             write_output(run, j, feed, report)
     return True
+
+
+def _fitted(
+    run: RunFolder, j: int, device: torch.device, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]
+) -> Feed:
+    """Train the stage, if it is not; where the device has no room for it and the config allows, in smaller parts."""
+    sizes = [size for size in micro_batches(run, j) if size <= (run.config.machine.micro_batch or size)]
+    while True:
+        feed = Feed(run, j, device, micro_batch=sizes[0], should_stop=should_stop)
+        try:
+            if run.stages[j].record is None:
+                fit_stage(run, feed, report, strict=strict, should_stop=should_stop)
+            return feed
+        except RuntimeError as error:
+            if not (is_out_of_memory(error) and run.config.machine.shrink and len(sizes) > 1):
+                raise
+        del feed
+        report.say(f"stage {j}: out of memory with micro-batches of {sizes[0]}; going on with {sizes[1]}")
+        sizes = sizes[1:]
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -64,9 +84,10 @@ def _naming_memory(run: RunFolder, j: int, device: torch.device) -> Iterator[Non
         shape, config = run.shapes[j], run.config.for_stage(j)
         raise DeviceMemoryError(
             f"stage {j}: out of memory on {device}: {str(error).splitlines()[0]}\n"
-            f"  a step takes {config.train.batch_size} samples (train.batch_size), evaluation and write-back "
-            f"{config.order.run} (order.run), of {shape.in_channels}x{shape.in_side}x{shape.in_side}; "
+            f"  a step takes {config.train.batch_size} samples (train.batch_size) in parts of at most "
+            f"{run.config.machine.micro_batch or config.train.batch_size} (machine.micro_batch), evaluation "
+            f"and write-back {config.order.run} (order.run), of {shape.in_channels}x{shape.in_side}x{shape.in_side}; "
             f"the peak so far was {size(peak_memory_bytes(device))}\n"
-            f"next: free some, or set machine.device_memory = 0, then the same command goes on where it was;\n"
+            f"next: free some, or set a smaller machine.micro_batch, then the same command goes on where it was;\n"
             f"  or train anew with a smaller train.batch_size, head.width or order.run, or with head.pool = 2"
         ) from error

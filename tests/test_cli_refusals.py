@@ -26,7 +26,7 @@ from tests.runs import digits_run, tiny_run
         (["run", "--set", "order.run=96", "--set", "order.window=960"], 3, "order.run = 96 is no multiple\nnext: take"),
         (["run", "--set", "network.downsample_at=[0,1,2]"], 2, "too few for a head"),
         (["run", "--device", "abacus"], 2, "device 'abacus' cannot be used here"),
-        (["run", "--set", 'machine.host_memory="10 KB"'], 6, "and machine.host_memory is 10 KB"),
+        (["run", "--set", 'budget.host="10 KB"'], 6, "and budget.host is 10 KB"),
         (["evaluate"], 3, "no stage is trained"),
         (["train-stage"], 2, "Missing option"),
         (["dance"], 2, "No such command"),

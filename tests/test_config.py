@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.budget import host_budget
 from pipeline.config import parse_bytes
 from tests.configs import faults, loaded
 
@@ -12,7 +13,7 @@ from tests.configs import faults, loaded
 def test_keys_that_are_not_set_have_defaults(tmp_path: Path) -> None:
     config = loaded(tmp_path)
     assert (config.seed, config.train.lr, config.augment.views, config.cache.keep) == (0, 0.1, 4, "all")
-    assert config.host_memory_bytes == 10**9
+    assert (config.budget.host, config.machine.micro_batch) == ("free", 0)
 
 
 def test_all_faults_of_a_file_and_of_the_settings_are_listed_at_once(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("cache.keep=some", "Expected one of 'all', 'needed', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
-        ("machine.host_memory=0", "Expected int >= 1"),
+        ("budget.host=0", "Expected int >= 1"),
         ("augment=3", "a section is expected here"),
         ("stages=3", "write [stages.3.train] and the like"),
     ],
@@ -138,8 +139,8 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
             'augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"',
         ),
         (
-            ("machine.host_memory=much",),
-            "machine.host_memory: 'much' is no number of bytes; write 4096, 512 MB or 1.5 GB",
+            ("budget.host=much",),
+            "budget.host: 'much' is no number of bytes; write 4096, 512 MB or 1.5 GB",
         ),
         (("stages.3.train.lr=1",), "stages.3: the network has 3 stages, j from 0 to 2"),
     ],
@@ -167,7 +168,8 @@ def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
 
 
 def test_host_memory_may_be_a_plain_number_of_bytes(tmp_path: Path) -> None:
-    assert loaded(tmp_path, "machine.host_memory=4096").host_memory_bytes == 4096
+    assert host_budget(loaded(tmp_path, "budget.host=4096")) == 4096
+    assert host_budget(loaded(tmp_path, 'budget.host="4 KB"')) == 4000
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_the_test_window_of_training_samples_takes_their_images(tmp_path: Path) 
 
 def test_a_window_beyond_the_host_memory_is_refused_with_both_numbers(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run")
-    tight = reopened(run.path, "machine.host_memory=40_000")
+    tight = reopened(run.path, "budget.host=40_000")
     with pytest.raises(BudgetError, match=r"reading x_0 takes 65.5 KB of host memory, for two windows"):
         next(Feed(tight, 0, CPU).training(0))
 

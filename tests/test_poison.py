@@ -1,7 +1,7 @@
 """Numbers that are none: found before anything takes them in, with the samples that they came with."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,10 @@ def poisoning(step: int, poison: Callable[[Learner, torch.Tensor], torch.Tensor]
     """A training step that does something to the learner or the batch at the given step."""
     train_step, steps = fit.train_step, 0
 
-    def poisoned(learner: Learner, x: torch.Tensor, *others: Any) -> None:
+    def poisoned(learner: Learner, parts: Iterable[tuple[torch.Tensor, torch.Tensor]], *others: Any) -> None:
         nonlocal steps
-        x = poison(learner, x) if steps == step else x
-        steps += 1
-        train_step(learner, x, *others)
+        is_now, steps = steps == step, steps + 1
+        train_step(learner, ((poison(learner, x) if is_now else x, y) for x, y in parts), *others)
 
     return poisoned
 

@@ -54,7 +54,7 @@ def test_windows_of_the_largest_store_to_come_have_to_fit_in_the_host_memory(
     folder: Path, settings: tuple[str, ...], worst: int, sample_bytes: int
 ) -> None:
     def run(host_memory: int) -> RunFolder:
-        return reopened(folder, *settings, f"machine.host_memory={host_memory}")
+        return reopened(folder, *settings, f"budget.host={host_memory}")
 
     needed = ring_samples(512, 64) * sample_bytes
     check_host_memory(run(needed))

@@ -169,7 +169,7 @@ def test_every_presets_windows_fit_in_its_host_memory(tmp_path: Path, name: str)
     (tmp_path / "x_0").mkdir()
     write_sealed(tmp_path / "x_0" / "ingest.json", info)
     check_host_memory(RunFolder(tmp_path, config))
-    tight = read_config({**table, "machine": {"host_memory": "1 MB"}}, where=name)
+    tight = read_config({**table, "budget": {"host": "1 MB"}}, where=name)
     with pytest.raises(BudgetError, match="reading x_"):
         check_host_memory(RunFolder(tmp_path, tight))
 

@@ -49,9 +49,9 @@ Steps = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 
 def inputs(run: RunFolder, j: int, device: torch.device) -> dict[str, tuple[Feed, Steps]]:
     """Where the steps of a stage may get their batches from."""
-    plenty = RunFolder(run.path, load_config(run.path, ['machine.host_memory="64 GB"']))
-    ring = ring_bytes(run, j, run.anchor(j), hold=batches_held(device))
-    scarce = RunFolder(run.path, load_config(run.path, [f"machine.host_memory={ring}"]))
+    plenty = RunFolder(run.path, load_config(run.path, ['budget.host="64 GB"']))
+    ring = ring_bytes(run, j, run.anchor(j), run.config.for_stage(j).train.batch_size, hold=batches_held(device))
+    scarce = RunFolder(run.path, load_config(run.path, [f"budget.host={ring}"]))
     on_device = Feed(run, j, device, device_memory_bytes=EVERYTHING)
     on_host, streamed = Feed(plenty, j, device), Feed(scarce, j, device)
     constant = next(iter(on_device.training(0)))
@@ -71,12 +71,12 @@ def images_per_second(run: RunFolder, feed: Feed, batches: Steps, epoch: int, st
     x = torch.zeros(feed.batch_size, shape.in_channels, shape.in_side, shape.in_side, device=feed.device)
     y = torch.zeros(feed.batch_size, dtype=torch.int64, device=feed.device)
     for _ in range(2):
-        train_step(learner, x, y, feed.dtype, Progress.fresh(feed.device))
+        train_step(learner, [(x, y)], len(y), feed.dtype, Progress.fresh(feed.device))
     progress = Progress.fresh(feed.device)
     progress.seen.item()  # waits for the device
     began = time.perf_counter()
     for x, y in islice(batches(epoch), steps):
-        train_step(learner, x, y, feed.dtype, progress)
+        train_step(learner, [(x, y)], len(y), feed.dtype, progress)
     return float(progress.seen.item() / (time.perf_counter() - began))
 
 
