@@ -3,8 +3,8 @@
 So that a stage that replays many blocks takes no more of the device than one that replays two.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,31 +13,35 @@ from torch.func import functional_call
 from cascade import Prefix
 from pipeline.device import place
 
-Weights = dict[str, Tensor]
+SLOTS = 2
+"""Layers whose weights are on the device at a time: one that computes, one that arrives."""
+ALIGNMENT = 256
+"""Bytes that each tensor of a layer starts at a multiple of, as torch's own allocations do."""
 
 
 def on_device(prefix: Prefix, device: torch.device, *, resident_bytes: int | None = None) -> Callable[[Tensor], Tensor]:
     """The prefix as a function of x_i on the device; x_i to x_j, (N, C, H, W) float32.
 
-    The first blocks whose weights take no more than `resident_bytes` together stay there; the others' are copied from
-    pinned memory each time, the next block's beside the computation of the one before. None keeps all there, as on a
-    CPU, where they are anyway.
+    The first blocks whose weights take no more than `resident_bytes` together stay there; those of the others wait on
+    the host, and are copied each time, beside the computation of the block before. None keeps all there, as on a CPU,
+    where they are anyway.
     """
-    layers = list(zip(prefix.blocks, prefix.quantisers, strict=True))
     if resident_bytes is None or device.type == "cpu":
         place(prefix, device)
         return prefix
-    taken = 0
-    waiting = 0
-    for number, layer in enumerate(layers):
-        taken += sum(weights_bytes(module) for module in layer)
+    resident = taken = 0
+    layers = list(zip(prefix.blocks, prefix.quantisers, strict=True))
+    for layer in layers:
+        taken += sum(map(weights_bytes, layer))
         if taken > resident_bytes:
-            waiting = len(layers) - number
             break
-    resident = layers[: len(layers) - waiting]
-    first = Prefix([block for block, _ in resident], [quantiser for _, quantiser in resident])  # type: ignore[misc]
+        resident += 1
+    if resident == len(layers):
+        place(prefix, device)
+        return prefix
+    first = nn.Sequential(*[module for layer in layers[:resident] for module in layer])
     place(first, device)
-    rest = StreamedLayers([nn.Sequential(*layer) for layer in layers[len(resident) :]], device)
+    rest = StreamedLayers([nn.Sequential(*layer) for layer in layers[resident:]], device)
     return lambda x: rest(first(x))
 
 
@@ -46,46 +50,81 @@ def weights_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
-class StreamedLayers:
-    """Modules in sequence, in evaluation mode, whose weights wait on the host."""
+class _Place(NamedTuple):
+    """Where a tensor of a layer lies among its bytes."""
 
-    def __init__(self, layers: list[nn.Sequential], device: torch.device) -> None:
+    dtype: torch.dtype
+    shape: torch.Size
+    stride: tuple[int, ...]
+    first: int
+    stop: int
+
+
+class _Waiting(NamedTuple):
+    """A layer whose weights wait on the host, in one piece."""
+
+    layer: nn.Module
+    weights: Tensor
+    """Bytes, (n,), pinned on CUDA."""
+    places: dict[str, _Place]
+
+    def within(self, slot: Tensor) -> dict[str, Tensor]:
+        """Its tensors in a slot that its bytes were copied to."""
+        return {
+            name: slot[place.first : place.stop].view(place.dtype).as_strided(place.shape, place.stride)
+            for name, place in self.places.items()
+        }
+
+
+class StreamedLayers:
+    """Modules in sequence, in evaluation mode, of whose weights SLOTS are on the device at a time."""
+
+    def __init__(self, layers: Sequence[nn.Module], device: torch.device) -> None:
         self.device = device
-        self._layers = layers
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._host = [{name: self._waiting(tensor) for name, tensor in layer.state_dict().items()} for layer in layers]
+        self._waiting = [_packed(layer, pinned=device.type == "cuda") for layer in layers]
+        largest = max(len(waiting.weights) for waiting in self._waiting)
+        self._slots = [torch.empty(largest, dtype=torch.uint8, device=device) for _ in range(SLOTS)]
+        self._copies = torch.Stream(device) if device.type == "cuda" else None
+        self._arrived = [torch.Event(device) for _ in range(SLOTS)] if self._copies else []
+        self._is_free = [torch.Event(device) for _ in range(SLOTS)] if self._copies else []
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        for layer, weights in zip(self._layers, self._arriving(), strict=True):
-            x = functional_call(layer, weights, x)
+        self._copy(0)
+        for number, waiting in enumerate(self._waiting):
+            if number + 1 < len(self._waiting):
+                self._copy(number + 1)
+            slot = number % SLOTS
+            if self._copies is not None:
+                torch.cuda.current_stream(self.device).wait_event(self._arrived[slot])
+            x = functional_call(waiting.layer, waiting.within(self._slots[slot]), x)
+            if self._copies is not None:
+                self._is_free[slot].record(torch.cuda.current_stream(self.device))
         return x
 
-    def _waiting(self, tensor: Tensor) -> Tensor:
+    def _copy(self, number: int) -> None:
+        """Bring the weights of a layer to its slot, once that is free."""
+        weights, slot = self._waiting[number].weights, number % SLOTS
+        if self._copies is None:
+            self._slots[slot][: len(weights)].copy_(weights)
+            return
+        with self._copies:
+            self._copies.wait_event(self._is_free[slot])
+            self._slots[slot][: len(weights)].copy_(weights, non_blocking=True)
+            self._arrived[slot].record(self._copies)
+
+
+def _packed(layer: nn.Module, *, pinned: bool) -> _Waiting:
+    """A layer with its weights in one piece, its convolutions in channels-last memory."""
+    tensors = {name: tensor.cpu() for name, tensor in layer.state_dict().items()}
+    places, first = {}, 0
+    for name, tensor in tensors.items():
         if tensor.ndim == 4:
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
-        return tensor.pin_memory() if self._stream is not None else tensor
-
-    def _arriving(self) -> Iterator[Weights]:
-        """The weights of each layer on the device; the next layer's are under way meanwhile."""
-        under_way: deque[Weights] = deque()
-        for host in self._host:
-            under_way.append(self._copy(host))
-            if len(under_way) > 1:
-                yield self._arrived(under_way.popleft())
-        while under_way:
-            yield self._arrived(under_way.popleft())
-
-    def _copy(self, host: Weights) -> Weights:
-        if self._stream is None:
-            return {name: tensor.to(self.device, copy=True) for name, tensor in host.items()}
-        with torch.cuda.stream(self._stream):
-            return {name: tensor.to(self.device, non_blocking=True) for name, tensor in host.items()}
-
-    def _arrived(self, weights: Weights) -> Weights:
-        if self._stream is not None:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_stream(self._stream)
-            for tensor in weights.values():
-                tensor.record_stream(stream)
-        return weights
+            tensors[name] = tensor = tensor.contiguous(memory_format=torch.channels_last)
+        places[name] = _Place(tensor.dtype, tensor.shape, tensor.stride(), first, first + tensor.nbytes)
+        first += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+    weights = torch.empty(first, dtype=torch.uint8, pin_memory=pinned)
+    waiting = _Waiting(layer.eval(), weights, places)
+    for name, tensor in waiting.within(weights).items():
+        tensor.copy_(tensors[name])
+    return waiting

@@ -4,12 +4,14 @@ What comes out does not depend on the anchor: windows and views are functions of
 prefix rounds between its blocks as the stores do.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from cache import Indices, Store
-from cascade import Prefix, Quantiser
+from cascade import Quantiser
 from pipeline.augmentation import (
     Windows,
     canvas_draws,
@@ -20,16 +22,22 @@ from pipeline.augmentation import (
     fresh_draws,
     view_draws,
 )
-from pipeline.device import autocast, autocast_type, place
+from pipeline.device import autocast, autocast_type
 from pipeline.errors import RefusedError
 from pipeline.networks import load_prefix, load_quantiser
+from pipeline.prefix import on_device
 from pipeline.runfolder import RunFolder
 
 
 class Renderer:
-    """Turns samples of x_anchor, as they are stored, into x_j, (N, C, H, W) float32 in channels-last memory."""
+    """Turns samples of x_anchor, as they are stored, into x_j, (N, C, H, W) float32 in channels-last memory.
 
-    def __init__(self, run: RunFolder, j: int, anchor: int, device: torch.device) -> None:
+    Of a prefix's weights, no more than `resident_bytes` stay on the device; None keeps all.
+    """
+
+    def __init__(
+        self, run: RunFolder, j: int, anchor: int, device: torch.device, *, resident_bytes: int | None = None
+    ) -> None:
         self.run = run
         self.j = j
         self.anchor = anchor
@@ -37,9 +45,10 @@ class Renderer:
         self.dtype = autocast_type(device, run.config.network.precision)
         augment = run.config.augment
         self._cut_at = augment.last_anchor(j) if augment.policy == "canvas" else j
-        self._prefix, self._after_cut = load_prefix(run, anchor, self._cut_at), load_prefix(run, self._cut_at, j)
-        for part in (self._prefix, self._after_cut):
-            place(part, device)
+        self._prefix, self._after_cut = (
+            on_device(load_prefix(run, start, stop), device, resident_bytes=resident_bytes)
+            for start, stop in ((anchor, self._cut_at), (self._cut_at, j))
+        )
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (run.info.mean, run.info.std))
         self._mean, self._std = mean, std
         self._decoders: dict[str, Quantiser] = {}
@@ -106,7 +115,7 @@ class Renderer:
         return x.clone() if x.data_ptr() == stored.data_ptr() else x  # not the reader's ring itself
 
     @torch.no_grad()
-    def _through(self, prefix: Prefix, x: Tensor) -> Tensor:
+    def _through(self, prefix: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with autocast(self.device, self.dtype):
             x_j: Tensor = prefix(x.contiguous(memory_format=torch.channels_last))
         return x_j.contiguous(memory_format=torch.channels_last)
