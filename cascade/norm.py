@@ -19,4 +19,5 @@ class GroupedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not 0 < self.group < len(x):
             return super().forward(x)
-        return torch.cat([super(GroupedBatchNorm, self).forward(part) for part in x.split(self.group)])
+        starts = range(0, len(x), self.group)
+        return torch.cat([super(GroupedBatchNorm, self).forward(x[i : i + self.group]) for i in starts])

@@ -17,8 +17,9 @@ def stage(bn_group: int) -> nn.Sequential:
 
 def gradients(network: nn.Module, x: Tensor, y: Tensor, micro_batch: int) -> dict[str, Tensor]:
     """Of the mean cross entropy of a batch that comes in parts."""
-    for part, labels in zip(x.split(micro_batch), y.split(micro_batch), strict=True):
-        (nn.functional.cross_entropy(network(part), labels, reduction="sum") / len(x)).backward()
+    for i in range(0, len(x), micro_batch):
+        part, labels = x[i : i + micro_batch], y[i : i + micro_batch]
+        torch.autograd.backward(nn.functional.cross_entropy(network(part), labels, reduction="sum") / len(x))
     return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
 
 
