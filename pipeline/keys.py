@@ -15,7 +15,7 @@ from cascade import StageShape
 from pipeline.config import Config
 from pipeline.ingest import DataInfo
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised by hand when a change of the code changes results."""
 
 Fields = dict[str, Any]
