@@ -158,12 +158,11 @@ def _stage_files(folder: Path) -> dict[Path, Callable[[Path], object]]:
     with suppress(CascadeError):  # found when its file's turn comes
         record = read_record(folder)
     content = record.content if record else {}
-    epochs = record.fields["train.epochs"] if record else 0
     loaders: dict[str, Callable[[Path], object]] = {
         "*.safetensors": lambda path: load_tensors(path, content=content.get(path.stem)),
         "stage.json": lambda path: read_record(path.parent),
         "scale.*.json": lambda path: unseal(path.read_bytes(), EncodingRecord),
-        "metrics.jsonl": lambda path: read_metrics_file(path, at_least=epochs),
+        "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
     }
     files = {path: load for pattern, load in loaders.items() for path in sorted(folder.glob(pattern))}
     if (folder / "stage.json").exists():
