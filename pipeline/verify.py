@@ -17,9 +17,9 @@ from cache import (
     inspect,
     read_manifest,
 )
+from pipeline.data_info import X_0
 from pipeline.draws import Purpose, permutation
 from pipeline.errors import CascadeError
-from pipeline.ingest import X_0
 from pipeline.metrics import read_metrics_file
 from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
@@ -76,6 +76,8 @@ def verify(run: RunFolder, report: Reporter, *, deep_on: torch.device | None = N
         place = places.get(path)
         command = run.command("repair") if place else f"{run.command('repair')} with the settings of that branch"
         checked = _check_store(run, path, command, report)
+        if place and not checked.damage:
+            checked = _in_its_place(run, *place, checked)
         if deep_on is not None and place and not checked.damage:
             checked = _deep(run, *place, checked, deep_on)
         yield checked
@@ -109,6 +111,16 @@ def _check_store(run: RunFolder, path: Path, command: str, report: Reporter) -> 
         except CorruptStoreError as error:  # a manifest that is whole and describes no store of ours
             damage.append(Damage(f"{what}/{MANIFEST}", str(error), command))
     return Checked(what, files, nbytes, 0, damage)
+
+
+def _in_its_place(run: RunFolder, index: int, split: str, checked: Checked) -> Checked:
+    """A sound store, which is damage where another one belongs."""
+    try:
+        run.open_store(index, split)
+    except (CascadeError, StoreError) as error:
+        damage = Damage(f"{checked.what}/{MANIFEST}", _first_line(error), _remedy(error))
+        return replace(checked, damage=[damage])
+    return checked
 
 
 def _deep(run: RunFolder, index: int, split: str, checked: Checked, device: torch.device) -> Checked:

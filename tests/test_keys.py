@@ -10,8 +10,8 @@ import pytest
 from cascade import StageShape
 from pipeline.config import Config, Section, StageOverrides
 from pipeline.config_file import read_config
+from pipeline.data_info import DataInfo
 from pipeline.errors import ConfigError
-from pipeline.ingest import DataInfo
 from pipeline.keys import (
     OF_NO_RESULT,
     OF_THE_STAGE,
@@ -57,6 +57,7 @@ def info(config: Config, **changed: Any) -> DataInfo:
         "std": [0.2],
         "run": 1,
         "digest": "0" * 64,
+        "tables": {"train": 0, "test": 0},
     }
     return DataInfo(**(known | changed))
 
