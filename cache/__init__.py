@@ -22,7 +22,7 @@ from cache.hierarchy import SMALL_CODEC
 from cache.inspection import Inspected, agrees, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
 from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, chunk_samples
-from cache.manifest import Fingerprint, Manifest, read_manifest, read_summary
+from cache.manifest import Fingerprint, Manifest, Summary, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
 from cache.readback import read_back
 from cache.reader import Reader, ring_samples
@@ -56,6 +56,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreWriter",
+    "Summary",
     "Timings",
     "Window",
     "agrees",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cascade import ensemble
+from pipeline.data_info import check_all_images
 from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
@@ -81,13 +82,15 @@ def evaluate(
     """Every trained stage's head, and the ensemble, on the test split.
 
     From the outputs that each stage kept when it ended, or, given a device, from the images through the whole
-    network. Stages count up to the first that is not trained. Raises RefusedError where none is, Stopped.
+    network. Stages count up to the first that is not trained. Raises RefusedError where none is,
+    CorruptDataError, Stopped.
     """
     trained = 0
     while trained < len(run.stages) and run.stages[trained].record is not None:
         trained += 1
     if not trained:
         raise RefusedError(f"no stage is trained with these settings\nnext: {run.command('run')}")
+    check_all_images(run.info, run.path)
     y = torch.from_numpy(run.open_store(0, "test").y)
     if recompute_on is not None:
         with determinism(recompute_on, asked_for=run.config.machine.deterministic):

@@ -11,8 +11,8 @@ from cache import remove_folder, remove_store
 from cache.files import sync
 from pipeline.acceptance import accept_stale as accepting
 from pipeline.branches import changes, read_records
+from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes
-from pipeline.ingest import X_0
 from pipeline.lock import lock_folder
 from pipeline.needed import is_needed
 from pipeline.record import StageRecord

@@ -34,12 +34,12 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_block(run: RunFolder, j: int) -> nn.Module:
-    """theta_j with fresh weights."""
+    """theta_j, not trained."""
     return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm)
 
 
 def new_head(run: RunFolder, j: int) -> nn.Module:
-    """gamma_j with fresh weights."""
+    """gamma_j, not trained."""
     config: Config = run.config.for_stage(j)
     return make_head(
         run.shapes[j],

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from cache import CodecChoice, Indices, Store, StoreWriter, filled_up
 from pipeline.bad_images import SKIPPED, read_bad_images
+from pipeline.data_info import X_0, x_0_fingerprint
 from pipeline.device import autocast_type, machine_record
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
 from pipeline.images import to_canvas
-from pipeline.ingest import X_0, split_indices, x_0_fingerprint
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sources import Split, open_source
+from pipeline.splits import split_indices
 from pipeline.writeback import Output
 
 Numbers = NDArray[Any]

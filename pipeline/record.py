@@ -1,9 +1,10 @@
 """The record of a trained stage, and the folder of a stage under one key."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from pipeline.sealed import read_sealed
 
@@ -35,7 +36,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a trained stage."""
 
-    j: int
+    j: Annotated[int, Meta(ge=0)]
     """Index of the stage."""
     key: str
     """Hash of `fields`."""
@@ -65,6 +66,14 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All machines that worked on it: one, unless another took it up."""
     content: dict[str, str]
     """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
+    metrics: str = ""
+    """SHA-256 of metrics.jsonl, likewise; "" of a stage that ended before that was kept."""
+
+    @property
+    def epochs(self) -> int:
+        """That it was trained, 0 where its fields do not say."""
+        epochs = self.fields.get("train.epochs")
+        return epochs if isinstance(epochs, int) else 0
 
 
 def stage_path(stages: Path, j: int, key: str) -> Path:

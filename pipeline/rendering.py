@@ -4,6 +4,9 @@ What comes out does not depend on the anchor: windows and views are functions of
 prefix rounds between its blocks as the stores do.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -83,6 +86,26 @@ class Renderer:
         if self.anchor > 0:
             return self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
         return self._through(self._prefix, self._images(stored, centre_windows(augment, side, len(ids))))
+
+    @contextmanager
+    def watched(self) -> Iterator[list[int]]:
+        """Collects the blocks of the prefix that make numbers that are none of numbers that are."""
+        found: list[int] = []
+
+        def look(i: int, x: Tensor, y: Tensor) -> None:
+            if x.isfinite().all() and not y.isfinite().all():
+                found.append(i)
+
+        blocks = [*self._prefix.blocks, *self._after_cut.blocks]
+        hooks = [
+            block.register_forward_hook(lambda _, x, y, i=i: look(i, x[0], y))
+            for i, block in enumerate(blocks, self.anchor)
+        ]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @property
     def _window(self) -> int:

@@ -167,13 +167,18 @@ class _Repair:
         if not is_committed(self.beside):
             self.parent.write(self.split, self.beside, self._codec(), self.report)
         drop_journal(self.beside)
-        if not agrees(self.path, read_manifest(self.beside)):
+        written = read_manifest(self.beside)
+        if not agrees(self.path, written) or not self._is_as_ingested(written):
             shutil.rmtree(self.beside)
             raise self._different([])
         if self.path.exists():
             shutil.rmtree(self.path)
         os.rename(self.beside, self.path)
         sync(self.path.parent)
+
+    def _is_as_ingested(self, written: Manifest) -> bool:
+        """Whether a store written again is the one that the record of the ingest names, if it is of images."""
+        return self.index > 0 or written.summary.table_crc32c == self.folder.info.tables[self.split]
 
     def _codec(self) -> CodecChoice:
         """The codec that the store had, as its other files say or, for all splits have one, those of another split."""

@@ -23,8 +23,16 @@ from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summ
 from cascade import StageShape
 from pipeline.branches import nearest_changes, read_records
 from pipeline.config import Config
+from pipeline.data_info import (
+    X_0,
+    DataInfo,
+    check_all_images,
+    check_images,
+    check_same_data,
+    read_data_info,
+    x_0_fingerprint,
+)
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
@@ -159,7 +167,8 @@ class RunFolder:
     def open_store(self, index: int, split: str) -> Store:
         """The committed store of x_index of a split.
 
-        Raises NoStoreError or CorruptStoreError, and RefusedError where the store is of something else.
+        Raises NoStoreError or CorruptStoreError, RefusedError where the store is of something else, CorruptDataError
+        where it is of other images.
         """
         store, expected = Store(self.store(index, split)), self.fingerprint(index, split)
         found = store.manifest.summary.fingerprint
@@ -170,6 +179,8 @@ class RunFolder:
                 f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
                 f"{', '.join(changed)}\nnext: {remedy}"
             )
+        if index == 0:
+            check_images(self.info, self.path, split, store.manifest.summary)
         return store
 
     def is_stored(self, index: int) -> bool:
@@ -196,7 +207,7 @@ class RunFolder:
     def anchor(self, j: int) -> int:
         """The index of the nearest store that stage j can start from.
 
-        Raises RefusedError where a block between is not trained.
+        Raises RefusedError where a block between is not trained, CorruptDataError where x_0 is not what was ingested.
         """
         anchor = self.nearest(j, self.is_stored)
         self.check_trained(anchor, j)
@@ -204,6 +215,7 @@ class RunFolder:
             raise CorruptDataError(
                 f"x_0 of {self.path} is not complete\nnext: delete {self.path / X_0} and ingest again"
             )
+        check_all_images(self.info, self.path)
         return anchor
 
     def check_stage(self, j: int) -> None:

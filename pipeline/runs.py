@@ -7,10 +7,11 @@ from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config
+from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
 from pipeline.disk import free_bytes
 from pipeline.errors import ConfigError, Stopped
-from pipeline.ingest import X_0, ingest, read_data_info
+from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.needed import free_stores
 from pipeline.progress import Reporter, size

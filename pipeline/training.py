@@ -47,7 +47,8 @@ def train_stage(
             fit_stage(run, feed, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
             encoding = calibrate_output(run, j, device, should_stop=should_stop)
-            report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
+            if run.config.keeps(j + 1):
+                report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
         if output_is_due(run, j, asked_for=output_asked_for):
             write_output(run, j, feed, report)
     return True

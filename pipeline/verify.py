@@ -17,9 +17,9 @@ from cache import (
     inspect,
     read_manifest,
 )
+from pipeline.data_info import X_0
 from pipeline.draws import Purpose, permutation
 from pipeline.errors import CascadeError
-from pipeline.ingest import X_0
 from pipeline.metrics import read_metrics_file
 from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
@@ -76,6 +76,8 @@ def verify(run: RunFolder, report: Reporter, *, deep_on: torch.device | None = N
         place = places.get(path)
         command = run.command("repair") if place else f"{run.command('repair')} with the settings of that branch"
         checked = _check_store(run, path, command, report)
+        if place and not checked.damage:
+            checked = _in_its_place(run, *place, checked)
         if deep_on is not None and place and not checked.damage:
             checked = _deep(run, *place, checked, deep_on)
         yield checked
@@ -109,6 +111,16 @@ def _check_store(run: RunFolder, path: Path, command: str, report: Reporter) -> 
         except CorruptStoreError as error:  # a manifest that is whole and describes no store of ours
             damage.append(Damage(f"{what}/{MANIFEST}", str(error), command))
     return Checked(what, files, nbytes, 0, damage)
+
+
+def _in_its_place(run: RunFolder, index: int, split: str, checked: Checked) -> Checked:
+    """A sound store, which is damage where another one belongs."""
+    try:
+        run.open_store(index, split)
+    except (CascadeError, StoreError) as error:
+        damage = Damage(f"{checked.what}/{MANIFEST}", _first_line(error), _remedy(error))
+        return replace(checked, damage=[damage])
+    return checked
 
 
 def _deep(run: RunFolder, index: int, split: str, checked: Checked, device: torch.device) -> Checked:
@@ -158,12 +170,11 @@ def _stage_files(folder: Path) -> dict[Path, Callable[[Path], object]]:
     with suppress(CascadeError):  # found when its file's turn comes
         record = read_record(folder)
     content = record.content if record else {}
-    epochs = record.fields["train.epochs"] if record else 0
     loaders: dict[str, Callable[[Path], object]] = {
         "*.safetensors": lambda path: load_tensors(path, content=content.get(path.stem)),
         "stage.json": lambda path: read_record(path.parent),
         "scale.*.json": lambda path: unseal(path.read_bytes(), EncodingRecord),
-        "metrics.jsonl": lambda path: read_metrics_file(path, at_least=epochs),
+        "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
     }
     files = {path: load for pattern, load in loaders.items() for path in sorted(folder.glob(pattern))}
     if (folder / "stage.json").exists():

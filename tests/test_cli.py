@@ -128,7 +128,7 @@ def test_another_encoding_is_taken_and_written_by_the_stage_before_without_train
 
 
 def test_frozen_canvases_are_not_silent_in_status(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
-    folder, canvas = tmp_path / "run", ("--set", "augment.policy=canvas")
+    folder, canvas = tmp_path / "run", ("--set", "augment.policy=canvas", "--set", "augment.views=4")
     digits_run(folder)
     assert cascade("run", "--run", folder, "--to", 1, *canvas)[0] == 0
     stages = json.loads(cascade("status", "--run", folder, "--json", *canvas)[1])["stages"]

@@ -377,8 +377,8 @@ BUGS = (
         (
             (
                 "pipeline/checkpoint.py",
-                "fits = position is not None and (position.key, position.metrics) == (folder.key, _digest(records))",
-                "fits = position is not None",
+                " and (position.key, position.metrics) == (folder.key, metrics_content(records))",
+                "",
             ),
         ),
         (f"{CHECKPOINT}::test_metrics_that_are_not_the_checkpoints_are_refused",),
@@ -412,7 +412,7 @@ BUGS = (
     ),
     Bug(
         "stage 1 starts from the seed of stage 0",
-        (("pipeline/weights.py", "Purpose.WEIGHTS, stage)", "Purpose.WEIGHTS, max(stage - 1, 0))"),),
+        (("pipeline/learner.py", "draw_weights(config.seed, j,", "draw_weights(config.seed, max(j - 1, 0),"),),
         ("tests/test_golden.py::test_results_are_those_of_this_number_of_the_algorithm[initial weights]",),
     ),
     Bug(
