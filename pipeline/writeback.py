@@ -18,6 +18,7 @@ from cache import (
     sample_bytes,
 )
 from pipeline.device import machine_record, place
+from pipeline.errors import CorruptDataError
 from pipeline.feed import Feed
 from pipeline.metrics import read_metrics
 from pipeline.networks import load_block, load_quantiser, read_encoding
@@ -93,8 +94,7 @@ class Output:
             self.config.order.run, sample_bytes(self.config.store.encoding, self.run.output_shape(self.j))
         )
         chunk = next(self.runs("train", stop=samples))[:samples]
-        epochs = read_metrics(self.run.stages[self.j])
-        speed = max((epoch.images_per_second for epoch in epochs), default=None)
+        speed = self._training_speed(report)
         choice = choose_codec(
             chunk,
             self.run.path,
@@ -103,6 +103,15 @@ class Output:
         )
         report.say(f"stage {self.j}  codec {choice.codec}: {choice.reason}")
         return choice
+
+    def _training_speed(self, report: Reporter) -> float | None:
+        """Samples a second, where the stage's epochs can be read: nothing but the choice of a codec goes by it."""
+        try:
+            epochs = read_metrics(self.run.stages[self.j])
+        except CorruptDataError as error:
+            report.say(f"stage {self.j}  codec chosen without the speed of training: {str(error).splitlines()[0]}")
+            return None
+        return max((epoch.images_per_second for epoch in epochs), default=None)
 
     def write(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> None:
         """Write and commit one split to `path`, from where an earlier attempt got to."""
