@@ -16,6 +16,7 @@ from cache import (
     drop_journal,
     read_journal,
     sample_bytes,
+    sweep_removed,
 )
 from pipeline.device import machine_record, place
 from pipeline.errors import CorruptDataError
@@ -40,8 +41,9 @@ def output_is_due(run: RunFolder, j: int, *, asked_for: bool = False) -> bool:
     return asked_for or not readers or any(run.stages[i].record is None for i in readers)
 
 
-def sweep_journals(run: RunFolder, j: int) -> None:
-    """Remove the journal of x_{j+1} that a process killed right after its commit left."""
+def sweep_output(run: RunFolder, j: int) -> None:
+    """Remove what a killed process left of x_{j+1}: the journal of what it had committed, what it was deleting."""
+    sweep_removed(run.store(j + 1, "train").parent)
     for split in run.splits:
         if is_committed(run.store(j + 1, split)):
             drop_journal(run.store(j + 1, split))

@@ -133,6 +133,14 @@ def test_a_codec_is_chosen_without_the_speed_of_a_training_whose_metrics_are_dam
     assert seconds[1] is not None
 
 
+def test_what_a_kill_left_of_a_store_that_was_being_deleted_is_swept(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    store = run.store(1, "train")
+    shutil.copytree(store, store.with_name(f".{store.name}.removed"))
+    assert not train_stage(run, 0, CPU, Reporter())
+    assert files_of(run.path) == files_of(whole.path)
+
+
 def test_a_journal_left_by_a_kill_right_after_the_commit_is_swept(whole: RunFolder, tmp_path: Path) -> None:
     run = copied(whole, tmp_path / "run")
     (run.store(1, "train") / JOURNAL).write_bytes(b"of the store that is committed")
