@@ -14,6 +14,7 @@ from pipeline.disk import folder_bytes
 from pipeline.ingest import X_0
 from pipeline.lock import lock_folder
 from pipeline.needed import is_needed, own_stores
+from pipeline.paths import matching
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder, is_committed
 from pipeline.writeback import output_is_due
@@ -154,9 +155,9 @@ def _leftovers(run: RunFolder) -> Iterator[Garbage]:
             what = "a repair" if name["ending"] == ".repair" else "a removal"
             yield Garbage(path, "leftover", f"{what} that did not end", folder_bytes(path))
     folders = [folder for place in PLACES for folder in ([run.path] if place == "." else _folders(run.path, place))]
-    for path in sorted(file for folder in folders for name in TEMPORARY for file in folder.glob(name)):
+    for path in sorted(file for folder in folders for name in TEMPORARY for file in matching(folder, name)):
         if path.is_file() and not path.is_symlink():
-            yield Garbage(path, "leftover", "a file that was not finished", path.stat().st_size)
+            yield Garbage(path, "leftover", "a file that was not finished", folder_bytes(path))
 
 
 def _takes_its_place(path: Path, name: re.Match[str]) -> bool:
@@ -167,5 +168,5 @@ def _takes_its_place(path: Path, name: re.Match[str]) -> bool:
 def _folders(path: Path, pattern: str) -> list[Path]:
     """Folders below `path`; no links, and none that is reached by way of one."""
     depth = pattern.count("/") + 1
-    found = (folder for folder in sorted(path.glob(pattern)) if folder.is_dir())
+    found = (folder for folder in matching(path, pattern) if folder.is_dir())
     return [one for one in found if not any(part.is_symlink() for part in (one, *list(one.parents)[: depth - 1]))]

@@ -26,6 +26,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.paths import matching
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
 
@@ -157,7 +158,7 @@ class RunFolder:
     def all_stored_bytes(self) -> int:
         """Bytes on disk of every committed store in the folder, of whatever key or rendering."""
         patterns = (f"{X_0}/[!.]*/{MANIFEST}", f"stages/[!.]*/x_*/[!.]*/{MANIFEST}")
-        return sum(store_bytes(path.parent) for pattern in patterns for path in self.path.glob(pattern))
+        return sum(store_bytes(path.parent) for pattern in patterns for path in matching(self.path, pattern))
 
     def fingerprint(self, index: int, split: str) -> Fingerprint:
         """What determines x_index of a split."""

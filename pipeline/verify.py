@@ -23,6 +23,7 @@ from pipeline.errors import CascadeError
 from pipeline.ingest import X_0
 from pipeline.metrics import read_metrics_file
 from pipeline.networks import EncodingRecord
+from pipeline.paths import matching
 from pipeline.progress import Reporter
 from pipeline.recompute import other_machine, parent_of, recomputed_chunks
 from pipeline.record import StageRecord, read_record
@@ -82,13 +83,13 @@ def verify(run: RunFolder, report: Reporter, *, deep_on: torch.device | None = N
         if deep_on is not None and place and not checked.damage and not checked.note:
             checked = _deep(run, *place, checked, deep_on)
         yield checked
-    for folder in sorted((run.path / "stages").glob("[!.]*-*")):
+    for folder in matching(run.path / "stages", "[!.]*-*"):
         yield _check_stage(run, folder)
 
 
 def _stores(run: RunFolder) -> list[Path]:
     """The folders of all stores that were committed, also of those whose manifest is lost."""
-    found = [path for pattern in (f"{X_0}/[!.]*", "stages/[!.]*-*/x_*/[!.]*") for path in run.path.glob(pattern)]
+    found = [path for pattern in (f"{X_0}/[!.]*", "stages/[!.]*-*/x_*/[!.]*") for path in matching(run.path, pattern)]
     return sorted(path for path in found if path.is_dir() and not is_unfinished(path))
 
 
@@ -174,7 +175,7 @@ def _stage_files(folder: Path) -> dict[Path, Callable[[Path], object]]:
         "scale.*.json": lambda path: unseal(path.read_bytes(), EncodingRecord),
         "metrics.jsonl": lambda path: read_metrics_file(path, at_least=epochs),
     }
-    files = {path: load for pattern, load in loaders.items() for path in sorted(folder.glob(pattern))}
+    files = {path: load for pattern, load in loaders.items() for path in matching(folder, pattern)}
     if (folder / "stage.json").exists():
         files |= {folder / f"{stem}.safetensors": loaders["*.safetensors"] for stem in OF_A_STAGE}
         files[folder / "metrics.jsonl"] = loaders["metrics.jsonl"]
