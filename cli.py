@@ -254,7 +254,7 @@ def gc(
     """List what nothing needs any more, and with --yes delete it: stages of other settings, stores that nothing will
     read again, and what interrupted commands left. Never the images, x_0.
 
-    With --accept-stale, stages of other settings that a command with it would start from are left.
+    With --accept-stale, stages and stores of other settings that a command with it would start from are left.
     """
     from pipeline.gc import collect
     from pipeline.tables import garbage_json, garbage_table
@@ -341,9 +341,16 @@ def failure(error: BaseException) -> tuple[str, int] | None:
             return f"{error}\nnext: raise machine.host_memory, or lower order.window or order.run, which trains anew", 6
         case StoreError():
             return str(error), 3
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" at {error.filename}" if error.filename else ""
             return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
+        case OSError() if error.errno == errno.EFBIG:
+            where = f" at {error.filename}" if error.filename else ""
+            return (
+                f"file too large{where}: a limit of the process or of the file system; what was committed is intact\n"
+                f"next: raise the limit that ulimit -f shows or, where it is unlimited, use a file system that takes "
+                f"larger files; then the same command"
+            ), 6
         case OSError() if error.errno == errno.ENOMEM:
             return "the host is out of memory\nnext: a smaller machine.host_memory, or free some", 6
         case OSError() if error.filename:

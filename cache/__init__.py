@@ -26,7 +26,7 @@ from cache.manifest import Fingerprint, Manifest, Summary, read_manifest, read_s
 from cache.memory import ChunkCache, Ring, aligned_buffer
 from cache.readback import read_back
 from cache.reader import Reader, ring_samples
-from cache.removal import remove_folder, remove_store
+from cache.removal import remove_folder, sweep_removed
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
@@ -79,10 +79,10 @@ __all__ = [
     "read_manifest",
     "read_summary",
     "remove_folder",
-    "remove_store",
     "replace_file",
     "ring_samples",
     "salvaged_codec",
     "sample_bytes",
+    "sweep_removed",
     "sync",
 ]

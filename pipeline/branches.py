@@ -9,7 +9,7 @@ from pipeline.record import StageRecord, read_record
 
 def read_records(stages: Path) -> dict[str, StageRecord]:
     """Key -> record of every trained stage in the folder `stages`, of whatever branch. Raises CorruptDataError."""
-    records = (read_record(path.parent) for path in sorted(stages.glob("*-*/stage.json")))
+    records = (read_record(path.parent) for path in sorted(stages.glob("[!.]*-*/stage.json")))
     return {record.key: record for record in records if record is not None}
 
 

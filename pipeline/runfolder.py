@@ -34,6 +34,7 @@ from pipeline.data_info import (
 )
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.paths import matching
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
 
@@ -79,11 +80,18 @@ class StageFolder:
         known = {"key": self.key, "index": self.j + 1, "split": split}
         return {**known, "rendering": rendering, "encoding": self._encoding}
 
+    def outputs_of_other_policies(self) -> list[Path]:
+        """Stores of x_{j+1} of training samples, whole or not, in other renderings, whose validation and test samples
+        lie in the same stores as this one's."""
+        own = self.output("train")
+        beside = (path for path in self._outputs.glob(f"{self._encoding}.train.*") if path.is_dir() and path != own)
+        return [path for path in beside if _is_canvas(path.name.rpartition(".")[2]) == _is_canvas(self._rendering)]
+
     def _rendered(self, split: str) -> list[str]:
         """The rendering, where a split is stored in it: canvases are in every split, views and phases in one."""
         if split == "train":
             return [self._rendering]
-        return ["canvas"] if self._rendering.startswith("canvas") else []
+        return ["canvas"] if _is_canvas(self._rendering) else []
 
 
 class RunFolder:
@@ -157,8 +165,8 @@ class RunFolder:
 
     def all_stored_bytes(self) -> int:
         """Bytes on disk of every committed store in the folder, of whatever key or rendering."""
-        patterns = (f"{X_0}/*/{MANIFEST}", f"stages/*/x_*/*/{MANIFEST}")
-        return sum(store_bytes(path.parent) for pattern in patterns for path in self.path.glob(pattern))
+        patterns = (f"{X_0}/[!.]*/{MANIFEST}", f"stages/[!.]*/x_*/[!.]*/{MANIFEST}")
+        return sum(store_bytes(path.parent) for pattern in patterns for path in matching(self.path, pattern))
 
     def fingerprint(self, index: int, split: str) -> Fingerprint:
         """What determines x_index of a split."""
@@ -242,6 +250,10 @@ class RunFolder:
             return ""
         why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
         return why if self.accepts_stale else f"{why}\nto go on from the stage as it is: --accept-stale"
+
+
+def _is_canvas(rendering: str) -> bool:
+    return rendering.startswith("canvas")
 
 
 def is_committed(store: Path) -> bool:

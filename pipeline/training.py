@@ -14,7 +14,7 @@ from pipeline.fit import fit_stage
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
-from pipeline.writeback import output_is_due, sweep_journals, write_output
+from pipeline.writeback import output_is_due, sweep_output, write_output
 
 
 def train_stage(
@@ -36,7 +36,7 @@ def train_stage(
     CascadeError where a loss is no number; DeviceMemoryError.
     """
     folder = run.stages[j]
-    sweep_journals(run, j)
+    sweep_output(run, j)
     if folder.record is not None:
         sweep(folder)  # a process may have been killed before it could
         if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):

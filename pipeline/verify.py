@@ -18,19 +18,23 @@ from cache import (
     read_manifest,
 )
 from pipeline.data_info import X_0
+from pipeline.disk import folder_bytes
 from pipeline.draws import Purpose, permutation
 from pipeline.errors import CascadeError
 from pipeline.metrics import read_metrics_file
 from pipeline.networks import EncodingRecord
+from pipeline.paths import matching
 from pipeline.progress import Reporter
 from pipeline.recompute import other_machine, parent_of, recomputed_chunks
 from pipeline.record import StageRecord, read_record
-from pipeline.runfolder import RunFolder, is_unfinished
+from pipeline.runfolder import RunFolder, is_committed, is_unfinished
 from pipeline.sealed import SealError, unseal
 from pipeline.weights import load_tensors
 
 DEEP_CHUNKS = 4
 """Of each store, computed again by `verify --deep`."""
+GONE = "it was deleted while it was looked at"
+"""A note on a store or stage that `gc` took back meanwhile."""
 OF_A_STAGE = ("block", "head", "test_logits")
 """Tensor files that a finished stage must have."""
 
@@ -76,19 +80,19 @@ def verify(run: RunFolder, report: Reporter, *, deep_on: torch.device | None = N
         place = places.get(path)
         command = run.command("repair") if place else f"{run.command('repair')} with the settings of that branch"
         checked = _check_store(run, path, command, report)
-        if place and not checked.damage:
+        if place and not checked.damage and not checked.note:
             checked = _in_its_place(run, *place, checked)
-        if deep_on is not None and place and not checked.damage:
+        if deep_on is not None and place and not checked.damage and not checked.note:
             checked = _deep(run, *place, checked, deep_on)
         yield checked
-    for folder in sorted((run.path / "stages").glob("*-*")):
+    for folder in matching(run.path / "stages", "[!.]*-*"):
         yield _check_stage(run, folder)
 
 
 def _stores(run: RunFolder) -> list[Path]:
     """The folders of all stores that were committed, also of those whose manifest is lost."""
-    found = [path for pattern in (f"{X_0}/*", "stages/*-*/x_*/*") for path in run.path.glob(pattern) if path.is_dir()]
-    return sorted(path for path in found if not path.name.startswith(".") and not is_unfinished(path))
+    found = [path for pattern in (f"{X_0}/[!.]*", "stages/[!.]*-*/x_*/[!.]*") for path in matching(run.path, pattern)]
+    return sorted(path for path in found if path.is_dir() and not is_unfinished(path))
 
 
 def _check_store(run: RunFolder, path: Path, command: str, report: Reporter) -> Checked:
@@ -96,6 +100,8 @@ def _check_store(run: RunFolder, path: Path, command: str, report: Reporter) -> 
     try:
         manifest = read_manifest(path)
     except (StoreError, OSError) as error:
+        if not path.is_dir() or is_unfinished(path):
+            return Checked(what, 0, 0, 0, [], GONE)
         reason = f"{path / MANIFEST} is missing" if isinstance(error, NoStoreError) else str(error)
         return Checked(what, 0, 0, 0, [Damage(f"{what}/{MANIFEST}", reason, command)])
     damage = []
@@ -110,6 +116,8 @@ def _check_store(run: RunFolder, path: Path, command: str, report: Reporter) -> 
                     damage.append(Damage(f"{what}/{file.name}", file.damage, command))
         except CorruptStoreError as error:  # a manifest that is whole and describes no store of ours
             damage.append(Damage(f"{what}/{MANIFEST}", str(error), command))
+    if damage and not is_committed(path):
+        return Checked(what, 0, 0, 0, [], GONE)
     return Checked(what, files, nbytes, 0, damage)
 
 
@@ -160,7 +168,9 @@ def _check_stage(run: RunFolder, folder: Path) -> Checked:
         except (CascadeError, SealError, OSError) as error:
             remedy = _remedy(error) or f"delete {folder} and {train}"
             damage.append(Damage(str(path.relative_to(run.path)), _first_line(error), remedy))
-    nbytes = sum(path.stat().st_size for path in files if path.exists())
+    if damage and not folder.is_dir():
+        return Checked(str(folder.relative_to(run.path)), 0, 0, 0, [], GONE)
+    nbytes = sum(folder_bytes(path) for path in files)
     return Checked(str(folder.relative_to(run.path)), len(files), nbytes, 0, damage)
 
 
@@ -176,7 +186,7 @@ def _stage_files(folder: Path) -> dict[Path, Callable[[Path], object]]:
         "scale.*.json": lambda path: unseal(path.read_bytes(), EncodingRecord),
         "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
     }
-    files = {path: load for pattern, load in loaders.items() for path in sorted(folder.glob(pattern))}
+    files = {path: load for pattern, load in loaders.items() for path in matching(folder, pattern)}
     if (folder / "stage.json").exists():
         files |= {folder / f"{stem}.safetensors": loaders["*.safetensors"] for stem in OF_A_STAGE}
         files[folder / "metrics.jsonl"] = loaders["metrics.jsonl"]

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -146,6 +147,25 @@ def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(
         code, _, err = cascade("run", "--run", folder)
     assert code == 6
     assert "the disk is full" in err
+    assert cascade("run", "--run", folder)[0] == 0
+
+
+def test_a_file_that_is_too_large_is_exit_code_6_and_no_full_disk(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        code, _, err = cascade("run", "--run", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 6
+    assert f"error: file too large at {folder}/stages/" in err
+    assert ": a limit of the process or of the file system; what was committed is intact\nnext: raise the limit" in err
+    assert "ulimit -f" in err
+    assert "the disk is full" not in err
     assert cascade("run", "--run", folder)[0] == 0
 
 

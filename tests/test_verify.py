@@ -1,15 +1,18 @@
 """Verify: every stored byte of a run folder is looked at, and what is damaged is named with what repairs it."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from cache import MANIFEST
+from cache import MANIFEST, Inspected, Manifest, inspect, read_manifest, remove_folder
+from pipeline.branches import read_records
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
-from pipeline.verify import DEEP_CHUNKS, Checked, verify
+from pipeline.verify import DEEP_CHUNKS, GONE, Checked, verify
+from pipeline.weights import load_tensors
 from tests.conftest import Outcome
 from tests.runs import reopened
 from tests.test_repair import flip
@@ -72,6 +75,51 @@ def test_a_store_that_is_being_written_is_no_damage(whole: RunFolder, tmp_path: 
     (run.store(2, "train") / MANIFEST).unlink()
     (run.store(2, "train") / "journal").write_bytes(b"")
     assert not any(row.damage for row in verified(run).values())
+
+
+def test_what_gc_takes_back_meanwhile_is_gone_and_not_damaged(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    first, second, stage = run.store(1, "test"), run.store(1, "train"), run.stages[1].path
+    flip(run.store(2, "train") / "x" / "c.0.3.0.0.0")
+
+    def read(path: Path) -> Manifest:
+        if path == first:
+            remove_folder(path)
+        return read_manifest(path)
+
+    def looked_at(path: Path, manifest: Manifest, *, threads: int) -> Iterator[Inspected]:
+        files = inspect(path, manifest, threads=threads)
+        if path == second:
+            yield next(files)
+            remove_folder(path)
+        yield from files
+
+    def loaded(path: Path, *, content: str | None) -> object:
+        if path.parent == stage and stage.exists():
+            remove_folder(stage)
+        return load_tensors(path, content=content)
+
+    monkeypatch.setattr("pipeline.verify.read_manifest", read)
+    monkeypatch.setattr("pipeline.verify.inspect", looked_at)
+    monkeypatch.setattr("pipeline.verify.load_tensors", loaded)
+    rows = verified(run, deep=True)
+    gone = {what for what, row in rows.items() if row.note == GONE}
+    assert gone == {str(path.relative_to(run.path)) for path in (first, second, stage)}
+    assert [found.file for row in rows.values() for found in row.damage] == [
+        str((run.store(2, "train") / "x" / "c.0.3.0.0.0").relative_to(run.path))
+    ]
+
+
+def test_what_is_being_taken_back_is_not_looked_at(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    for path in (run.store(1, "train"), run.stages[1].path):
+        removed = Path(shutil.copytree(path, path.with_name(f".{path.name}.removed")))
+        next(removed.rglob("c.0.0.0.0.0")).unlink()
+    assert verified(run).keys() == verified(whole).keys()
+    assert run.all_stored_bytes() == whole.all_stored_bytes()
+    assert read_records(run.path / "stages").keys() == read_records(whole.path / "stages").keys()
 
 
 def test_stores_of_other_branches_are_looked_at_too(whole: RunFolder, tmp_path: Path) -> None:

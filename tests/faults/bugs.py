@@ -18,6 +18,7 @@ class Bug:
 
 STORE, FILES, ORDER = "tests/test_store.py", "tests/test_files.py", "tests/test_order.py"
 CHECKPOINT, JOURNAL, LEFTOVERS = "tests/test_checkpoint.py", "tests/test_journal.py", "tests/test_leftovers.py"
+REMOVAL = "tests/test_removal.py"
 FIT, RESUME = "tests/test_fit.py", "tests/test_resume.py"
 
 BUGS = (
@@ -200,25 +201,25 @@ BUGS = (
         (f"{JOURNAL}::test_after_a_failed_fsync_nothing_more_is_added",),
     ),
     Bug(
-        "a store's manifest is the last of it to be deleted",
+        "what is deleted keeps its place until the last of it is gone",
+        (("cache/removal.py", "        os.rename(path, aside)\n", "        aside = path\n"),),
+        (f"{REMOVAL}::test_a_folder_is_durably_gone_from_its_place_before_anything_in_it_is",),
+    ),
+    Bug(
+        "a folder is not durably gone from its place before its files are deleted",
         (
             (
                 "cache/removal.py",
-                "    (path / first).unlink(missing_ok=True)\n    sync(path)\n    shutil.rmtree(path)\n",
-                "    for other in path.iterdir():\n"
-                "        if other.is_dir():\n"
-                "            shutil.rmtree(other)\n"
-                "    (path / first).unlink(missing_ok=True)\n"
-                "    sync(path)\n"
-                "    shutil.rmtree(path)\n",
+                "        os.rename(path, aside)\n        sync(path.parent)\n",
+                "        os.rename(path, aside)\n",
             ),
         ),
-        ("tests/test_removal.py::test_the_manifest_is_durably_gone_before_anything_else_is",),
+        (f"{REMOVAL}::test_a_folder_is_durably_gone_from_its_place_before_anything_in_it_is",),
     ),
     Bug(
-        "a store's manifest is not durably gone before its chunks are",
-        (("cache/removal.py", "    sync(path)\n    shutil.rmtree(path)\n", "    shutil.rmtree(path)\n"),),
-        ("tests/test_removal.py::test_the_manifest_is_durably_gone_before_anything_else_is",),
+        "what an interrupted removal left is in the way of the next",
+        (("cache/removal.py", "        _delete(aside)  # of an earlier folder in the same place\n", ""),),
+        (f"{REMOVAL}::test_what_an_interrupted_removal_left_is_in_nobodys_way",),
     ),
     Bug(
         "all epochs have the order of the first",
@@ -421,27 +422,16 @@ BUGS = (
             ("pipeline/needed.py", "        verify(run, index + 1)\n        nbytes", "        nbytes"),
             (
                 "pipeline/needed.py",
-                "            remove_store(store)\n",
-                "            remove_store(store)\n        verify(run, index + 1)\n",
+                "            remove_folder(store)\n",
+                "            remove_folder(store)\n        verify(run, index + 1)\n",
             ),
         ),
         ("tests/test_needed.py::test_a_damaged_successor_keeps_the_store_before_it",),
     ),
     Bug(
-        "gc deletes the stores of a branch before its record",
-        (("pipeline/gc.py", '        (path / "stage.json").unlink(missing_ok=True)\n        sync(path)\n', ""),),
-        ("tests/test_gc.py::test_a_deletion_that_is_interrupted_leaves_nothing_that_counts_as_whole",),
-    ),
-    Bug(
-        "the record of a branch is not durably gone before its stores are",
-        (
-            (
-                "pipeline/gc.py",
-                '        (path / "stage.json").unlink(missing_ok=True)\n        sync(path)\n',
-                '        (path / "stage.json").unlink(missing_ok=True)\n',
-            ),
-        ),
-        ("tests/test_gc.py::test_the_record_of_a_branch_is_durably_gone_before_any_store_of_it_is",),
+        "gc takes what a store shares with another policy for its own",
+        (("pipeline/needed.py", " and (store == own or not others)]", "]"),),
+        ("tests/test_gc.py::test_what_policies_share_is_left_to_the_one_that_still_needs_it",),
     ),
     Bug(
         "a loss that is no number is kept",
