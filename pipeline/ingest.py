@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, drop_journal, sync
-from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
+from pipeline.bad_images import BAD_IMAGES, printable, write_skipped
 from pipeline.config import Config, Data
 from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.draws import Purpose, draw, permutation
@@ -216,7 +216,7 @@ class _Ingest:
         if sieve.is_refused:
             raise sieve.refusal("nothing was written")
         if bad := sieve.bad_images():
-            write_bad_images(self.folder / SKIPPED, bad)
+            write_skipped(self.folder, bad)
         pixels = len(kept["train"]) * sieve.side**2
         mean = self.sums[0] / pixels
         variance = self.sums[1] / pixels - mean**2

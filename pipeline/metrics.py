@@ -5,7 +5,9 @@ from pathlib import Path
 
 import msgspec
 
+from cache import CorruptStoreError
 from pipeline.errors import CorruptDataError
+from pipeline.links import read_file
 from pipeline.runfolder import StageFolder
 from pipeline.sealed import SealError, seal_line, unseal
 
@@ -58,7 +60,10 @@ def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRe
 
 def read_metrics_file(path: Path, epochs: int | None = None, *, at_least: int = 0) -> list[EpochRecord]:
     """The records of a file, or its first `epochs`. Raises SealError where one is damaged or there are less."""
-    lines = path.read_bytes().splitlines(keepends=True)
+    try:
+        lines = read_file(path).splitlines(keepends=True)
+    except CorruptStoreError as error:
+        raise SealError(str(error)) from error
     if len(lines) < at_least:
         raise SealError(f"it holds {len(lines)} of {at_least} epochs")
     return [unseal(line, EpochRecord) for line in lines[:epochs]]

@@ -13,7 +13,7 @@ from pipeline.progress import size
 from pipeline.record import Accepted
 from pipeline.repair import Repaired
 from pipeline.runfolder import RunFolder
-from pipeline.status import StageStatus
+from pipeline.status import OtherBranch, StageStatus, Stored
 from pipeline.verify import Checked
 
 BALANCED_BELOW = 0.9
@@ -24,12 +24,21 @@ PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def status_json(rows: Sequence[StageStatus]) -> str:
-    """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}]}`"""
-    return _json({"stages": [asdict(row) for row in rows]})
+def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
+    """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
+    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}]}`"""
+    return _json(
+        {
+            "stages": [asdict(row) for row in rows],
+            "policy": run.config.augment.rendering,
+            "stored_bytes": stored.nbytes,
+            "unreadable": stored.unreadable,
+            "branches": [asdict(branch) for branch in branches],
+        }
+    )
 
 
-def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[str]) -> str:
+def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
     """The stages, then what else lies in the run folder."""
     table = _table("stage", "state", "test %", "input", "stored", "reason")
     for row in rows:
@@ -41,9 +50,14 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[st
             size(row.store_bytes) if row.store_bytes else "-",
             row.reason,
         )
-    total = f"all stores of the run folder, images and earlier branches included: {size(run.all_stored_bytes())}"
+    total = f"all stores of the run folder, images and earlier branches included: {size(stored.nbytes)}"
     policy = f"augmentation past stage 0: {run.config.augment.rendering}"
-    return "\n".join([_text(table), total, policy, *notes])
+    notes = [
+        f"stage {one.j} also in {one.path}, test {one.test_accuracy:.2f}%, {size(one.nbytes)}: {'; '.join(one.changes)}"
+        for one in branches
+    ]
+    damage = [*stored.unreadable, f"next: {run.command('verify')}"] if stored.unreadable else []
+    return "\n".join([_text(table), total, policy, *notes, *damage])
 
 
 def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str:
