@@ -71,6 +71,7 @@ def accept_option(what: str) -> Callable[[F], F]:
     return click.option("--accept-stale", is_flag=True, help=what)
 
 
+accept_stores_option = accept_option("Take the stores of stages that --accept-stale goes on from for the config's.")
 accept_before_option = accept_option("Go on from earlier stages of other settings, and record that.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
@@ -213,14 +214,12 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score every trained stage's head, and their ensemble, on the test images."""
-    from pipeline.acceptance import accept_stale as accepting
     from pipeline.acceptance import describe_accepted
     from pipeline.evaluation import evaluate as evaluate_run
     from pipeline.evaluation import left_out, span
     from pipeline.tables import evaluation_json, evaluation_table
 
-    folder = _open(run_path, settings)
-    folder = accepting(folder) if accept_stale else folder
+    folder = _open_accepting(run_path, settings, accept_stale)
     recompute_on = _device(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
     click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
@@ -233,28 +232,45 @@ def evaluate(
 
 @cascade.command()
 @click.option("--deep", is_flag=True, help="Compute some chunks of each store again from its parent, and compare.")
-@shared_options(run_option, set_option, device_option, json_option)
-def verify(deep: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+@shared_options(run_option, set_option, device_option, accept_stores_option, json_option)
+def verify(
+    deep: bool, run_path: Path, settings: tuple[str, ...], device: str | None, accept_stale: bool, as_json: bool
+) -> None:
     """Read every store and every stage's files, and name what is damaged."""
-    from pipeline.tables import verification_json, verification_table
+    from pipeline.errors import Stopped
+    from pipeline.tables import verification_json, verification_sum, verification_table
     from pipeline.verify import verify as verify_run
 
-    folder = _open(run_path, settings)
-    rows = list(verify_run(folder, _reporter(), deep_on=_device(folder, device) if deep else None))
+    folder, rows = _open_accepting(run_path, settings, accept_stale), []
+    deep_on = _device(folder, device) if deep else None
+    try:
+        for row in verify_run(folder, _reporter(), deep_on=deep_on, should_stop=_should_stop()):
+            rows.append(row)
+    except Stopped as stop:
+        if any(row.damage for row in rows) and not as_json:
+            click.echo(verification_table(rows))
+        raise Stopped(f"{stop}; {verification_sum(rows)}") from stop
     click.echo(verification_json(rows) if as_json else verification_table(rows))
     if any(row.damage for row in rows):
         sys.exit(4)
 
 
 @cascade.command()
-@shared_options(run_option, set_option, device_option, json_option)
-def repair(run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+@shared_options(run_option, set_option, device_option, accept_stores_option, json_option)
+def repair(run_path: Path, settings: tuple[str, ...], device: str | None, accept_stale: bool, as_json: bool) -> None:
     """Compute what is damaged of a store again from its parent, and put back what comes out the same."""
+    from pipeline.errors import Stopped
     from pipeline.repair import repair as repair_run
     from pipeline.tables import repair_json, repair_text
 
-    folder = _open(run_path, settings)
-    outcomes = list(repair_run(folder, _device(folder, device), _reporter()))
+    folder, outcomes = _open_accepting(run_path, settings, accept_stale), []
+    try:
+        for outcome in repair_run(folder, _device(folder, device), _reporter(), should_stop=_should_stop()):
+            outcomes.append(outcome)
+    except Stopped:
+        if outcomes and not as_json:
+            click.echo(repair_text(outcomes))
+        raise
     click.echo(repair_json(outcomes) if as_json else repair_text(outcomes))
     if any(outcome.left for outcome in outcomes):
         sys.exit(4)
@@ -325,6 +341,14 @@ def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | Non
         return folder
     folder.check_stage(accept_before)
     return accept_stale(folder, accept_before)
+
+
+def _open_accepting(run_path: Path, settings: tuple[str, ...], accept_stale: bool) -> RunFolder:
+    """The run folder; with `accept_stale`, with the stages in it that a command with that flag goes on from."""
+    from pipeline.acceptance import accept_stale as accepting
+
+    folder = _open(run_path, settings)
+    return accepting(folder) if accept_stale else folder
 
 
 def _device(run: RunFolder, name: str | None) -> torch.device:

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.acceptance import accept_stale, chain
 from pipeline.device import choose_device
-from pipeline.errors import RefusedError
+from pipeline.errors import RefusedError, Stopped
 from pipeline.progress import Reporter
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
@@ -296,3 +296,41 @@ def test_stages_that_are_asked_for_are_never_stood_in_for(folder: Path, cascade:
     assert code == 0
     assert "accepted" not in err
     assert "stage 0  done: test" in err
+
+
+def test_status_goes_on_where_a_manifest_is_damaged(folder: Path, cascade: Callable[..., Outcome]) -> None:
+    store = reopened(folder).store(1, "test")
+    (store / "manifest.json").write_bytes(b"no manifest")
+    for settings in ((), OTHER_LR):
+        code, out, _ = cascade("status", "--run", folder, *settings)
+        assert code == 0
+        assert f"not counted: {store / 'manifest.json'} is damaged" in out
+        assert "next: cascade verify --run" in out
+    found = json.loads(cascade("status", "--run", folder, "--json", *OTHER_LR)[1])
+    assert [branch["j"] for branch in found["branches"]] == [0, 1]
+    assert (found["policy"], len(found["unreadable"])) == ("views-2", 1)
+
+
+def test_a_stage_is_compared_only_with_branches_that_go_on_from_what_is_there(folder: Path) -> None:
+    other = reopened(folder, "train.lr=0.05")
+    for j in range(2):
+        train_stage(other, j, CPU, Reporter())
+    run = reopened(folder)
+    shutil.rmtree(run.stages[1].path)
+    assert [row.state for row in status(run)] == ["done", "todo", "todo"], "the other stage 1 is of another stage 0"
+    assert run.changes(1) == ""
+    shutil.rmtree(other.stages[0].path)
+    assert [row.state for row in status(other)] == ["todo", "done", "todo"], "it was deleted"
+    third = reopened(folder, "train.lr=0.03")
+    assert third.changes(1) == "train.lr 0.05 -> 0.03"
+    assert [row.state for row in status(reopened(folder, "stages.1.train.lr=0.03"))] == ["done", "todo", "todo"]
+
+
+def test_a_training_begun_anew_is_shown_beside_the_stage_that_stands_in(folder: Path) -> None:
+    now = ("train.lr=0.05", "train.epochs=2")
+    accepted, calls = accept_stale(reopened(folder, *now), 1), iter(range(10**6))
+    with pytest.raises(Stopped):
+        train_stage(accepted, 1, CPU, Reporter(), should_stop=lambda: next(calls) > 5)
+    row = status(reopened(folder, *now), accepting=True)[1]
+    assert row.state == "stale"
+    assert "; anew 0 of 2 epochs and " in row.reason
