@@ -10,7 +10,7 @@ A stage with the present settings is never passed over for an old one that leads
 block is no good for this one. To go on from there, that stage's settings are set back.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,9 +48,11 @@ def accept_stale(run: RunFolder, before: int | None = None) -> RunFolder:
 
 def chain(run: RunFolder) -> Line:
     """The stages that are there to go on from, as the head of this file says; `run` is as the config has it."""
-    lines, found = list(_lines(run)), Line()
+    lines, found = _lines(run), Line()
+    counts = {stage.key: len(_changes(run, stage)) for line in lines for stage in line}
     while going_on := [line for line in lines if line[: len(found)] == found and len(line) > len(found)]:
-        found.append(min(going_on, key=lambda line: _rank(run, line, len(found)))[len(found)])
+        best = min(going_on, key=lambda line: _rank(run, line, len(found), counts))
+        found.append(best[len(found)])
     return found
 
 
@@ -59,13 +61,12 @@ def describe_accepted(accepted: Sequence[Accepted]) -> str:
     return ", ".join(f"stage {stage.stage} ({'; '.join(stage.differences)})" for stage in accepted)
 
 
-def _lines(run: RunFolder) -> Iterator[Line]:
+def _lines(run: RunFolder) -> list[Line]:
     """The line to every trained stage that a network of the config can be made of."""
-    records = read_records(run.path / "stages")
-    for record in records.values():
-        line = lineage(record, records, run.info.digest) if record.j < len(run.stages) else None
-        if line and all(_can_be_made(run, stage) for stage in line) and _has_scales(run, line):
-            yield line
+    records = read_records(run.path / "stages").values()
+    usable = {one.key: one for one in records if one.j < len(run.stages) and _can_be_made(run, one)}
+    lines = (lineage(record, usable, run.info.digest) for record in usable.values())
+    return [line for line in lines if line and _has_scales(run, line)]
 
 
 def _can_be_made(run: RunFolder, stage: StageRecord) -> bool:
@@ -86,11 +87,13 @@ def _changes(run: RunFolder, stage: StageRecord) -> list[str]:
     return differences(stage.fields, run.fields[stage.j])
 
 
-def _rank(run: RunFolder, line: Line, i: int) -> tuple[bool, int, int, int, str]:
-    """Of lines that part at stage i, the least is gone on with; the key in the end, so that no chance decides."""
-    differing = sum(len(_changes(run, stage)) for stage in line)
+def _rank(run: RunFolder, line: Line, i: int, counts: Mapping[str, int]) -> tuple[bool, int, int, int, str]:
+    """Of lines that part at stage i, the least is gone on with; the key in the end, so that no chance decides.
+
+    `counts` are the differences of each stage from the config.
+    """
     written = (_path(run, line[-1]) / "stage.json").stat().st_mtime_ns
-    return bool(_changes(run, line[i])), -len(line), differing, -written, line[-1].key
+    return counts[line[i].key] > 0, -len(line), sum(counts[stage.key] for stage in line), -written, line[-1].key
 
 
 def _with_encodings(config: Config, line: Line) -> Config:

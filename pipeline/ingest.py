@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, drop_journal, sync
+from cache import CodecChoice, CodecName, choose_codec, drop_journal, sync
 from pipeline.bad_images import BAD_IMAGES, printable, write_skipped
 from pipeline.config import Config, Data
 from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.draws import Purpose, draw, permutation
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
+from pipeline.image_store import image_writer
 from pipeline.images import GREY_MODES
 from pipeline.progress import Reporter
 from pipeline.sealed import read_sealed, write_sealed
@@ -62,11 +63,6 @@ def read_data_info(run_folder: Path) -> DataInfo | None:
     """The record of the ingested data, or None where nothing was ingested."""
     x_0 = run_folder / X_0
     return read_sealed(x_0 / "ingest.json", DataInfo, remedy=f"delete {x_0} and ingest again")
-
-
-def x_0_fingerprint(data: Data, split: str) -> Fingerprint:
-    """What determined x_0 of a split, for its store to be known by."""
-    return {"index": 0, "split": split, "encoding": "identity", "data": msgspec.to_builtins(data)}
 
 
 def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
@@ -253,16 +249,15 @@ class _Ingest:
         digest, sums, known = self.digest.copy(), self.sums.copy(), len(sieve.bad[name])
         digest.update(name.encode() + labels.astype("<i8").tobytes() + ids.astype("<i8").tobytes())
         with (
-            StoreWriter(
+            image_writer(
                 self.folder / name,
-                views=1,
+                self.config.data,
+                name,
                 samples=len(ids),
-                sample_shape=(sieve.channels, sieve.side, sieve.side),
-                encoding="identity",
-                codec=self._codec(name, ids),
+                channels=sieve.channels,
+                side=sieve.side,
                 run=self.config.order.run,
-                fingerprint=x_0_fingerprint(self.config.data, name),
-                attributes={"split": name, "index": 0},
+                codec=self._codec(name, ids),
                 threads=self.config.machine.threads,
             ) as writer,
             closing(sieve.decoded(name, ids)) as runs,

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import CodecChoice, Indices, Store, StoreWriter, filled_up
+from cache import CodecChoice, Indices, Store, filled_up
 from pipeline.bad_images import read_skipped
 from pipeline.device import autocast_type, machine_record
 from pipeline.errors import CorruptDataError, RefusedError, Stopped
 from pipeline.feed import Feed
+from pipeline.image_store import image_writer
 from pipeline.images import to_canvas
-from pipeline.ingest import X_0, split_indices, x_0_fingerprint
+from pipeline.ingest import X_0, split_indices
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sources import Split, open_source
@@ -83,16 +84,15 @@ class Images:
     def write(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> None:
         info, ids = self.run.info, self.ids[split]
         with (
-            StoreWriter(
+            image_writer(
                 path,
-                views=1,
+                info.data,
+                split,
                 samples=len(ids),
-                sample_shape=(info.channels, info.side, info.side),
-                encoding="identity",
-                codec=codec.codec,
+                channels=info.channels,
+                side=info.side,
                 run=info.run,
-                fingerprint=x_0_fingerprint(info.data, split),
-                attributes={"split": split, "index": 0},
+                codec=codec.codec,
                 threads=self.run.config.machine.threads,
             ) as writer,
             report.task(f"x_0 {split}", len(ids)) as task,

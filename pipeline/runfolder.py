@@ -24,7 +24,8 @@ from cascade import StageShape
 from pipeline.branches import nearest_changes, read_records
 from pipeline.config import Config
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
+from pipeline.image_store import x_0_fingerprint
+from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
 from pipeline.links import check_unlinked
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
