@@ -207,7 +207,7 @@ def made_up_branches(folder: Path, rng: random.Random) -> None:
             shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_status_evaluate_and_training_go_by_one_chain_whatever_stages_of_whatever_branches_there_are(
     seed: int, trained: Path, tmp_path: Path
 ) -> None:
