@@ -19,11 +19,21 @@ from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
 from cache.files import make_folder, replace_file, sync
 from cache.hierarchy import SMALL_CODEC
-from cache.inspection import Inspected, agrees, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
+from cache.inspection import (
+    Inspected,
+    agrees,
+    committed_codec,
+    gives_chunk,
+    inspect,
+    put_back_chunk,
+    put_back_metadata,
+    salvaged_codec,
+)
 from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, chunk_samples
 from cache.manifest import Fingerprint, Manifest, Summary, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
+from cache.place import Folder
 from cache.readback import read_back
 from cache.reader import Reader, ring_samples
 from cache.removal import remove_folder, sweep_removed
@@ -44,6 +54,7 @@ __all__ = [
     "CodecName",
     "CorruptStoreError",
     "Fingerprint",
+    "Folder",
     "FormatError",
     "Indices",
     "Inspected",
@@ -63,6 +74,7 @@ __all__ = [
     "aligned_buffer",
     "choose_codec",
     "chunk_samples",
+    "committed_codec",
     "decode",
     "drop_journal",
     "encode",

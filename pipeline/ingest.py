@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
 
-from cache import CodecChoice, CodecName, StoreWriter, choose_codec, drop_journal, read_summary, sync
-from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
+from cache import CodecChoice, CodecName, choose_codec, drop_journal, read_summary, sync
+from pipeline.bad_images import BAD_IMAGES, printable, write_skipped
 from pipeline.config import Config
-from pipeline.data_info import X_0, DataInfo, check_crop, check_same_data, read_data_info, x_0_fingerprint
+from pipeline.data_info import X_0, DataInfo, check_crop, check_same_data, read_data_info
 from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.errors import RefusedError
+from pipeline.image_store import image_writer
 from pipeline.probe import find_channels, find_side
 from pipeline.progress import Reporter
 from pipeline.sealed import write_sealed
@@ -116,7 +117,7 @@ class _Ingest:
         if sieve.is_refused:
             raise sieve.refusal("nothing was written")
         if bad := sieve.bad_images():
-            write_bad_images(self.folder / SKIPPED, bad)
+            write_skipped(self.folder, bad)
         pixels = len(kept["train"]) * sieve.side**2
         mean = self.sums[0] / pixels
         variance = self.sums[1] / pixels - mean**2
@@ -154,16 +155,15 @@ class _Ingest:
         digest, sums, known = self.digest.copy(), self.sums.copy(), len(sieve.bad[name])
         digest.update(name.encode() + labels.astype("<i8").tobytes() + ids.astype("<i8").tobytes())
         with (
-            StoreWriter(
+            image_writer(
                 self.folder / name,
-                views=1,
+                self.config.data,
+                name,
                 samples=len(ids),
-                sample_shape=(sieve.channels, sieve.side, sieve.side),
-                encoding="identity",
-                codec=self._codec(name, ids),
+                channels=sieve.channels,
+                side=sieve.side,
                 run=self.config.order.run,
-                fingerprint=x_0_fingerprint(self.config.data, name),
-                attributes={"split": name, "index": 0},
+                codec=self._codec(name, ids),
                 threads=self.config.machine.threads,
             ) as writer,
             closing(sieve.decoded(name, ids)) as runs,

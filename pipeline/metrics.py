@@ -6,7 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from cache import CorruptStoreError
 from pipeline.errors import CorruptDataError
+from pipeline.links import read_file
 from pipeline.record import StageRecord
 from pipeline.runfolder import StageFolder
 from pipeline.sealed import SealError, seal_line, unseal
@@ -67,7 +69,10 @@ def read_metrics_file(path: Path, epochs: int | None = None, *, ended: StageReco
 
     Raises SealError where one is damaged, or they are less than, or not, those that a stage `ended` with.
     """
-    data = path.read_bytes()
+    try:
+        data = read_file(path)
+    except CorruptStoreError as error:
+        raise SealError(str(error)) from error
     lines = data.splitlines(keepends=True)
     if ended and len(lines) < ended.epochs:
         raise SealError(f"it holds {len(lines)} of {ended.epochs} epochs")

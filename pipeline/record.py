@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from pipeline.links import check_unlinked
 from pipeline.sealed import read_sealed
 
 KEY_DIGITS = 8
@@ -82,5 +83,9 @@ def stage_path(stages: Path, j: int, key: str) -> Path:
 
 
 def read_record(folder: Path) -> StageRecord | None:
-    """The record of the stage in `folder`, or None where it is not finished. Raises CorruptDataError."""
+    """The record of the stage in `folder`, or None where it is not finished.
+
+    Raises CorruptDataError, also where the folder, or the one that it is in, is a link.
+    """
+    check_unlinked(folder, below=folder.parent.parent)
     return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")

@@ -34,6 +34,7 @@ from pipeline.data_info import (
 )
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.links import check_unlinked
 from pipeline.paths import matching
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
@@ -163,10 +164,10 @@ class RunFolder:
         """Bytes on disk of x_index of a split, 0 where it is not stored."""
         return store_bytes(self.store(index, split))
 
-    def all_stored_bytes(self) -> int:
-        """Bytes on disk of every committed store in the folder, of whatever key or rendering."""
+    def committed_stores(self) -> list[Path]:
+        """Every committed store in the folder, of whatever key or rendering."""
         patterns = (f"{X_0}/[!.]*/{MANIFEST}", f"stages/[!.]*/x_*/[!.]*/{MANIFEST}")
-        return sum(store_bytes(path.parent) for pattern in patterns for path in matching(self.path, pattern))
+        return sorted(path.parent for pattern in patterns for path in matching(self.path, pattern))
 
     def fingerprint(self, index: int, split: str) -> Fingerprint:
         """What determines x_index of a split."""
@@ -175,9 +176,10 @@ class RunFolder:
     def open_store(self, index: int, split: str) -> Store:
         """The committed store of x_index of a split.
 
-        Raises NoStoreError or CorruptStoreError, RefusedError where the store is of something else, CorruptDataError
-        where it is of other images.
+        Raises NoStoreError or CorruptStoreError, CorruptDataError where it lies behind a link or is of other images,
+        and RefusedError where the store is of something else.
         """
+        self.check_unlinked(self.store(index, split))
         store, expected = Store(self.store(index, split)), self.fingerprint(index, split)
         found = store.manifest.summary.fingerprint
         if found != expected:
@@ -191,15 +193,26 @@ class RunFolder:
             check_images(self.info, self.path, split, store.manifest.summary)
         return store
 
+    def has_store(self, index: int, split: str) -> bool:
+        """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""
+        return index == 0 or not is_unfinished(self.store(index, split))
+
+    def check_unlinked(self, path: Path) -> None:
+        """Raise CorruptDataError where a store or stage lies behind a link; the run folder and x_0 may be links."""
+        x_0 = self.path / X_0
+        check_unlinked(path, below=x_0 if x_0 in path.parents else self.path)
+
     def is_stored(self, index: int) -> bool:
         """Whether x_index is committed for every split, so that a stage can start from it.
 
         Stores in the folder of a stand-in count only where they hold the views that the config describes.
         """
+        return self.is_rendered_alike(index) and all(is_committed(self.store(index, split)) for split in self.splits)
+
+    def is_rendered_alike(self, index: int) -> bool:
+        """Whether the place of x_index is for the views that the config describes, and not a stand-in's for others."""
         stand_in = self._stand_ins.get(index - 1)
-        if stand_in is not None and not is_rendered_alike(stand_in, self.config):
-            return False
-        return all(is_committed(self.store(index, split)) for split in self.splits)
+        return stand_in is None or is_rendered_alike(stand_in, self.config)
 
     def is_stand_in(self, j: int) -> bool:
         """Whether stage j is of another branch than the config's."""
@@ -221,7 +234,7 @@ class RunFolder:
         self.check_trained(anchor, j)
         if not self.is_stored(0):
             raise CorruptDataError(
-                f"x_0 of {self.path} is not complete\nnext: delete {self.path / X_0} and ingest again"
+                f"x_0 of {self.path} is not complete\nnext: {self.command('repair')}, which makes it from the images"
             )
         check_all_images(self.info, self.path)
         return anchor
@@ -246,6 +259,8 @@ class RunFolder:
 
     def _why_not(self, j: int) -> str:
         changes = self.changes(j)
+        if not changes and j and any(record.j == j for record in read_records(self.path / "stages").values()):
+            return ";\nwhat other branches have of it was trained on other blocks: cascade status lists them"
         if not changes:
             return ""
         why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"

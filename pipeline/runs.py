@@ -98,6 +98,7 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
     """Raise CascadeError, before hours are spent, where a folder that stages first..last write into refuses it."""
     check_writable(run.path / "stages")
     for stage in run.stages[first : last + 1]:
+        run.check_unlinked(stage.output("train"))
         check_writable(stage.path)
         check_writable(stage.output("train").parent)
 

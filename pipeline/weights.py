@@ -65,7 +65,7 @@ def load_tensors(
 @contextmanager
 def _readable(path: Path, remedy: str) -> Iterator[Any]:
     """A safetensors file, open."""
-    if path.exists() and not path.is_file():
+    if path.is_symlink() or (path.exists() and not path.is_file()):
         raise CorruptDataError(f"{path} is no file\nnext: {remedy}")
     try:
         path.open("rb").close()  # safetensors calls every trouble a missing file
