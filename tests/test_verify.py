@@ -11,9 +11,9 @@ from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.verify import DEEP_CHUNKS, Checked, verify
 from tests.conftest import Outcome
-from tests.runs import reopened
+from tests.runs import copied, reopened
 from tests.test_repair import flip
-from tests.trained import CPU, copied, double_block, files_of, whole
+from tests.trained import CPU, double_block, files_of, whole
 
 __all__ = ["whole"]
 
