@@ -22,7 +22,7 @@ WRITING = (
         (
             f"{FILES}::test_file_is_durable_before_its_name_and_its_name_before_the_return",
             f"{FILES}::test_commit_makes_every_file_and_folder_durable_before_the_manifest",
-            "tests/faults/test_power.py::test_calls_come_in_the_order_of_the_protocol",
+            f"{POWER}::test_calls_come_in_the_order_of_the_protocol",
             f"{POWER}::test_a_power_cut_costs_time_and_nothing_else",
         ),
     ),
@@ -31,8 +31,8 @@ WRITING = (
         (
             (
                 "cache/files.py",
-                "    os.replace(beside, path)\n    sync(path.parent)\n",
-                "    os.replace(beside, path)\n",
+                "        raise\n    sync(path.parent)\n",
+                "        raise\n",
             ),
         ),
         (
@@ -45,8 +45,9 @@ WRITING = (
         (
             (
                 "cache/files.py",
-                "    write_synced(beside, *parts)\n    os.replace(beside, path)\n",
-                '    beside.write_bytes(b"".join(parts))\n    os.replace(beside, path)\n    sync(path)\n',
+                "    write_synced(beside, *parts)\n    try:\n        os.replace(beside, path)\n",
+                '    beside.write_bytes(b"".join(parts))\n'
+                "    try:\n        os.replace(beside, path)\n        sync(path)\n",
             ),
         ),
         (
@@ -59,8 +60,8 @@ WRITING = (
         (
             (
                 "cache/files.py",
-                "    write_synced(beside, *parts)\n    os.replace(beside, path)\n",
-                "    write_synced(path, *parts)\n",
+                "    write_synced(beside, *parts)\n    try:\n        os.replace(beside, path)\n",
+                "    write_synced(path, *parts)\n    try:\n        pass\n",
             ),
         ),
         (
