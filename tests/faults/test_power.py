@@ -28,7 +28,7 @@ def test_a_power_cut_costs_time_and_nothing_else(lab: Lab) -> None:
 
 @pytest.mark.parametrize("name", ["gc", "repair"])
 def test_a_power_cut_in_gc_or_repair_leaves_a_folder_that_is_sound_and_goes_on(lab: Lab, name: str) -> None:
-    assert not told(power_cuts(part(lab, name), count=4).run(lab))
+    assert not told(power_cuts(part(lab, name), count=2).run(lab))
 
 
 @pytest.mark.long
