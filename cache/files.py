@@ -75,5 +75,10 @@ def replace_file(path: Path, *parts: Buffer) -> None:
     """Write a file beside `path` and rename it into place: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.new")
     write_synced(beside, *parts)
-    os.replace(beside, path)
+    try:
+        os.replace(beside, path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
     sync(path.parent)

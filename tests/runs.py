@@ -46,7 +46,7 @@ def tiny_run(folder: Path, *settings: str) -> RunFolder:
     return digits_run(folder, f"data.source={source}", *TINY, *settings)
 
 
-def copy_of(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
+def copied(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
     """The same run folder at another place."""
     shutil.copytree(run.path, folder)
     return reopened(folder, *settings)

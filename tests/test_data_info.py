@@ -21,7 +21,7 @@ from pipeline.training import train_stage
 from pipeline.verify import verify
 from tests.conftest import Outcome
 from tests.images import arrays, ingested, npz, pixels
-from tests.runs import TINY, copy_of, digits_run
+from tests.runs import TINY, copied, digits_run
 from tests.trained import files_of
 
 CPU = choose_device("cpu")
@@ -61,7 +61,7 @@ def other(source: Path, whole: RunFolder) -> RunFolder:
 def test_images_of_another_ingest_with_the_same_settings_are_refused(
     whole: RunFolder, other: RunFolder, tmp_path: Path, split: str, cascade: Callable[..., Outcome]
 ) -> None:
-    run = copy_of(whole, tmp_path / "run")
+    run = copied(whole, tmp_path / "run")
     assert run.fingerprint(0, split) == other.fingerprint(0, split)
     shutil.rmtree(run.store(0, split))
     shutil.copytree(other.store(0, split), run.store(0, split))
@@ -87,7 +87,7 @@ def test_images_of_another_ingest_with_the_same_settings_are_refused(
 
 
 def test_a_split_that_is_missing_or_damaged_is_left_to_whoever_reads_it(whole: RunFolder, tmp_path: Path) -> None:
-    run = copy_of(whole, tmp_path / "run")
+    run = copied(whole, tmp_path / "run")
     (run.store(0, "validation") / MANIFEST).write_bytes(b"{}")
     (run.store(0, "train") / MANIFEST).unlink()
     check_all_images(run.info, run.path)
@@ -101,7 +101,7 @@ def test_images_that_are_all_lost_come_back_from_the_same_source_alone(
         (outcome,) = repair(run, CPU, Reporter())
         return outcome
 
-    run, sound = copy_of(whole, tmp_path / "run"), source.read_bytes()
+    run, sound = copied(whole, tmp_path / "run"), source.read_bytes()
     before = files_of(run.path)
     (run.store(0, "train") / MANIFEST).unlink()
     for chunk in run.store(0, "train").glob("*/c.*"):

@@ -47,6 +47,13 @@ def test_old_file_stays_whole_when_the_new_one_cannot_be_written(
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
+def test_a_file_that_cannot_take_its_place_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "file/within").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"file\.new"):
+        replace_file(tmp_path / "file", b"new")
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_short_writes_of_the_system_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))

@@ -13,7 +13,7 @@ from pipeline.runfolder import RunFolder
 from pipeline.sealed import SealError, write_sealed
 from pipeline.training import train_stage
 from pipeline.verify import verify
-from tests.runs import copy_of, tiny_run
+from tests.runs import copied, tiny_run
 
 CPU = choose_device("cpu")
 
@@ -52,7 +52,7 @@ def test_records_come_back_and_the_first_of_them_where_more_are_there(tmp_path: 
 
 
 def test_metrics_of_a_finished_stage_in_the_place_of_anothers_are_told(whole: RunFolder, tmp_path: Path) -> None:
-    run = copy_of(whole, tmp_path / "run")
+    run = copied(whole, tmp_path / "run")
     assert not [row for row in verify(run, Reporter()) if row.damage]
     first, second = (stage.metrics.read_bytes() for stage in run.stages[:2])
     run.stages[0].metrics.write_bytes(second)
@@ -68,7 +68,7 @@ def test_metrics_of_a_finished_stage_in_the_place_of_anothers_are_told(whole: Ru
 
 
 def test_metrics_that_were_cut_short_are_told(whole: RunFolder, tmp_path: Path) -> None:
-    run = copy_of(whole, tmp_path / "run")
+    run = copied(whole, tmp_path / "run")
     path = run.stages[0].metrics
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     with pytest.raises(CorruptDataError, match=r"metrics.jsonl is damaged: it holds 1 of 2 epochs\nnext: delete"):
@@ -81,7 +81,7 @@ def test_metrics_that_were_cut_short_are_told(whole: RunFolder, tmp_path: Path) 
 def test_a_record_that_does_not_say_how_many_epochs_there_were_is_no_bug(
     whole: RunFolder, tmp_path: Path, fields: dict[str, object]
 ) -> None:
-    run = copy_of(whole, tmp_path / "run")
+    run = copied(whole, tmp_path / "run")
     stage = run.stages[0]
     assert stage.record is not None
     write_sealed(stage.record_path, msgspec.structs.replace(stage.record, fields=fields, metrics=""))

@@ -24,7 +24,7 @@ from pipeline.runfolder import RunFolder
 from pipeline.sealed import unseal, write_sealed
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors, save_tensors
-from tests.runs import bytes_of, copy_of, tiny_run
+from tests.runs import bytes_of, copied, tiny_run
 
 CPU = choose_device("cpu")
 
@@ -68,7 +68,7 @@ def test_a_poisoned_batch_is_named_and_nothing_of_it_kept(
     assert run.stages[0].checkpoint.exists() == (kept > 0)
     if kept:
         assert all(tensor.isfinite().all() for tensor in load_tensors(run.stages[0].checkpoint)[0].values())
-    whole = copy_of(run, tmp_path / "whole")
+    whole = copied(run, tmp_path / "whole")
     for other in (run, whole):
         train_stage(other, 0, CPU, Reporter())
     assert bytes_of(run, 0) == bytes_of(whole, 0)

@@ -15,8 +15,8 @@ from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.repair import Repaired, repair
 from pipeline.runfolder import RunFolder
-from tests.runs import reopened
-from tests.trained import CPU, copied, double_block, files_of, trained_run, whole
+from tests.runs import copied, reopened
+from tests.trained import CPU, double_block, files_of, trained_run, whole
 
 __all__ = ["whole"]
 

@@ -23,10 +23,10 @@ from pipeline.verify import DEEP_CHUNKS, GONE, Checked, verify
 from pipeline.weights import load_tensors
 from tests.conftest import Outcome
 from tests.images import config, ingested
-from tests.runs import reopened
+from tests.runs import copied, reopened
 from tests.test_repair import flip
 from tests.test_sieve import damaged
-from tests.trained import CPU, copied, double_block, files_of, whole
+from tests.trained import CPU, double_block, files_of, whole
 
 __all__ = ["whole"]
 

@@ -13,8 +13,8 @@ from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.training import train_stage
 from pipeline.writeback import write_output
-from tests.runs import reopened
-from tests.trained import CPU, copied, files_of, trained_run, whole
+from tests.runs import copied, reopened
+from tests.trained import CPU, files_of, trained_run, whole
 
 __all__ = ["whole"]
 

@@ -103,6 +103,8 @@ def reuses(runs: Iterable[list[Event]]) -> list[str]:
                 failed.discard(event.path)
             elif event.op in ("open", "write", "fsync", "rename", "link") and event.path in failed:
                 found.append(f"{event.op} of {event.path} after its sync failed")
+            elif event.op == "rename":
+                failed.discard(event.to)  # another file takes its place
             if event.op == "open" or event.path in files:
                 files.add(event.to or event.path)
     return found

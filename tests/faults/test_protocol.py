@@ -75,6 +75,7 @@ def test_a_file_whose_sync_failed_may_not_be_used_again() -> None:
     assert reuses([[*failed, Event("rename", "a", "b")]]) == ["rename of a after its sync failed"]
     assert reuses([[*failed, Event("unlink", "a"), Event("open", "a"), Event("fsync", "a")]]) == []
     assert reuses([failed, [Event("open", "a", is_new=True), Event("fsync", "a")]]) == []
+    assert reuses([failed, [*replace("a"), Event("open", "a"), Event("fsync", "a")]]) == []
 
 
 def test_a_folder_may_be_synced_again() -> None:
