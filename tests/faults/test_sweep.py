@@ -15,20 +15,12 @@ def test_a_kill_at_any_call_costs_time_and_nothing_else(lab: Lab, kind: Kind, tw
     assert not told(sweep(whole_run(lab), kind, count=count, twice=twice).run(lab))
 
 
-def test_a_kill_around_a_rename_costs_time_and_nothing_else(lab: Lab) -> None:
-    renames = [n for n, e in enumerate(lab.events) if e.op == "rename" and not e.path.endswith(".partial")]
-    points = [at for number in renames for at in (number, number + 1) if at not in behind_records(lab)]
-    assert not told(campaign(whole_run(lab), "kill", [Broken(Fault("kill", at)) for at in points]).run(lab))
-
-
-def behind_records(lab: Lab) -> list[int]:
-    """Calls that follow the renaming of a stage's record."""
-    return [n + 1 for n, event in enumerate(lab.events) if event.to.endswith("/stage.json")]
-
-
-def test_a_checkpoint_that_a_kill_left_beside_the_record_is_swept(lab: Lab) -> None:
-    trials = [Broken(Fault("kill", at)) for at in behind_records(lab)]
-    assert not told(campaign(whole_run(lab), "kill", trials).run(lab))
+@pytest.mark.parametrize("name", ["ingest", "stage-0", "stage-2"])
+def test_a_kill_around_a_rename_costs_time_and_nothing_else(lab: Lab, name: str) -> None:
+    broken = part(lab, name)
+    renames = [n for n, e in enumerate(broken.events) if e.op == "rename" and not e.path.endswith(".partial")]
+    trials = [Broken(Fault("kill", at)) for number in renames for at in (number, number + 1)]
+    assert not told(campaign(broken, "kill", trials).run(lab))
 
 
 @pytest.mark.parametrize("kind", ["full", "io"])
