@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.runfolder import RunFolder
-
-STORE_REMEDY = "cascade repair, with this command's --run and --set, computes what is damaged again from its parent"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -370,44 +367,6 @@ def _should_stop() -> Callable[[], bool]:
     return should_stop
 
 
-def failure(error: BaseException) -> tuple[str, int] | None:
-    """Message and exit code of an error that a user can cause; None for a bug."""
-    from cache.errors import BudgetError, CorruptStoreError, FormatError, StoreError
-    from pipeline.errors import FORMAT_REMEDY, CascadeError
-
-    match error:
-        case CascadeError():
-            return str(error), error.exit_code
-        case FormatError():
-            return f"{error}\nnext: {FORMAT_REMEDY}", 3
-        case CorruptStoreError():
-            return f"{error}\nnext: {STORE_REMEDY}", 4
-        case BudgetError():
-            return f"{error}\nnext: raise machine.host_memory, or lower order.window or order.run, which trains anew", 6
-        case StoreError():
-            return str(error), 3
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" at {error.filename}" if error.filename else ""
-            return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
-        case OSError() if error.errno == errno.EFBIG:
-            where = f" at {error.filename}" if error.filename else ""
-            return (
-                f"file too large{where}: a limit of the process or of the file system; what was committed is intact\n"
-                f"next: raise the limit that ulimit -f shows or, where it is unlimited, use a file system that takes "
-                f"larger files; then the same command"
-            ), 6
-        case OSError() if error.errno == errno.ENOMEM:
-            return "the host is out of memory\nnext: a smaller machine.host_memory, or free some", 6
-        case OSError() if error.filename:
-            return f"{error.filename}: {error.strerror}\nnext: look at the file or folder and its permissions", 1
-        case MemoryError():
-            return "the host is out of memory\nnext: a smaller train.batch_size, head.width or order.window", 6
-        case RuntimeError() if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-            reason = str(error).splitlines()[0]
-            return f"out of memory: {reason}\nnext: a smaller train.batch_size or head.width, or head.pool = 2", 6
-    return None
-
-
 def main() -> None:
     """Entry point of the `cascade` command."""
     from pipeline.errors import Stopped
@@ -423,6 +382,8 @@ def main() -> None:
             click.echo(f"interrupted: {str(stop) or 'at once'}\nnext: {_same_command()}", err=True)
             sys.exit(signals.exit_code)
         except Exception as error:
+            from pipeline.failure import failure
+
             known = failure(error)
             if known is None:
                 raise

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import cli
 from cache import CorruptStoreError
+from pipeline.failure import failure
 from tests.conftest import Outcome
 from tests.runs import digits_run, tiny_run
 
@@ -170,8 +170,8 @@ def test_a_file_that_is_too_large_is_exit_code_6_and_no_full_disk(
 
 
 def test_an_unknown_error_is_a_bug_and_shows_its_traceback() -> None:
-    assert cli.failure(RuntimeError("a bug")) is None
-    assert cli.failure(CorruptStoreError("a store")) is not None
+    assert failure(RuntimeError("a bug")) is None
+    assert failure(CorruptStoreError("a store")) is not None
 
 
 def test_kept_outputs_that_are_not_the_stages_are_refused_and_can_be_recomputed(
@@ -224,7 +224,7 @@ def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
     ],
 )
 def test_what_the_machine_refuses_is_no_traceback(error: Exception, code: int) -> None:
-    known = cli.failure(error)
+    known = failure(error)
     assert known is not None
     assert known[1] == code
     assert "\nnext: " in known[0]
