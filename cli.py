@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,12 +15,6 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.runfolder import RunFolder
-
-STORE_REMEDY = "cascade repair, with this command's --run and --set, computes what is damaged again from its parent"
-FORMAT_REMEDY = (
-    "use the version of cascade that wrote it; or delete that store's folder: cascade train-stage --j J-1 writes x_J "
-    "again, and for x_0 delete the whole x_0 and ingest again"
-)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,9 +61,15 @@ skip_bad_option = click.option(
 strict_option = click.option(
     "--strict", is_flag=True, help="Refuse to go on in the middle of a stage that was begun on another machine."
 )
-accept_option = click.option(
-    "--accept-stale", is_flag=True, help="Go on from earlier stages of other settings, and record that."
-)
+
+
+def accept_option(what: str) -> Callable[[F], F]:
+    """--accept-stale, and `what` it does for a command."""
+    return click.option("--accept-stale", is_flag=True, help=what)
+
+
+accept_stores_option = accept_option("Take the stores of stages that --accept-stale goes on from for the config's.")
+accept_before_option = accept_option("Go on from earlier stages of other settings, and record that.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
 
@@ -118,7 +117,7 @@ def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
 
 @cascade.command("train-stage")
 @click.option("--j", "j", type=int, required=True, help="Index of the stage, from 0.")
-@shared_options(run_option, set_option, device_option, strict_option, accept_option)
+@shared_options(run_option, set_option, device_option, strict_option, accept_before_option)
 def train_stage(
     j: int, run_path: Path, settings: tuple[str, ...], device: str | None, strict: bool, accept_stale: bool
 ) -> None:
@@ -132,7 +131,7 @@ def train_stage(
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
 @click.option("--to", "last", type=int, help="Last stage; default the network's last.")
-@shared_options(run_option, set_option, device_option, skip_bad_option, strict_option, accept_option)
+@shared_options(run_option, set_option, device_option, skip_bad_option, strict_option, accept_before_option)
 def run(
     first: int | None,
     last: int | None,
@@ -174,21 +173,35 @@ def _run(
 
 
 @cascade.command()
-@shared_options(run_option, set_option, accept_option, json_option)
+@shared_options(
+    run_option,
+    set_option,
+    accept_option("Show the stages of other settings that a command with --accept-stale goes on from."),
+    json_option,
+)
 def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
-    from pipeline.status import other_branch_notes
+    from pipeline.status import all_stored, next_action, other_branches
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
     folder = _open(run_path, settings)
     rows = stage_status(folder, accepting=accept_stale)
-    click.echo(status_json(rows) if as_json else status_table(folder, rows, other_branch_notes(folder)))
+    found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
+    click.echo(status_json(*found) if as_json else status_table(*found))
+    if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
+        click.echo(action)
 
 
 @cascade.command()
 @click.option("--recompute", is_flag=True, help="From the images through the network, not from kept outputs.")
-@shared_options(run_option, set_option, device_option, accept_option, json_option)
+@shared_options(
+    run_option,
+    set_option,
+    device_option,
+    accept_option("Score stages of other settings too where those of the config are not trained, and say which."),
+    json_option,
+)
 def evaluate(
     recompute: bool,
     run_path: Path,
@@ -198,47 +211,63 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score every trained stage's head, and their ensemble, on the test images."""
-    from pipeline.acceptance import accept_stale as accepting
     from pipeline.acceptance import describe_accepted
     from pipeline.evaluation import evaluate as evaluate_run
+    from pipeline.evaluation import left_out, span
     from pipeline.tables import evaluation_json, evaluation_table
 
-    folder = _open(run_path, settings)
-    folder = accepting(folder, len(folder.stages)) if accept_stale else folder
+    folder = _open_accepting(run_path, settings, accept_stale)
     recompute_on = _device(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
     click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
     if folder.accepted:
         click.echo(f"accepted though stale: {describe_accepted(folder.accepted)}", err=True)
-    if len(evaluation.stages) < len(folder.stages):
-        left_out = f"{len(evaluation.stages)}..{len(folder.stages) - 1}"
-        click.echo(f"left out, not trained with these settings: stages {left_out} (cascade status says why)", err=True)
+    if (trained := len(evaluation.stages)) < len(folder.stages):
+        rest = span(trained, len(folder.stages) - 1)
+        click.echo(f"left out: {rest}; stage {trained} is not trained{left_out(folder, trained)}", err=True)
 
 
 @cascade.command()
 @click.option("--deep", is_flag=True, help="Compute some chunks of each store again from its parent, and compare.")
-@shared_options(run_option, set_option, device_option, json_option)
-def verify(deep: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+@shared_options(run_option, set_option, device_option, accept_stores_option, json_option)
+def verify(
+    deep: bool, run_path: Path, settings: tuple[str, ...], device: str | None, accept_stale: bool, as_json: bool
+) -> None:
     """Read every store and every stage's files, and name what is damaged."""
-    from pipeline.tables import verification_json, verification_table
+    from pipeline.errors import Stopped
+    from pipeline.tables import verification_json, verification_sum, verification_table
     from pipeline.verify import verify as verify_run
 
-    folder = _open(run_path, settings)
-    rows = list(verify_run(folder, _reporter(), deep_on=_device(folder, device) if deep else None))
+    folder, rows = _open_accepting(run_path, settings, accept_stale), []
+    deep_on = _device(folder, device) if deep else None
+    try:
+        for row in verify_run(folder, _reporter(), deep_on=deep_on, should_stop=_should_stop()):
+            rows.append(row)
+    except Stopped as stop:
+        if any(row.damage for row in rows) and not as_json:
+            click.echo(verification_table(rows))
+        raise Stopped(f"{stop}; {verification_sum(rows)}") from stop
     click.echo(verification_json(rows) if as_json else verification_table(rows))
     if any(row.damage for row in rows):
         sys.exit(4)
 
 
 @cascade.command()
-@shared_options(run_option, set_option, device_option, json_option)
-def repair(run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+@shared_options(run_option, set_option, device_option, accept_stores_option, json_option)
+def repair(run_path: Path, settings: tuple[str, ...], device: str | None, accept_stale: bool, as_json: bool) -> None:
     """Compute what is damaged of a store again from its parent, and put back what comes out the same."""
+    from pipeline.errors import Stopped
     from pipeline.repair import repair as repair_run
     from pipeline.tables import repair_json, repair_text
 
-    folder = _open(run_path, settings)
-    outcomes = list(repair_run(folder, _device(folder, device), _reporter()))
+    folder, outcomes = _open_accepting(run_path, settings, accept_stale), []
+    try:
+        for outcome in repair_run(folder, _device(folder, device), _reporter(), should_stop=_should_stop()):
+            outcomes.append(outcome)
+    except Stopped:
+        if outcomes and not as_json:
+            click.echo(repair_text(outcomes))
+        raise
     click.echo(repair_json(outcomes) if as_json else repair_text(outcomes))
     if any(outcome.left for outcome in outcomes):
         sys.exit(4)
@@ -247,14 +276,19 @@ def repair(run_path: Path, settings: tuple[str, ...], device: str | None, as_jso
 @cascade.command()
 @click.option("--yes", is_flag=True, help="Delete; without it nothing is.")
 @click.option("--keep-branches", is_flag=True, help="Leave what was made with other settings.")
-@shared_options(run_option, set_option, accept_option, json_option)
+@shared_options(
+    run_option,
+    set_option,
+    accept_option("Leave stages of other settings that a command with --accept-stale goes on from."),
+    json_option,
+)
 def gc(
     yes: bool, keep_branches: bool, run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool
 ) -> None:
     """List what nothing needs any more, and with --yes delete it: stages of other settings, stores that nothing will
     read again, and what interrupted commands left. Never the images, x_0.
 
-    With --accept-stale, stages of other settings that a command with it would start from are left.
+    With --accept-stale, stages and stores of other settings that a command with it would start from are left.
     """
     from pipeline.gc import collect
     from pipeline.tables import garbage_json, garbage_table
@@ -306,6 +340,14 @@ def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | Non
     return accept_stale(folder, accept_before)
 
 
+def _open_accepting(run_path: Path, settings: tuple[str, ...], accept_stale: bool) -> RunFolder:
+    """The run folder; with `accept_stale`, with the stages in it that a command with that flag goes on from."""
+    from pipeline.acceptance import accept_stale as accepting
+
+    folder = _open(run_path, settings)
+    return accepting(folder) if accept_stale else folder
+
+
 def _device(run: RunFolder, name: str | None) -> torch.device:
     from pipeline.device import choose_device
 
@@ -325,37 +367,6 @@ def _should_stop() -> Callable[[], bool]:
     return should_stop
 
 
-def failure(error: BaseException) -> tuple[str, int] | None:
-    """Message and exit code of an error that a user can cause; None for a bug."""
-    from cache.errors import BudgetError, CorruptStoreError, FormatError, StoreError
-    from pipeline.errors import CascadeError
-
-    match error:
-        case CascadeError():
-            return str(error), error.exit_code
-        case FormatError():
-            return f"{error}\nnext: {FORMAT_REMEDY}", 3
-        case CorruptStoreError():
-            return f"{error}\nnext: {STORE_REMEDY}", 4
-        case BudgetError():
-            return f"{error}\nnext: raise budget.host, or lower order.window or order.run, which trains anew", 6
-        case StoreError():
-            return str(error), 3
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            where = f" at {error.filename}" if error.filename else ""
-            return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
-        case OSError() if error.errno == errno.ENOMEM:
-            return "the host is out of memory\nnext: a smaller budget.host, or free some", 6
-        case OSError() if error.filename:
-            return f"{error.filename}: {error.strerror}\nnext: look at the file or folder and its permissions", 1
-        case MemoryError():
-            return "the host is out of memory\nnext: a smaller train.batch_size, head.width or order.window", 6
-        case RuntimeError() if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-            reason = str(error).splitlines()[0]
-            return f"out of memory: {reason}\nnext: a smaller train.batch_size or head.width, or head.pool = 2", 6
-    return None
-
-
 def main() -> None:
     """Entry point of the `cascade` command."""
     from pipeline.errors import Stopped
@@ -371,6 +382,8 @@ def main() -> None:
             click.echo(f"interrupted: {str(stop) or 'at once'}\nnext: {_same_command()}", err=True)
             sys.exit(signals.exit_code)
         except Exception as error:
+            from pipeline.failure import failure
+
             known = failure(error)
             if known is None:
                 raise

@@ -19,14 +19,24 @@ from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
 from cache.files import make_folder, replace_file, sync
 from cache.hierarchy import SMALL_CODEC
-from cache.inspection import Inspected, agrees, gives_chunk, inspect, put_back_chunk, put_back_metadata, salvaged_codec
+from cache.inspection import (
+    Inspected,
+    agrees,
+    committed_codec,
+    gives_chunk,
+    inspect,
+    put_back_chunk,
+    put_back_metadata,
+    salvaged_codec,
+)
 from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, chunk_samples
-from cache.manifest import Fingerprint, Manifest, read_manifest, read_summary
+from cache.manifest import Fingerprint, Manifest, Summary, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
+from cache.place import Folder
 from cache.readback import read_back
 from cache.reader import Reader, ring_samples
-from cache.removal import remove_folder, remove_store
+from cache.removal import remove_folder, sweep_removed
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
@@ -44,6 +54,7 @@ __all__ = [
     "CodecName",
     "CorruptStoreError",
     "Fingerprint",
+    "Folder",
     "FormatError",
     "Indices",
     "Inspected",
@@ -56,12 +67,14 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreWriter",
+    "Summary",
     "Timings",
     "Window",
     "agrees",
     "aligned_buffer",
     "choose_codec",
     "chunk_samples",
+    "committed_codec",
     "decode",
     "drop_journal",
     "encode",
@@ -78,10 +91,10 @@ __all__ = [
     "read_manifest",
     "read_summary",
     "remove_folder",
-    "remove_store",
     "replace_file",
     "ring_samples",
     "salvaged_codec",
     "sample_bytes",
+    "sweep_removed",
     "sync",
 ]

@@ -19,13 +19,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+_DURABLE: set[Path] = set()
+"""Folders whose names this process knows to be durable."""
+
+
 def make_folder(path: Path) -> None:
-    """Create a folder and what is missing above it, and make their names durable."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync(path.parent)
+    """Create a folder and what is missing above it, and make their names durable.
+
+    That of a folder that is there too: who made it may have been killed before it was.
+    """
+    path = path.absolute()
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+    elif path not in _DURABLE:
+        with suppress(PermissionError):  # of a folder that may not be read, as above a run folder: none of ours
+            sync(path.parent)
+    _DURABLE.add(path)
 
 
 def append_synced(descriptor: int, path: Path, *parts: Buffer) -> None:
@@ -64,5 +75,10 @@ def replace_file(path: Path, *parts: Buffer) -> None:
     """Write a file beside `path` and rename it into place: a reader sees the old file or the new one."""
     beside = path.with_name(f".{path.name}.new")
     write_synced(beside, *parts)
-    os.replace(beside, path)
+    try:
+        os.replace(beside, path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
     sync(path.parent)

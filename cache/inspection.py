@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from cache.choice import CodecChoice
 from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, codec_of, pack_chunk, trailer
-from cache.errors import CorruptStoreError
+from cache.errors import CorruptStoreError, NoStoreError
 from cache.files import make_folder, replace_file
 from cache.layout import ChunkRecord
-from cache.manifest import Manifest
-from cache.metadata import ArrayMetadata, GroupMetadata, decode_metadata
+from cache.manifest import Manifest, read_manifest
+from cache.metadata import ArrayMetadata, decode_metadata
 from cache.place import Folder
 from cache.verified import verify, verify_metadata
 
@@ -38,13 +38,18 @@ class Inspected(NamedTuple):
 
 
 def inspect(path: Path, manifest: Manifest, *, threads: int = 2) -> Iterator[Inspected]:
-    """Read every file of a store and compare it with the manifest: metadata first, then the arrays in their order."""
+    """Read every file of a store and compare it with the manifest: metadata first, then the arrays in their order.
+
+    Raises PermissionError.
+    """
     place = Folder(path)
 
     def look(array: str, index: int) -> Inspected:
         name, record, damage = manifest.chunk_name(array, index), manifest.arrays[array][index], None
         try:
             verify(place, name, record, f"chunk {name} of {path}")
+        except PermissionError:
+            raise  # which says nothing of the file
         except (CorruptStoreError, OSError) as error:
             damage = str(error)
         return Inspected(array, index, name, record.length, damage)
@@ -53,6 +58,8 @@ def inspect(path: Path, manifest: Manifest, *, threads: int = 2) -> Iterator[Ins
         damage = None
         try:
             verify_metadata(place, name, manifest)
+        except PermissionError:
+            raise
         except (CorruptStoreError, OSError) as error:
             damage = str(error)
         yield Inspected("", 0, name, len(text.encode()), damage)
@@ -80,14 +87,22 @@ def put_back_chunk(
     return True
 
 
-def salvaged_codec(path: Path) -> CodecChoice | None:
-    """The codec of a store whose manifest is lost, and why it was chosen, as its metadata says if it is readable."""
-    place = Folder(path)
+def salvaged_codec(path: Path) -> CodecName | None:
+    """The codec of a store whose manifest is lost, as its metadata says if it is readable; nothing vouches for it."""
     try:
-        x = decode_metadata(place.read("x/zarr.json").decode(), ArrayMetadata, named=path)
-        group = decode_metadata(place.read("zarr.json").decode(), GroupMetadata, named=path)
-        return CodecChoice(codec_of(x.codecs), str(group.attributes.get("codec_reason")))
+        text = Folder(path).read("x/zarr.json").decode()
+        return codec_of(decode_metadata(text, ArrayMetadata, named=path).codecs)
     except (FileNotFoundError, NotADirectoryError, CorruptStoreError, UnicodeDecodeError):
+        return None
+
+
+def committed_codec(path: Path) -> CodecChoice | None:
+    """The codec of a store, and why it was chosen, as its manifest says; None where that is lost."""
+    try:
+        manifest = read_manifest(path)
+        codec = codec_of(manifest.array("x").codecs)
+        return CodecChoice(codec, str(manifest.group.attributes.get("codec_reason")))
+    except (NoStoreError, CorruptStoreError, NotADirectoryError):
         return None
 
 

@@ -9,6 +9,7 @@ from cache.errors import CorruptStoreError
 from cache.journal import Begun, read_journal
 from cache.layout import JOURNAL, ChunkRecord
 from cache.place import Folder
+from cache.removal import remove_folder
 from cache.verified import verify
 
 AT_A_TIME = 256
@@ -44,7 +45,7 @@ def keep_only(store: Path, chunks: Iterable[str]) -> None:
     if not store.exists():
         return
     if not kept:
-        shutil.rmtree(store)
+        remove_folder(store)
         return
     kept |= {"x", JOURNAL}
     for path in (*store.iterdir(), *(store / "x").iterdir()):

@@ -1,20 +1,40 @@
-"""Taking stores back: what makes a folder count as something goes first, so that half of it never does."""
+"""Taking folders back: a name of their own first, under which nobody looks for anything, so that no half of one counts.
 
+A store or a stage that is only partly deleted would pass for a damaged one, or for one that is being written. So a
+folder NAME becomes `.NAME.removed` beside its place, durably, before anything in it goes.
+"""
+
+import os
 import shutil
 from pathlib import Path
 
 from cache.files import sync
-from cache.layout import MANIFEST
+
+REMOVED = ".removed"
 
 
-def remove_store(path: Path) -> None:
-    """Delete the store in a folder, committed or not; whenever this is interrupted, it is whole or does not exist."""
-    remove_folder(path, MANIFEST)
-
-
-def remove_folder(path: Path, first: str) -> None:
-    """Delete a folder, its file `first` durably before all others."""
-    (path / first).unlink(missing_ok=True)
-    sync(path)
-    shutil.rmtree(path)
+def remove_folder(path: Path) -> None:
+    """Delete a folder; whenever this is interrupted, it is whole or not there, and what is left of it can be deleted
+    in the same way."""
+    aside = path
+    if not path.name.endswith(REMOVED):
+        aside = path.with_name(f".{path.name.removeprefix('.')}{REMOVED}")
+        _delete(aside)  # of an earlier folder in the same place
+        os.rename(path, aside)
+        sync(path.parent)
+    _delete(aside)
     sync(path.parent)
+
+
+def sweep_removed(folder: Path) -> None:
+    """End the removals in a folder that were interrupted."""
+    for left in sorted(folder.glob(f".*{REMOVED}")):
+        remove_folder(left)
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, or what else is at its path; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

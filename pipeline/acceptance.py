@@ -1,33 +1,59 @@
-"""--accept-stale: stages of another branch stand in for those that are not trained with the present settings."""
+"""--accept-stale: stages of another branch stand in for those that are not trained with the present settings.
+
+A run folder has one chain of stages that are there. From the images on, each of its stages was trained on the one
+before; it is the one with the present settings where that is trained, else of the others the one from which trained
+stages lead farthest, then the one of the fewest differences on the way, then the newest. The chain ends where nothing
+fits. `status` shows it, `evaluate` scores it, and stage j is trained on its first j stages: so what one command shows
+another goes on from, and a stage trained so is the chain's from then on.
+
+A stage with the present settings is never passed over for an old one that leads farther: what was trained on another
+block is no good for this one. To go on from there, that stage's settings are set back.
+"""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from cascade.quantiser import ENCODINGS
-from pipeline.branches import changes, lineage, read_records
+from pipeline.branches import lineage, read_records
 from pipeline.config import Config, StageOverrides
 from pipeline.keys import differences, fits, key_of
 from pipeline.record import Accepted, StageRecord, stage_path
 from pipeline.runfolder import RunFolder
 
+Line = list[StageRecord]
+"""The stages 0..i, each trained on the one before."""
 
-def accept_stale(run: RunFolder, before: int) -> RunFolder:
-    """The run folder in which stages of another branch stand in for what is not trained of the stages up to `before`.
 
-    The last of them decides. A stage trained on x_i is only as good as the blocks that made x_i, so with it come all
-    the stages that it was trained on: the branch with the fewest differences from the config, the newest of equals.
-    Its key is then the input's key of the next stage, and nothing made from it can be taken for a fresh result.
+def accept_stale(run: RunFolder, before: int | None = None) -> RunFolder:
+    """The run folder seen with the chain's stages in it, or only with its first `before` ones.
 
-    Where not even the last has a branch that fits, those before it are looked at, and the folder says what is missing.
+    Those with other settings than the config's stand in for the config's own: the key of the next stage's input is
+    then theirs, and nothing made from them can be taken for a fresh result. Where the chain is shorter, the folder says
+    what is missing.
     """
-    records = read_records(run.path / "stages")
-    for i in range(before - 1, -1, -1):
-        lines = [line for record in records.values() if record.j == i and (line := _fitting(run, record, records))]
-        if lines:
-            return _standing_in(run, min(lines, key=lambda line: _distance(run, line)), records)
-    return RunFolder(run.path, run.config, run.settings, accepts_stale=True)
+    line = chain(run)[:before]
+    stale = [stage for stage in line if _changes(run, stage)]
+    return RunFolder(
+        run.path,
+        _with_encodings(run.config, line),
+        run.settings,
+        stand_ins={stage.j: stage for stage in stale},
+        accepted=[Accepted(stage=stage.j, key=stage.key, differences=_changes(run, stage)) for stage in stale],
+        accepts_stale=True,
+    )
+
+
+def chain(run: RunFolder) -> Line:
+    """The stages that are there to go on from, as the head of this file says; `run` is as the config has it."""
+    lines, found = _lines(run), Line()
+    counts = {stage.key: len(_changes(run, stage)) for line in lines for stage in line}
+    while going_on := [line for line in lines if line[: len(found)] == found and len(line) > len(found)]:
+        best = min(going_on, key=lambda line: _rank(run, line, len(found), counts))
+        found.append(best[len(found)])
+    return found
 
 
 def describe_accepted(accepted: Sequence[Accepted]) -> str:
@@ -35,17 +61,12 @@ def describe_accepted(accepted: Sequence[Accepted]) -> str:
     return ", ".join(f"stage {stage.stage} ({'; '.join(stage.differences)})" for stage in accepted)
 
 
-def _fitting(run: RunFolder, record: StageRecord, records: Mapping[str, StageRecord]) -> list[StageRecord] | None:
-    """The stages that led to a trained one, where the network of the config can be made of them."""
-    line = lineage(record, records, run.info.digest)
-    if line is None or not all(_can_be_made(run, stage) for stage in line):
-        return None
-    if _is_fresh(run, line[-1]):
-        return line
-    config = _with_encodings(run.config, line)
-    encodings = ((stage, config.for_stage(stage.j).store.encoding) for stage in line if stage.j + 1 < len(run.stages))
-    have_scales = all((_path(run, stage) / f"scale.{encoding}.json").exists() for stage, encoding in encodings)
-    return line if have_scales else None
+def _lines(run: RunFolder) -> list[Line]:
+    """The line to every trained stage that a network of the config can be made of."""
+    records = read_records(run.path / "stages").values()
+    usable = {one.key: one for one in records if one.j < len(run.stages) and _can_be_made(run, one)}
+    lines = (lineage(record, usable, run.info.digest) for record in usable.values())
+    return [line for line in lines if line and _has_scales(run, line)]
 
 
 def _can_be_made(run: RunFolder, stage: StageRecord) -> bool:
@@ -55,30 +76,27 @@ def _can_be_made(run: RunFolder, stage: StageRecord) -> bool:
     return is_whole and fits(stage.fields, run.fields[stage.j])
 
 
-def _distance(run: RunFolder, line: Sequence[StageRecord]) -> tuple[int, int]:
-    """The number of differences from the config, and then how old it is."""
-    count = sum(len(differences(stage.fields, run.fields[stage.j])) for stage in line)
-    return count, -(_path(run, line[-1]) / "stage.json").stat().st_mtime_ns
+def _has_scales(run: RunFolder, line: Line) -> bool:
+    """Whether the x_i between these stages can be had as they were trained on them."""
+    encodings = ((before, stage.fields[f"store.encoding of x_{stage.j}"]) for before, stage in pairwise(line))
+    return all((_path(run, before) / f"scale.{encoding}.json").exists() for before, encoding in encodings)
 
 
-def _standing_in(run: RunFolder, line: Sequence[StageRecord], records: Mapping[str, StageRecord]) -> RunFolder:
-    """The run folder with these stages in it, which x_i their encodings rounded included."""
-    accepted = [
-        Accepted(stage=stage.j, key=stage.key, differences=changes(stage.j, stage.fields, run.fields, records))
-        for stage in line
-        if not _is_fresh(run, stage)
-    ]
-    return RunFolder(
-        run.path,
-        _with_encodings(run.config, line),
-        run.settings,
-        stand_ins={one.stage: line[one.stage] for one in accepted},
-        accepted=accepted,
-        accepts_stale=True,
-    )
+def _changes(run: RunFolder, stage: StageRecord) -> list[str]:
+    """What of its own settings differs from the config's."""
+    return differences(stage.fields, run.fields[stage.j])
 
 
-def _with_encodings(config: Config, line: Sequence[StageRecord]) -> Config:
+def _rank(run: RunFolder, line: Line, i: int, counts: Mapping[str, int]) -> tuple[bool, int, int, int, str]:
+    """Of lines that part at stage i, the least is gone on with; the key in the end, so that no chance decides.
+
+    `counts` are the differences of each stage from the config.
+    """
+    written = (_path(run, line[-1]) / "stage.json").stat().st_mtime_ns
+    return counts[line[i].key] > 0, -len(line), sum(counts[stage.key] for stage in line), -written, line[-1].key
+
+
+def _with_encodings(config: Config, line: Line) -> Config:
     """The config with every x_i between these stages encoded as they were trained on it."""
     overrides = dict(config.stages)
     for stage in line[1:]:
@@ -86,10 +104,6 @@ def _with_encodings(config: Config, line: Sequence[StageRecord]) -> Config:
         store = {**own.store, "encoding": stage.fields[f"store.encoding of x_{stage.j}"]}
         overrides[str(stage.j - 1)] = msgspec.structs.replace(own, store=store)
     return msgspec.structs.replace(config, stages=overrides)
-
-
-def _is_fresh(run: RunFolder, record: StageRecord) -> bool:
-    return record.key == run.stages[record.j].key
 
 
 def _path(run: RunFolder, record: StageRecord) -> Path:

@@ -1,12 +1,16 @@
 """Images that cannot be ingested: whose fault it is, the file that lists them, and how they are shown."""
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from cache import replace_file
+from cache import CorruptStoreError, replace_file
+from pipeline.errors import CorruptDataError
+from pipeline.links import read_file
+from pipeline.sealed import SealError, seal_line, unseal
 
 BAD_IMAGES = "bad_images.jsonl"
 """In the run folder: what the last ingest was refused for. The next one tries these first."""
@@ -68,6 +72,32 @@ def read_bad_images(path: Path) -> list[BadImage]:
         return msgspec.json.Decoder(BadImage).decode_lines(path.read_bytes())
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return []
+
+
+def write_skipped(x_0: Path, images: Iterable[BadImage]) -> None:
+    """Write what is left out of x_0 beside it, each line with its checksum."""
+    replace_file(x_0 / SKIPPED, *map(seal_line, images))
+
+
+def read_skipped(x_0: Path, counts: Mapping[str, int]) -> list[BadImage]:
+    """What was left out of x_0, so many images of each split as its record says.
+
+    Raises CorruptDataError where the list is damaged or another.
+    """
+    path = x_0 / SKIPPED
+    try:
+        lines = read_file(path).splitlines(keepends=True) if counts else []
+        images = [unseal(line, BadImage) for line in lines]
+        found = Counter(image.split for image in images)
+        reason = "" if found == counts else f"it lists {dict(found)} images, {dict(counts)} were left out"
+    except (FileNotFoundError, CorruptStoreError, SealError) as error:
+        reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+    if reason:
+        raise CorruptDataError(
+            f"{path} is damaged: {reason}\nnext: put it back from a copy, or delete {x_0} and ingest again with "
+            f"--skip-bad"
+        )
+    return images
 
 
 def shown(images: Sequence[BadImage]) -> str:

@@ -4,7 +4,6 @@ Two checkpoints are kept while a stage trains, so that a damaged one costs some 
 whole and durable beside them before the older goes.
 """
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from cache.files import sync, write_synced
 from pipeline.errors import CorruptDataError
 from pipeline.learner import Learner
-from pipeline.metrics import EpochRecord, metrics_lines, read_metrics
+from pipeline.metrics import EpochRecord, metrics_content, read_metrics
 from pipeline.progress import Reporter
 from pipeline.record import Session
 from pipeline.runfolder import StageFolder
@@ -95,7 +94,7 @@ def save_checkpoint(folder: StageFolder, learner: Learner, state: StageState) ->
         key=folder.key,
         epochs=len(state.epochs),
         consumed=progress.consumed,
-        metrics=_digest(state.epochs),
+        metrics=metrics_content(state.epochs),
         sessions=state.sessions,
     )
     tensors = {**learner.tensors(), **(progress.tensors() if progress.consumed else {})}
@@ -157,7 +156,7 @@ def _restore(path: Path, folder: StageFolder, learner: Learner, *, batch_size: i
     sums = {name: tensor for name, tensor in tensors.items() if name.startswith(EPOCH)}
     position, progress = _position(metadata), Progress.fresh(learner.device)
     records = read_metrics(folder, position.epochs) if position else []  # lines may be ahead, never behind
-    fits = position is not None and (position.key, position.metrics) == (folder.key, _digest(records))
+    fits = position is not None and (position.key, position.metrics) == (folder.key, metrics_content(records))
     if position is None or not fits or not _sums_fit(position, sums, progress, batch_size, epoch_samples):
         raise CorruptDataError(
             f"{path} and {folder.metrics} do not belong together, or not to this stage\n"
@@ -187,10 +186,6 @@ def _position(metadata: dict[str, str]) -> Position | None:
         return msgspec.json.decode(metadata.get(POSITION, ""), type=Position)
     except (msgspec.MsgspecError, RecursionError):
         return None
-
-
-def _digest(records: list[EpochRecord]) -> str:
-    return hashlib.sha256(metrics_lines(records)).hexdigest()
 
 
 def _new(folder: StageFolder) -> Path:

@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.config import (
     MIN_BATCH,
+    Augment,
     Config,
     HeadSection,
     Section,
@@ -23,6 +24,8 @@ from pipeline.config import (
 from pipeline.errors import ConfigError
 
 CONFIG_NAME = "cascade.toml"
+OF_POLICY = {"views": ("views",), "canvas": ("phases", "cut_at")}
+"""Policy of augmentation -> settings that are its alone."""
 
 
 def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
@@ -64,6 +67,8 @@ def read_config(table: Mapping[str, Any], *, where: str) -> Config:
     faults: list[str] = []
     sections = _read_fields(Config, table, "", faults)
     faults += _faults_together(sections)
+    if not faults:
+        faults += _misfits(Config(**sections))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -180,6 +185,31 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
 
 
+def _misfits(config: Config) -> list[str]:
+    """Why the network does not fit images of data.canvas pixels; other sizes are known once there are images."""
+    if not config.data.canvas:
+        return []
+    from pipeline.shapes import network_shapes  # which takes torch a second: not for every config
+
+    try:
+        network_shapes(config, channels=config.data.channels or 3, image_side=config.data.canvas)
+    except ConfigError as error:
+        return [f"data.canvas = {config.data.canvas}: {error}"]
+    return []
+
+
+def _unused(augment: Augment) -> list[str]:
+    """Settings of another policy than the one in force: their values would do nothing."""
+    fields = {field.name: field.default for field in msgspec.structs.fields(Augment)}
+    return [
+        f'augment.{name} = {getattr(augment, name)}: under policy = "{augment.policy}" it would do nothing; '
+        f'set augment.policy = "{policy}", or leave it at {fields[name]}'
+        for policy, names in OF_POLICY.items()
+        for name in names
+        if policy != augment.policy and getattr(augment, name) != fields[name]
+    ]
+
+
 def _faults_together(sections: Mapping[str, Any]) -> list[str]:
     """What is wrong between fields, in sections that are sound each by itself."""
     names = ("data", "network", "augment", "order", "cache", "budget")
@@ -204,6 +234,8 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
         faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
     if augment and data and augment.crop > data.canvas > 0:
         faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
+    if augment:
+        faults += _unused(augment)
     is_augmented = augment and (augment.crop or augment.padding or augment.flip)
     if augment and augment.policy == "views" and augment.views > 1 and not is_augmented:
         faults.append('augment.views: without crop, padding or flip all views are the same; set policy = "none"')

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,18 @@ SMALL_FILES = 12
 
 @dataclass(frozen=True)
 class StoreSize:
-    """What a store takes."""
+    """What a store takes, as it is or once it is written."""
 
     nbytes: int
-    """Of its chunks of x before compression; the last one of a view is whole."""
+    """Of its files; of one to be written, of its chunks of x before compression, the last one of a view whole."""
     files: int
     """Files and folders; each takes part of a block more than its bytes."""
 
     def __add__(self, other: "StoreSize") -> "StoreSize":
         return StoreSize(self.nbytes + other.nbytes, self.files + other.files)
+
+
+NOTHING = StoreSize(0, 0)
 
 
 def store_size(*, samples: int, views: int, sample_bytes: int, run: int) -> StoreSize:
@@ -44,11 +48,22 @@ def free_bytes(folder: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
+def folder_size(path: Path) -> StoreSize:
+    """What a folder takes, or a file; links are not followed, and what vanishes meanwhile takes nothing."""
+    nbytes = files = 0
+    is_folder = path.is_dir() and not path.is_symlink()
+    for root, _, names in os.walk(path) if is_folder else [(str(path.parent), [], [path.name])]:
+        files += is_folder
+        for name in names:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                nbytes += os.lstat(os.path.join(root, name)).st_size
+                files += 1
+    return StoreSize(nbytes, files)
+
+
 def folder_bytes(path: Path) -> int:
     """Bytes of all files in a folder, or of a file; links are not followed."""
-    if path.is_symlink() or not path.is_dir():
-        return path.lstat().st_size if path.exists() else 0
-    return sum(os.lstat(os.path.join(root, name)).st_size for root, _, names in os.walk(path) for name in names)
+    return folder_size(path).nbytes
 
 
 def check_room(
@@ -58,22 +73,22 @@ def check_room(
     codec: Callable[[], CodecName],
     sample: Callable[[], NDArray[Any]],
     *,
-    there: int = 0,
+    there: StoreSize = NOTHING,
     remedy: str,
 ) -> None:
-    """Raise DiskError where `folder` has no room for what is to be written there, of which `there` bytes are already.
+    """Raise DiskError where `folder` has no room for what is to be written there, of which `there` is already.
 
     Where the numbers fit as they are, nothing more is asked; else the codec is tried on a sample of them.
     """
-    free, blocks = free_bytes(folder), needed.files * os.statvfs(folder).f_frsize
-    if needed.nbytes + blocks - there <= free:
+    free, blocks = free_bytes(folder), max(needed.files - there.files, 0) * os.statvfs(folder).f_frsize
+    if needed.nbytes + blocks - there.nbytes <= free:
         return
     share, how = 1.0, "not compressed"
     if (name := codec()) != "none":
         numbers = sample()
         share = min(MARGIN * packed_share(numbers, name), 1.0)
         how = f"{name} leaves {share:.0%} of {size(needed.nbytes)}, as measured on {len(numbers)} samples and a tenth"
-    bytes_to_come = round(share * needed.nbytes) + blocks - there
+    bytes_to_come = round(share * needed.nbytes) + blocks - there.nbytes
     if bytes_to_come > free:
         raise DiskError(
             f"{what} needs {size(bytes_to_come)} ({how}), and {size(free)} are free on the disk of {folder}\n"

@@ -40,6 +40,12 @@ def below(bound: int, numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
     return ((numbers >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
 
 
+def symmetric(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Map 64-bit draws to the odd multiples of 2^-24 between -1 and 1, evenly; each is exact in float32 too."""
+    odd = 2 * (numbers >> np.uint64(40)).astype(np.int64) + (1 - 2**24)
+    return odd * np.float64(2.0**-24)
+
+
 def permutation(n: int, seed: int, purpose: Purpose, *indices: int) -> NDArray[np.int64]:
     """A permutation of 0..n-1."""
     return np.argsort(draw(seed, purpose, *indices, np.arange(n)), kind="stable")

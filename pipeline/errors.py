@@ -1,5 +1,21 @@
 """What can go wrong that is not a bug: each says what, where, and what to do next, and has its exit code."""
 
+FORMAT_REMEDY = (
+    "use the version of cascade that wrote it; or delete that store's folder: cascade train-stage --j J-1 writes x_J "
+    "again, and for x_0 delete the whole x_0 and ingest again"
+)
+"""Of a store in a format that this version does not know."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says is wrong."""
+    return str(error).partition("\nnext: ")[0]
+
+
+def remedy_of(error: Exception) -> str:
+    """What an error says to do, "" where it does not."""
+    return str(error).partition("\nnext: ")[2]
+
 
 class CascadeError(Exception):
     """The work cannot go on."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from cascade import ensemble
+from pipeline.acceptance import chain
+from pipeline.data_info import check_all_images
 from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
@@ -81,13 +83,15 @@ def evaluate(
     """Every trained stage's head, and the ensemble, on the test split.
 
     From the outputs that each stage kept when it ended, or, given a device, from the images through the whole
-    network. Stages count up to the first that is not trained. Raises RefusedError where none is, Stopped.
+    network. Stages count up to the first that is not trained. Raises RefusedError where none is,
+    CorruptDataError, Stopped.
     """
     trained = 0
     while trained < len(run.stages) and run.stages[trained].record is not None:
         trained += 1
     if not trained:
-        raise RefusedError(f"no stage is trained with these settings\nnext: {run.command('run')}")
+        raise RefusedError(f"no stage is trained{left_out(run, 0)}")
+    check_all_images(run.info, run.path)
     y = torch.from_numpy(run.open_store(0, "test").y)
     if recompute_on is not None:
         with determinism(recompute_on, asked_for=run.config.machine.deterministic):
@@ -98,6 +102,21 @@ def evaluate(
         stages={j: score(logits, y, classes=run.classes) for j, logits in enumerate(kept)},
         ensemble=score(ensemble(kept, over=run.config.evaluate.ensemble), y, classes=run.classes),
     )
+
+
+def left_out(run: RunFolder, trained: int) -> str:
+    """Why no stage from the index `trained` on is evaluated, and what to type."""
+    changes = run.changes(trained)
+    why = f" with these settings ({changes})" if changes else " yet"
+    stale = 0 if run.accepts_stale else len(chain(run))
+    take = f", or {run.command('evaluate')} --accept-stale, which takes {span(trained, stale - 1)} of other settings"
+    train = run.command(f"run --from {trained}" if run.accepts_stale else "run")  # from 0 on nothing would be accepted
+    return f"{why}\nnext: {train}, which trains what is missing{take if stale > trained else ''}"
+
+
+def span(first: int, last: int) -> str:
+    """As in "stages 2..4", or "stage 2" alone."""
+    return f"stages {first}..{last}" if first < last else f"stage {first}"
 
 
 def kept_logits(run: RunFolder, j: int, y: Tensor) -> Tensor:

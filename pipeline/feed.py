@@ -167,11 +167,7 @@ class Feed:
                 raise Stopped(f"stage {self.j}: stopped on the way through its {split} samples")
             count = len(stored.rows)
             full = _filled_up(stored, run)
-            ids = store.sample_id[full.rows]
-            if view is None:
-                x = self._renderer.test_window(full.x, store, split, ids)
-            else:
-                x = self._renderer.as_stored(full.x, store, split, ids, full.views)
+            x = self._rendered(full, split, view)
             finite &= (x.amax() - x.amin()).isfinite()  # NaN comes through; 1% of a block's time, isfinite(x) 20%
             sound += count * finite  # not read before the end: the host would wait at every run
             if view is not None and not finite.item():  # but what is to be stored must not be, once it is handed on
@@ -183,17 +179,43 @@ class Feed:
         if (first := int(sound.item())) < samples:
             raise self._not_finite(split, first, min(first + run, samples), view)
 
+    def _rendered(self, stored: Stored, split: str, view: int | None) -> Tensor:
+        """x_j of stored samples in the test-time window, or as a store of x_j would hold the view of them."""
+        store = self.store(split)
+        ids = store.sample_id[stored.rows]
+        if view is None:
+            return self._renderer.test_window(stored.x, store, split, ids)
+        return self._renderer.as_stored(stored.x, store, split, ids, stored.views)
+
     def _not_finite(self, split: str, first: int, stop: int, view: int | None) -> CascadeError:
         """What to say of a run of samples, rows first..stop-1, with numbers that are none."""
-        store = self.store(split)
+        store, block = self.store(split), self._first_not_finite(split, first, stop, view)
         ids = store.sample_id[first:stop].tolist()
+        by_block = "" if block is None else f", made so by block {block}"
         return CascadeError(
-            f"stage {self.j}: x_{self.j} of {split} samples is not finite, first in row {first} to {stop - 1}"
+            f"stage {self.j}: x_{self.j} of {split} samples is not finite{by_block}, first in row {first} to {stop - 1}"
             f"{f' of view {view}' if store.views > 1 else ''} of {store.path} (sample ids {shortened(ids)}); "
-            f"nothing of it was kept\n"
-            f"next: delete {store.path} and {self.run.command(f'train-stage --j {max(self.anchor - 1, 0)}')}, "
-            f"which writes it again"
+            f"nothing of it was kept\nnext: {self._remedy(split, block)}"
         )
+
+    def _remedy(self, split: str, block: int | None) -> str:
+        """What to do about a block that makes numbers that are none, or about a store that holds some."""
+        if block is not None:
+            folder, again = self.run.stages[block].path, self.run.command(f"train-stage --j {block}")
+            return f"delete {folder} and {again}, with a lower stages.{block}.train.lr where it comes out so again"
+        if self.anchor == 0:  # whose pixels are whole numbers: mean and deviation are not
+            return f"delete {self.store(split).path.parent} and ingest again"
+        again = self.run.command(f"train-stage --j {self.anchor - 1}")
+        return f"delete {self.store(split).path} and {again}, which writes it again"
+
+    def _first_not_finite(self, split: str, first: int, stop: int, view: int | None) -> int | None:
+        """The first block that makes numbers that are none of a run of samples; None where they are stored so."""
+        run = self.run.config.order.run
+        windows = sequential_windows(stop, run=run, window=RUNS_AHEAD * run, view=view or 0)
+        with self._renderer.watched() as found:
+            for stored in self._stored(split, windows, RUNS_AHEAD * run, run, first):
+                self._rendered(_filled_up(stored, run), split, view)
+        return next(iter(found), None)
 
     def _stored(
         self, split: str, windows: Iterable[Window], window_samples: int, batch_size: int, start: int

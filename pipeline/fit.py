@@ -19,7 +19,7 @@ from pipeline.faults import check_finite
 from pipeline.feed import Feed
 from pipeline.keys import differences, key_of
 from pipeline.learner import Learner, learning_rate, make_learner
-from pipeline.metrics import EpochRecord, metrics_lines
+from pipeline.metrics import EpochRecord, metrics_content, metrics_lines
 from pipeline.progress import Reporter, duration, size
 from pipeline.record import Session, StageRecord
 from pipeline.runfolder import RunFolder
@@ -199,6 +199,7 @@ class _Fit:
             machine=self.state.sessions[-1].machine,
             sessions=self.state.sessions,
             content=content,
+            metrics=metrics_content(epochs),
         )
         write_sealed(folder.record_path, record)
         sweep(folder)

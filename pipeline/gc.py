@@ -1,20 +1,20 @@
 """What a run folder holds that nothing needs any more, and its removal."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cache import remove_folder, remove_store
-from cache.files import sync
+from cache import remove_folder, sync
 from pipeline.acceptance import accept_stale as accepting
 from pipeline.branches import changes, read_records
+from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes
-from pipeline.ingest import X_0
 from pipeline.lock import lock_folder
-from pipeline.needed import is_needed
+from pipeline.needed import is_needed, own_stores
+from pipeline.paths import matching
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder, is_committed
 from pipeline.writeback import output_is_due
@@ -25,6 +25,15 @@ TEMPORARY = (".*.new", ".disk-speed")
 """Names of files that are written beside their place, or to time the disk."""
 PLACES = (".", X_0, f"{X_0}/*", "stages/*", "stages/*/x_*/*", "stages/*/x_*/*/*")
 """Folders of a run folder in which such files may be left."""
+ASIDE = re.compile(
+    r"\.(?P<name>\d+-[0-9a-f]{8}|(?:\w+\.)?(?:train|validation|test)(?:\.[\w-]+)?|x_0\.partial)"
+    r"(?P<ending>\.repair|(?:\.repair)?\.removed)"
+)
+"""Names of folders that are being deleted, or written again by a repair, beside the places of others."""
+ASIDE_PATHS = ("*", f"{X_0}/*", "stages/*", "stages/*/x_*/*")
+"""Where in a run folder such folders may be left."""
+Kind = Literal["branch", "store", "leftover"]
+"""A stage, or a store, of other settings; a store that nothing will read again; what an interruption left."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,8 @@ class Garbage:
     """Something to free."""
 
     path: Path
-    kind: Literal["branch", "store", "leftover"]
-    """A stage, or a store, of other settings; a store that nothing will read again; what an interruption left."""
+    kind: Kind
+    """What it is."""
     why: str
     nbytes: int
     """Of its files."""
@@ -43,7 +52,8 @@ def collect(run: RunFolder, *, delete: bool, keep_branches: bool, accept_stale: 
     """What `find_garbage` finds; to `delete` it takes the folder's lock. Raises LockedError."""
     with lock_folder(run.path, "gc") if delete else nullcontext():
         garbage = find_garbage(run, keep_branches=keep_branches, accept_stale=accept_stale)
-        for one in garbage if delete else ():
+        # what a repair left is a leftover only while the store that it was to take the place of is there
+        for one in sorted(garbage, key=lambda one: one.kind != "leftover") if delete else ():
             remove(one)
     return garbage
 
@@ -51,12 +61,13 @@ def collect(run: RunFolder, *, delete: bool, keep_branches: bool, accept_stale: 
 def find_garbage(run: RunFolder, *, keep_branches: bool = False, accept_stale: bool = False) -> list[Garbage]:
     """All that can be freed without changing a result of the present config. Never x_0.
 
-    `keep_branches` leaves what was made with other settings, `accept_stale` those stages of it that a command with
-    --accept-stale would start from. Links are left alone, and what cascade has no name for.
+    `keep_branches` leaves what was made with other settings, `accept_stale` those stages and stores of it that a
+    command with --accept-stale would start from. Links are left alone, and what cascade has no name for.
     """
-    seen_as = [run, *(accepting(run, j + 1) for j in range(len(run.stages)) if accept_stale)]
+    seen = [run, *(accepting(run, j + 1) for j in range(len(run.stages)) if accept_stale)]
+    seen_as = list({tuple(stage.output("train") for stage in one.stages): one for one in seen}.values())
     reached = {stage.path for one in seen_as for stage in one.stages}
-    found = [*_branches(run, reached), *_stores(run), *_leftovers(run)]
+    found = [*_branches(run, reached), *_stores(run, seen_as), *_leftovers(run)]
     if keep_branches:
         found = [one for one in found if one.kind != "branch"]
     whole = {one.path for one in found}
@@ -69,14 +80,8 @@ def remove(garbage: Garbage) -> None:
     if not path.is_dir():
         path.unlink(missing_ok=True)
         sync(path.parent)
-    elif STAGE_NAME.fullmatch(path.name):
-        (path / "stage.json").unlink(missing_ok=True)
-        sync(path)
-        for store in _folders(path, "x_*/*"):
-            remove_store(store)
-        remove_folder(path, "stage.json")
     else:
-        remove_store(path)
+        remove_folder(path)
 
 
 def _branches(run: RunFolder, reached: Collection[Path]) -> Iterator[Garbage]:
@@ -97,28 +102,47 @@ def _why_branch(run: RunFolder, j: int, record: StageRecord | None, records: dic
     return f"{what}: {'; '.join(changes(j, record.fields, run.fields, records))}"
 
 
-def _stores(run: RunFolder) -> Iterator[Garbage]:
-    """Stores in the folders of the config's stages."""
+def _stores(run: RunFolder, seen_as: Sequence[RunFolder]) -> Iterator[Garbage]:
+    """Stores in the folders of the config's stages that are not used, however the run is seen."""
     for stage in run.stages:
         if stage.path.is_symlink() or stage.path.parent.is_symlink():
             continue
         index = stage.j + 1
-        own = {run.store(index, split) for split in run.splits}
-        for path in _folders(stage.path, f"x_{index}/*"):
-            if path not in own:
-                if STORE_NAME.fullmatch(path.name):
-                    why = f"x_{index} in another encoding, or of another policy"
-                    yield Garbage(path, "branch", why, folder_bytes(path))
-            elif is_committed(path):
-                if run.config.augment.last_anchor(index) < index:
-                    yield Garbage(path, "branch", f"x_{index}, which this policy does not read", folder_bytes(path))
-                elif not is_needed(run, index):
-                    why = f"x_{index}: what follows is trained, and nothing will read it again"
-                    yield Garbage(path, "store", why, folder_bytes(path))
-            elif stage.record is None:
-                yield Garbage(path, "leftover", f"x_{index}, not finished, of a stage that is gone", folder_bytes(path))
-            elif not output_is_due(run, stage.j):
-                yield Garbage(path, "leftover", f"x_{index}, not finished, which nothing will read", folder_bytes(path))
+        stores = [path for path in _folders(stage.path, f"x_{index}/*") if STORE_NAME.fullmatch(path.name)]
+        used = set().union(*(_used(one, index) for one in seen_as)) if stores else set()
+        for path in stores:
+            if path not in used:
+                kind, why = _why_store(run, index, path)
+                yield Garbage(path, kind, f"x_{index}{why}", folder_bytes(path))
+
+
+def _used(run: RunFolder, index: int) -> set[Path]:
+    """The stores of x_index that something will still read, or go on writing."""
+    if run.config.augment.last_anchor(index) < index:
+        return set()
+    is_read = is_needed(run, index)
+    goes_on = run.stages[index - 1].record is not None and output_is_due(run, index - 1)
+    return {path for path in _places(run, index) if (is_read if is_committed(path) else goes_on)}
+
+
+def _why_store(run: RunFolder, index: int, path: Path) -> tuple[Kind, str]:
+    """Of which kind a store of x_index is that is not used, and what to say of it."""
+    if path not in _places(run, index):
+        return "branch", " in another encoding, or of another policy"
+    if not is_committed(path) and run.stages[index - 1].record is None:
+        return "leftover", ", not finished, of a stage that is gone"
+    if run.config.augment.last_anchor(index) < index:
+        return "branch", ", which this policy does not read"
+    if path not in own_stores(run, index):
+        return "branch", ", which another policy reads whose training samples lie beside it"
+    if not is_committed(path):
+        return "leftover", ", not finished, which nothing will read"
+    return "store", ": what follows is trained, and nothing will read it again"
+
+
+def _places(run: RunFolder, index: int) -> set[Path]:
+    """Where x_index of each split is stored."""
+    return {run.store(index, split) for split in run.splits}
 
 
 def _leftovers(run: RunFolder) -> Iterator[Garbage]:
@@ -126,14 +150,23 @@ def _leftovers(run: RunFolder) -> Iterator[Garbage]:
     partial = run.path / f"{X_0}.partial"
     if partial.is_dir() and not partial.is_symlink():
         yield Garbage(partial, "leftover", "an ingest that did not end", folder_bytes(partial))
+    for path in (one for pattern in ASIDE_PATHS for one in _folders(run.path, pattern)):
+        if (name := ASIDE.fullmatch(path.name)) and not _takes_its_place(path, name):
+            what = "a repair" if name["ending"] == ".repair" else "a removal"
+            yield Garbage(path, "leftover", f"{what} that did not end", folder_bytes(path))
     folders = [folder for place in PLACES for folder in ([run.path] if place == "." else _folders(run.path, place))]
-    for path in sorted(file for folder in folders for name in TEMPORARY for file in folder.glob(name)):
+    for path in sorted(file for folder in folders for name in TEMPORARY for file in matching(folder, name)):
         if path.is_file() and not path.is_symlink():
-            yield Garbage(path, "leftover", "a file that was not finished", path.stat().st_size)
+            yield Garbage(path, "leftover", "a file that was not finished", folder_bytes(path))
+
+
+def _takes_its_place(path: Path, name: re.Match[str]) -> bool:
+    """Whether a folder is a store that a repair wrote again, and the next one will put in the place of a broken one."""
+    return name["ending"] == ".repair" and is_committed(path) and not is_committed(path.with_name(name["name"]))
 
 
 def _folders(path: Path, pattern: str) -> list[Path]:
     """Folders below `path`; no links, and none that is reached by way of one."""
     depth = pattern.count("/") + 1
-    found = (folder for folder in sorted(path.glob(pattern)) if folder.is_dir())
+    found = (folder for folder in matching(path, pattern) if folder.is_dir())
     return [one for one in found if not any(part.is_symlink() for part in (one, *list(one.parents)[: depth - 1]))]

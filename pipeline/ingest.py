@@ -7,102 +7,26 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
-from cache import CodecChoice, CodecName, Fingerprint, StoreWriter, choose_codec, drop_journal, sync
-from pipeline.bad_images import BAD_IMAGES, SKIPPED, printable, write_bad_images
-from pipeline.config import Config, Data
+from cache import CodecChoice, CodecName, choose_codec, drop_journal, read_summary, sync
+from pipeline.bad_images import BAD_IMAGES, printable, write_skipped
+from pipeline.config import Config
+from pipeline.data_info import X_0, DataInfo, check_crop, check_same_data, read_data_info
 from pipeline.disk import StoreSize, check_room, store_size
-from pipeline.draws import Purpose, draw, permutation
-from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.images import GREY_MODES
+from pipeline.errors import RefusedError
+from pipeline.image_store import image_writer
+from pipeline.probe import find_channels, find_side
 from pipeline.progress import Reporter
-from pipeline.sealed import read_sealed, write_sealed
+from pipeline.sealed import write_sealed
 from pipeline.shapes import network_shapes
 from pipeline.sieve import Sieve
 from pipeline.sources import Source, open_source
+from pipeline.splits import split_indices
 from pipeline.stopping import never
-
-X_0 = "x_0"
-
-
-class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of x_0: the record beside its stores."""
-
-    data: Data
-    """The section of the config that it was made from."""
-    classes: list[str]
-    """Name of each label."""
-    channels: int
-    """1 or 3."""
-    side: int
-    """Height and width of the stored canvas, in pixels."""
-    samples: dict[str, int]
-    """Split -> number of images. Splits are train, test and, where a share is held out, validation."""
-    class_counts: list[int]
-    """Test images of each class."""
-    mean: list[float]
-    """Of each channel over the training images, in 0..1."""
-    std: list[float]
-    """Of each channel over the training images, in 0..1."""
-    run: int
-    """The config's order.run when it was ingested; its chunks are divisors of that."""
-    digest: str
-    """SHA-256 over the images, labels and sample ids of all splits in stored order."""
-    skipped: dict[str, int] = {}
-    """Split -> number of bad images left out of it, of those that lack any; which and why is in skipped.jsonl."""
-
-
-def read_data_info(run_folder: Path) -> DataInfo | None:
-    """The record of the ingested data, or None where nothing was ingested."""
-    x_0 = run_folder / X_0
-    return read_sealed(x_0 / "ingest.json", DataInfo, remedy=f"delete {x_0} and ingest again")
-
-
-def x_0_fingerprint(data: Data, split: str) -> Fingerprint:
-    """What determined x_0 of a split, for its store to be known by."""
-    return {"index": 0, "split": split, "encoding": "identity", "data": msgspec.to_builtins(data)}
-
-
-def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
-    """Raise RefusedError where x_0 was made from another [data] section, or for other runs, than the config now has.
-
-    And ConfigError where the config now crops more than its images hold.
-    """
-    made, now = msgspec.to_builtins(info.data), msgspec.to_builtins(config.data)
-    changed = [
-        f"data.{name} = {made[name]!r} (now {now[name]!r})"
-        for name in made
-        if (made[name] != now[name] if name != "source" else _moved_name(made[name]) != _moved_name(now[name]))
-    ]
-    if changed:
-        raise RefusedError(
-            f"x_0 of {run_folder} was ingested with {', '.join(changed)}\n"
-            f"next: set it back, start another run folder, or delete {run_folder / X_0} and ingest again"
-        )
-    if config.order.run % info.run:
-        raise RefusedError(
-            f"x_0 of {run_folder} was ingested with order.run = {info.run}; "
-            f"order.run = {config.order.run} is no multiple\n"
-            f"next: take a multiple, or delete {run_folder / X_0} and ingest again"
-        )
-    _check_crop(config, info.side)
-
-
-def _moved_name(address: str) -> tuple[str, str]:
-    """What of an address stays when its file is moved: the images themselves are in x_0."""
-    scheme, _, place = address.partition(":")
-    return scheme, Path(place).name
-
-
-def _check_crop(config: Config, side: int) -> None:
-    if config.augment.crop > side:
-        raise ConfigError(f"augment.crop = {config.augment.crop} is larger than the images, {side}x{side}")
 
 
 def ingest(
@@ -147,9 +71,9 @@ def _ingest_anew(
     source = open_source(config.data.source)
     for note in source.notes:
         report.say(printable(note))
-    channels = config.data.channels or _channels(source)
-    side = config.data.canvas or _side(source)
-    _check_crop(config, side)
+    channels = config.data.channels or find_channels(source)
+    side = config.data.canvas or find_side(source)
+    check_crop(config, side)
     network_shapes(config, channels=channels, image_side=side)  # before hours of decoding
     splits = split_indices(source, config.data)
     sieve = Sieve(config, source, splits, channels, side, run_folder, report, skip_bad, should_stop)
@@ -166,29 +90,6 @@ def _ingest_anew(
         shutil.rmtree(partial, ignore_errors=True)
     (run_folder / BAD_IMAGES).unlink(missing_ok=True)
     return info
-
-
-def split_indices(source: Source, data: Data) -> dict[str, NDArray[np.int64]]:
-    """Sample ids of every split in stored order: training permuted, a share of each class held out, test as it is.
-
-    At least one image of each class stays to train on. Raises ConfigError where the share is less than any image.
-    """
-    order = permutation(len(source.train.labels), data.seed, Purpose.INGEST_ORDER)
-    labels = source.train.labels[order]
-    held = np.zeros(len(order), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = min(round(data.validation * len(members)), len(members) - 1)
-        rank = np.argsort(draw(data.seed, Purpose.HOLD_OUT, int(label), np.arange(len(members))), kind="stable")
-        held[members[rank[:count]]] = True
-    if data.validation and not held.any():
-        largest = np.bincount(labels).max()
-        raise ConfigError(
-            f"data.validation = {data.validation} holds out no image: no class has more than {largest}; "
-            f"take a larger share, or 0 to train without validation"
-        )
-    splits = {"train": order[~held], "validation": order[held], "test": np.arange(len(source.test.labels))}
-    return {name: ids for name, ids in splits.items() if len(ids)}
 
 
 class _Ingest:
@@ -216,7 +117,7 @@ class _Ingest:
         if sieve.is_refused:
             raise sieve.refusal("nothing was written")
         if bad := sieve.bad_images():
-            write_bad_images(self.folder / SKIPPED, bad)
+            write_skipped(self.folder, bad)
         pixels = len(kept["train"]) * sieve.side**2
         mean = self.sums[0] / pixels
         variance = self.sums[1] / pixels - mean**2
@@ -232,6 +133,7 @@ class _Ingest:
             std=(np.sqrt(np.maximum(variance, 1)) / 255).tolist(),  # at least a grey level: constant images stay finite
             run=self.config.order.run,
             digest=self.digest.hexdigest(),
+            tables={name: read_summary(self.folder / name).table_crc32c for name in kept},
             skipped=dict(Counter(image.split for image in bad)),
         )
 
@@ -253,16 +155,15 @@ class _Ingest:
         digest, sums, known = self.digest.copy(), self.sums.copy(), len(sieve.bad[name])
         digest.update(name.encode() + labels.astype("<i8").tobytes() + ids.astype("<i8").tobytes())
         with (
-            StoreWriter(
+            image_writer(
                 self.folder / name,
-                views=1,
+                self.config.data,
+                name,
                 samples=len(ids),
-                sample_shape=(sieve.channels, sieve.side, sieve.side),
-                encoding="identity",
-                codec=self._codec(name, ids),
+                channels=sieve.channels,
+                side=sieve.side,
                 run=self.config.order.run,
-                fingerprint=x_0_fingerprint(self.config.data, name),
-                attributes={"split": name, "index": 0},
+                codec=self._codec(name, ids),
                 threads=self.config.machine.threads,
             ) as writer,
             closing(sieve.decoded(name, ids)) as runs,
@@ -313,29 +214,3 @@ class _Ingest:
             self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
             self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
         return self.choice.codec
-
-
-def _probe(source: Source) -> list[Image.Image]:
-    """A few images from all over the training set; damaged ones are left for the ingest to report."""
-    count = len(source.train.labels)
-    images = []
-    for i in np.unique(np.linspace(0, count - 1, 32).astype(int)):
-        try:
-            images.append(source.train.load(int(i)))
-        except Exception:
-            continue
-    if not images:
-        raise CorruptDataError(f"none of the images tried can be read, among them {printable(source.train.name(0))}")
-    return images
-
-
-def _channels(source: Source) -> int:
-    return 1 if all(image.mode in GREY_MODES for image in _probe(source)) else 3
-
-
-def _side(source: Source) -> int:
-    sizes: set[Any] = {image.size for image in _probe(source)}
-    if len(sizes) > 1 or len({*next(iter(sizes))}) > 1:
-        shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:3])
-        raise ConfigError(f"images are not all squares of one size ({shown}); set data.canvas to the side to resize to")
-    return int(next(iter(sizes))[0])

@@ -13,9 +13,9 @@ import msgspec
 
 from cascade import StageShape
 from pipeline.config import Config
-from pipeline.ingest import DataInfo
+from pipeline.data_info import DataInfo
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised by hand when a change of the code changes results."""
 
 Fields = dict[str, Any]

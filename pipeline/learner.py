@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
+from pipeline.initial import draw_weights
 from pipeline.networks import new_block, new_head
 from pipeline.runfolder import RunFolder
-from pipeline.weights import fresh_weights, load_modules, module_tensors
+from pipeline.weights import load_modules, module_tensors
 
 MOMENTUM = "momentum."
 COMPILERS = ("c++", "g++", "clang++")
@@ -92,8 +93,8 @@ class Learner:
 def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
     """Block, head and optimiser of stage j with their initial weights, on the device."""
     config = run.config.for_stage(j)
-    with fresh_weights(config.seed, j):
-        block, head = new_block(run, j), new_head(run, j)
+    block, head = new_block(run, j), new_head(run, j)
+    draw_weights(config.seed, j, block, head)
     for module in (block, head):
         place(module, device)
     optimiser = torch.optim.SGD(

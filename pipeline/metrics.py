@@ -1,11 +1,15 @@
 """What is recorded of each epoch."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from cache import CorruptStoreError
 from pipeline.errors import CorruptDataError
+from pipeline.links import read_file
+from pipeline.record import StageRecord
 from pipeline.runfolder import StageFolder
 from pipeline.sealed import SealError, seal_line, unseal
 
@@ -40,14 +44,18 @@ def metrics_lines(records: Sequence[EpochRecord]) -> bytes:
     return b"".join(map(seal_line, records))
 
 
+def metrics_content(records: Sequence[EpochRecord]) -> str:
+    """SHA-256 of the lines: what a checkpoint and the stage's record know the file by."""
+    return hashlib.sha256(metrics_lines(records)).hexdigest()
+
+
 def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRecord]:
     """The records of a stage's epochs so far, or of its first `epochs`; none where it has not begun.
 
-    Raises CorruptDataError, also where a finished stage lacks some.
+    Raises CorruptDataError, also where a finished stage lacks some, or has those of another.
     """
-    at_least = folder.record.fields["train.epochs"] if folder.record else 0
     try:
-        return read_metrics_file(folder.metrics, epochs, at_least=at_least)
+        return read_metrics_file(folder.metrics, epochs, ended=folder.record)
     except FileNotFoundError:
         return []
     except SealError as error:
@@ -56,9 +64,19 @@ def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRe
         ) from error
 
 
-def read_metrics_file(path: Path, epochs: int | None = None, *, at_least: int = 0) -> list[EpochRecord]:
-    """The records of a file, or its first `epochs`. Raises SealError where one is damaged or there are less."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    if len(lines) < at_least:
-        raise SealError(f"it holds {len(lines)} of {at_least} epochs")
-    return [unseal(line, EpochRecord) for line in lines[:epochs]]
+def read_metrics_file(path: Path, epochs: int | None = None, *, ended: StageRecord | None = None) -> list[EpochRecord]:
+    """The records of a file, or its first `epochs`.
+
+    Raises SealError where one is damaged, or they are less than, or not, those that a stage `ended` with.
+    """
+    try:
+        data = read_file(path)
+    except CorruptStoreError as error:
+        raise SealError(str(error)) from error
+    lines = data.splitlines(keepends=True)
+    if ended and len(lines) < ended.epochs:
+        raise SealError(f"it holds {len(lines)} of {ended.epochs} epochs")
+    records = [unseal(line, EpochRecord) for line in lines[:epochs]]
+    if ended and ended.metrics not in ("", hashlib.sha256(data).hexdigest()):
+        raise SealError("it is whole, but not the file that the stage's record names")
+    return records

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from cache import read_back, remove_store
+from cache import read_back, remove_folder, sweep_removed
 from pipeline.disk import folder_bytes
 from pipeline.progress import Reporter, size
-from pipeline.runfolder import RunFolder, is_committed
+from pipeline.runfolder import RunFolder
 from pipeline.writeback import output_is_due
 
 
@@ -24,33 +24,37 @@ def is_needed(run: RunFolder, index: int) -> bool:
     return any(run.nearest(j, there) == index for j in unfinished)
 
 
+def own_stores(run: RunFolder, index: int) -> list[Path]:
+    """The stores of x_index, whole or not, that this config alone reads.
+
+    Stores of validation and test samples say nothing of views: other policies read them too, while their training
+    samples lie beside them.
+    """
+    if run.config.augment.last_anchor(index) < index:
+        return []
+    own, others = run.store(index, "train"), run.stages[index - 1].outputs_of_other_policies()
+    stores = [run.store(index, split) for split in run.splits]
+    return [store for store in stores if store.is_dir() and (store == own or not others)]
+
+
 def free_stores(run: RunFolder, report: Reporter) -> None:
     """Delete every x_i, i >= 1, that nothing will read again, one after the other.
 
     Where x_{i+1} is there to be read instead, every chunk of it is read back from the disk and verified first. An
-    interruption leaves a store whole or uncommitted, and the next call deletes what is left of it.
+    interruption leaves a store whole or gone, and the next call deletes what is left of it.
 
     Raises CorruptStoreError where x_{i+1} is damaged; x_i is then still there.
     """
     for index in range(1, len(run.stages)):
-        stores = _own_stores(run, index)
+        sweep_removed(run.store(index, "train").parent)
+        stores = own_stores(run, index)
         if not stores or run.is_stand_in(index - 1) or is_needed(run, index):
             continue
         verify(run, index + 1)
         nbytes = sum(map(folder_bytes, stores))
         for store in stores:
-            remove_store(store)
+            remove_folder(store)
         report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again (cache.keep = needed)")
-
-
-def _own_stores(run: RunFolder, index: int) -> list[Path]:
-    """The stores of x_index that this config alone would read: others may share the stage, and what has no views."""
-    if run.config.augment.last_anchor(index) < index:
-        return []
-    own = run.store(index, "train")
-    is_shared = any(is_committed(store) for store in own.parent.glob("*.train.*") if store != own)
-    stores = [run.store(index, split) for split in run.splits]
-    return [store for store in stores if store.is_dir() and (store == own or not is_shared)]
 
 
 def verify(run: RunFolder, index: int) -> None:

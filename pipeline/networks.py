@@ -34,12 +34,12 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_block(run: RunFolder, j: int) -> nn.Module:
-    """theta_j with fresh weights."""
+    """theta_j, not trained."""
     return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
 
 
 def new_head(run: RunFolder, j: int) -> nn.Module:
-    """gamma_j with fresh weights."""
+    """gamma_j, not trained."""
     config: Config = run.config.for_stage(j)
     return make_head(
         run.shapes[j],
@@ -80,6 +80,12 @@ def read_encoding(run: RunFolder, j: int) -> EncodingRecord:
     path, config = run.stages[j].scale, run.config.for_stage(j)
     remedy = f"delete it and {run.command(f'train-stage --j {j}')}"
     record = read_sealed(path, EncodingRecord, remedy=remedy)
+    if record is None and run.is_stand_in(j):
+        known = sorted(scale.name.split(".")[1] for scale in path.parent.glob("scale.*.json"))
+        raise RefusedError(
+            f"stage {j}, accepted as it is, has a scale of x_{j + 1} as {', '.join(known) or 'nothing'}, and none as "
+            f"{config.store.encoding}\nnext: --set stages.{j}.store.encoding={next(iter(known), 'ENCODING')}"
+        )
     if record is None:
         raise RefusedError(
             f"the scale of x_{j + 1} as {config.store.encoding} is not known yet\n"

@@ -1,6 +1,6 @@
 """Stored numbers, computed again from their parent: x_0 from the data set, x_{j+1} from an anchor and block j."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,16 +8,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import CodecChoice, Indices, Store, StoreWriter, filled_up
-from pipeline.bad_images import SKIPPED, read_bad_images
+from cache import CodecChoice, Indices, Store, filled_up
+from pipeline.bad_images import read_skipped
+from pipeline.data_info import X_0
 from pipeline.device import autocast_type, machine_record
-from pipeline.errors import CorruptDataError, RefusedError
+from pipeline.errors import CorruptDataError, RefusedError, Stopped
 from pipeline.feed import Feed
+from pipeline.image_store import image_writer
 from pipeline.images import to_canvas
-from pipeline.ingest import X_0, split_indices, x_0_fingerprint
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sources import Split, open_source
+from pipeline.splits import split_indices
+from pipeline.stopping import never
 from pipeline.writeback import Output
 
 Numbers = NDArray[Any]
@@ -36,24 +39,28 @@ class Parent(Protocol):
         """Write and commit the whole store of a split to `path`."""
 
 
-def parent_of(run: RunFolder, index: int, device: torch.device, *, anchor: int) -> Parent:
+def parent_of(
+    run: RunFolder, index: int, device: torch.device, *, anchor: int, should_stop: Callable[[], bool] = never
+) -> Parent:
     """The parent of x_index; of the stored x_i, `anchor` is the one that x_index, index >= 1, is computed from.
 
-    Raises CascadeError and StoreError where it is not there, or is damaged itself.
+    It raises Stopped at the next run of samples once `should_stop` says so. Raises CascadeError and StoreError where
+    it is not there, or is damaged itself.
     """
     if index == 0:
-        return Images(run)
-    feed = Feed(run, index - 1, device, anchor=anchor, sequential_only=True)
+        return Images(run, should_stop)
+    feed = Feed(run, index - 1, device, anchor=anchor, sequential_only=True, should_stop=should_stop)
     return Replayed(run, Output(run, index - 1, feed))
 
 
 class Images:
     """The data set that x_0 was ingested from."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, should_stop: Callable[[], bool]) -> None:
         self.run = run
+        self.should_stop = should_stop
         self.source = open_source(run.config.data.source)
-        skipped = read_bad_images(run.path / X_0 / SKIPPED)
+        skipped = read_skipped(run.path / X_0, run.info.skipped)
         self.ids = {
             split: ids[~np.isin(ids, [image.sample_id for image in skipped if image.split == split])]
             for split, ids in split_indices(self.source, run.info.data).items()
@@ -70,22 +77,23 @@ class Images:
         return {"y": images.labels[ids], "sample_id": ids, "scale": np.ones(self.run.info.channels, np.float32)}
 
     def numbers(self, split: str, sample_id: Indices, view: int, first: int, stop: int) -> Numbers:
+        if self.should_stop():
+            raise Stopped(f"stopped on the way through the {split} images")
         images = self.source.test if split == "test" else self.source.train
         return np.stack([self._image(images, i) for i in sample_id[first:stop].tolist()])
 
     def write(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> None:
         info, ids = self.run.info, self.ids[split]
         with (
-            StoreWriter(
+            image_writer(
                 path,
-                views=1,
+                info.data,
+                split,
                 samples=len(ids),
-                sample_shape=(info.channels, info.side, info.side),
-                encoding="identity",
-                codec=codec.codec,
+                channels=info.channels,
+                side=info.side,
                 run=info.run,
-                fingerprint=x_0_fingerprint(info.data, split),
-                attributes={"split": split, "index": 0},
+                codec=codec.codec,
                 threads=self.run.config.machine.threads,
             ) as writer,
             report.task(f"x_0 {split}", len(ids)) as task,

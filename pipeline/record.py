@@ -1,10 +1,12 @@
 """The record of a trained stage, and the folder of a stage under one key."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
+from pipeline.links import check_unlinked
 from pipeline.sealed import read_sealed
 
 KEY_DIGITS = 8
@@ -35,7 +37,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a trained stage."""
 
-    j: int
+    j: Annotated[int, Meta(ge=0)]
     """Index of the stage."""
     key: str
     """Hash of `fields`."""
@@ -65,6 +67,14 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All machines that worked on it: one, unless another took it up."""
     content: dict[str, str]
     """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
+    metrics: str = ""
+    """SHA-256 of metrics.jsonl, likewise; "" of a stage that ended before that was kept."""
+
+    @property
+    def epochs(self) -> int:
+        """That it was trained, 0 where its fields do not say."""
+        epochs = self.fields.get("train.epochs")
+        return epochs if isinstance(epochs, int) else 0
 
 
 def stage_path(stages: Path, j: int, key: str) -> Path:
@@ -73,5 +83,9 @@ def stage_path(stages: Path, j: int, key: str) -> Path:
 
 
 def read_record(folder: Path) -> StageRecord | None:
-    """The record of the stage in `folder`, or None where it is not finished. Raises CorruptDataError."""
+    """The record of the stage in `folder`, or None where it is not finished.
+
+    Raises CorruptDataError, also where the folder, or the one that it is in, is a link.
+    """
+    check_unlinked(folder, below=folder.parent.parent)
     return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")

@@ -4,7 +4,8 @@ What comes out does not depend on the anchor: windows and views are functions of
 prefix rounds between its blocks as the stores do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -45,9 +46,10 @@ class Renderer:
         self.dtype = autocast_type(device, run.config.network.precision)
         augment = run.config.augment
         self._cut_at = augment.last_anchor(j) if augment.policy == "canvas" else j
+        prefixes = [load_prefix(run, start, stop) for start, stop in ((anchor, self._cut_at), (self._cut_at, j))]
+        self._blocks = [block for prefix in prefixes for block in prefix.blocks]
         self._prefix, self._after_cut = (
-            on_device(load_prefix(run, start, stop), device, resident_bytes=resident_bytes)
-            for start, stop in ((anchor, self._cut_at), (self._cut_at, j))
+            on_device(prefix, device, resident_bytes=resident_bytes) for prefix in prefixes
         )
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (run.info.mean, run.info.std))
         self._mean, self._std = mean, std
@@ -92,6 +94,25 @@ class Renderer:
         if self.anchor > 0:
             return self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
         return self._through(self._prefix, self._images(stored, centre_windows(augment, side, len(ids))))
+
+    @contextmanager
+    def watched(self) -> Iterator[list[int]]:
+        """Collects the blocks of the prefix that make numbers that are none of numbers that are."""
+        found: list[int] = []
+
+        def look(i: int, x: Tensor, y: Tensor) -> None:
+            if x.isfinite().all() and not y.isfinite().all():
+                found.append(i)
+
+        hooks = [
+            block.register_forward_hook(lambda _, x, y, i=i: look(i, x[0], y))
+            for i, block in enumerate(self._blocks, self.anchor)
+        ]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @property
     def _window(self) -> int:

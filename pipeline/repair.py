@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +24,7 @@ from cache import (
     Store,
     StoreError,
     agrees,
+    committed_codec,
     drop_journal,
     inspect,
     put_back_chunk,
@@ -32,11 +33,12 @@ from cache import (
     salvaged_codec,
     sync,
 )
-from pipeline.errors import CascadeError, CorruptDataError, RefusedError
+from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, RefusedError, Stopped
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.recompute import Parent, other_machine, parent_of, recomputed_chunks
-from pipeline.runfolder import RunFolder, is_committed, is_unfinished
+from pipeline.runfolder import RunFolder, is_committed
+from pipeline.stopping import never
 
 
 @dataclass
@@ -51,20 +53,23 @@ class Repaired:
     """Files that are as damaged as before, and why."""
 
 
-def repair(run: RunFolder, device: torch.device, report: Reporter) -> Iterator[Repaired]:
+def repair(
+    run: RunFolder, device: torch.device, report: Reporter, *, should_stop: Callable[[], bool] = never
+) -> Iterator[Repaired]:
     """Repair every store of the present config, parents before what is computed from them.
 
     A file is put in place only if it is the one that was committed, byte for byte: on another machine or build, or
     from other images, that may fail, and then the store stays as it is. A store whose manifest is lost is written again
     as a whole beside its place, and takes it once it is committed.
 
-    Yields what was damaged. Raises LockedError.
+    Yields what was damaged. Raises LockedError, PermissionError, and between two files Stopped, once `should_stop` says
+    so: what is put back by then is, and a store that was to be written again goes on the next time.
     """
     with lock_folder(run.path, "repair"):
         unsound: set[int] = set()
         for index in range(len(run.stages) + 1):
             for split in run.splits:
-                outcome = _Repair(run, index, split, device, report, unsound).run()
+                outcome = _Repair(run, index, split, device, report, unsound, should_stop).run()
                 if outcome.left:
                     unsound.add(index)
                 if outcome.left or outcome.put_back:
@@ -75,7 +80,14 @@ class _Repair:
     """The repair of one store."""
 
     def __init__(
-        self, run: RunFolder, index: int, split: str, device: torch.device, report: Reporter, unsound: set[int]
+        self,
+        run: RunFolder,
+        index: int,
+        split: str,
+        device: torch.device,
+        report: Reporter,
+        unsound: set[int],
+        should_stop: Callable[[], bool],
     ) -> None:
         self.folder = run
         self.index = index
@@ -87,14 +99,18 @@ class _Repair:
         self.outcome = Repaired(str(self.path.relative_to(run.path)))
         self.threads = run.config.machine.threads
         self._unsound = unsound
+        self._should_stop = should_stop
 
     def run(self) -> Repaired:
-        if is_unfinished(self.path) and not is_committed(self.beside):
+        if not self.folder.has_store(self.index, self.split) and not is_committed(self.beside):
             return self.outcome
         try:
+            self.folder.check_unlinked(self.path)
             manifest = read_manifest(self.path)
-        except FormatError as error:
+        except CorruptDataError as error:
             self.outcome.left[MANIFEST] = str(error)
+        except FormatError as error:
+            self.outcome.left[MANIFEST] = f"{error}\nnext: {FORMAT_REMEDY}"
         except (CorruptStoreError, NoStoreError):
             with self._trying(MANIFEST):
                 self._write_again()
@@ -102,9 +118,18 @@ class _Repair:
         else:
             shutil.rmtree(self.beside, ignore_errors=True)
             with self._trying(MANIFEST):  # one that is whole and describes no store of ours
-                damaged = [file for file in inspect(self.path, manifest, threads=self.threads) if file.damage]
-                self._put_back(manifest, damaged)
+                self._put_back(manifest, list(self._damaged(manifest)))
         return self.outcome
+
+    def _damaged(self, manifest: Manifest) -> Iterator[Inspected]:
+        for file in inspect(self.path, manifest, threads=self.threads):
+            self._check_stop()
+            if file.damage:
+                yield file
+
+    def _check_stop(self) -> None:
+        if self._should_stop():
+            raise Stopped(f"stopped in {self.outcome.what}")
 
     @cached_property
     def parent(self) -> Parent:
@@ -112,14 +137,17 @@ class _Repair:
 
         Opened when it is first needed: a store without damage needs none.
         """
-        before = range(self.index - 1, 0, -1)
-        anchor = next((i for i in before if self.folder.is_stored(i) and i not in self._unsound), 0)
-        return parent_of(self.folder, self.index, self.device, anchor=anchor)
+        anchor = self.folder.nearest(self.index - 1, lambda i: self.folder.is_stored(i) and i not in self._unsound)
+        return parent_of(self.folder, self.index, self.device, anchor=anchor, should_stop=self._should_stop)
 
     def _put_back(self, manifest: Manifest, damaged: list[Inspected]) -> None:
         """Metadata first, then the small arrays: with both the store opens, and its chunks can be compared."""
         if damaged and manifest.summary.fingerprint != self.folder.fingerprint(self.index, self.split):
             raise RefusedError(f"the store is of another stage\nnext: delete {self.path}")
+        if damaged and not self.folder.is_rendered_alike(self.index):
+            raise RefusedError(
+                f"it holds the views of other settings\nnext: {self.folder.command('repair')} with those settings"
+            )
         for file in damaged:
             if not file.array:
                 put_back_metadata(self.path, manifest, file.name)
@@ -139,6 +167,7 @@ class _Repair:
         with self.report.task(f"repair {self.outcome.what}", len(names)) as task:
             again = recomputed_chunks(self.folder, self.parent, store, self.split, names)
             for done, (index, numbers) in enumerate(again, 1):
+                self._check_stop()
                 with self._trying(names[index]):
                     self._put_back_chunk(manifest, names[index], "x", index, numbers, store.codec)
                 task.update(done)
@@ -167,7 +196,8 @@ class _Repair:
         if not is_committed(self.beside):
             self.parent.write(self.split, self.beside, self._codec(), self.report)
         drop_journal(self.beside)
-        if not agrees(self.path, read_manifest(self.beside)):
+        written = read_manifest(self.beside)
+        if not agrees(self.path, written) or not self._is_as_ingested(written):
             shutil.rmtree(self.beside)
             raise self._different([])
         if self.path.exists():
@@ -175,12 +205,22 @@ class _Repair:
         os.rename(self.beside, self.path)
         sync(self.path.parent)
 
+    def _is_as_ingested(self, written: Manifest) -> bool:
+        """Whether a store written again is the one that the record of the ingest names, if it is of images."""
+        return self.index > 0 or written.summary.table_crc32c == self.folder.info.tables[self.split]
+
     def _codec(self) -> CodecChoice:
-        """The codec that the store had, as its other files say or, for all splits have one, those of another split."""
-        places = (self.path, *(self.folder.store(self.index, split) for split in self.folder.splits))
-        found = next((choice for path in places if (choice := salvaged_codec(path))), None)
+        """The codec that the store had: all splits have one, so that of another split, whose manifest vouches for it.
+
+        Else the one that its own files name, but no word of theirs besides: what is written here is committed.
+        """
+        others = (committed_codec(self.folder.store(self.index, split)) for split in self.folder.splits)
+        if found := next(filter(None, others), None):
+            return found
         configured = self.folder.config.for_stage(max(self.index - 1, 0)).store.codec
-        return found or CodecChoice("zstd" if configured == "auto" else configured, "as configured")
+        if (named := salvaged_codec(self.path)) and named != configured:
+            return CodecChoice(named, "as its other files named it")
+        return CodecChoice("zstd" if configured == "auto" else configured, "as configured")
 
     @contextmanager
     def _trying(self, *names: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cache import CodecName, Store
 from pipeline.budget import stored_sample_bytes
-from pipeline.disk import StoreSize, check_room, folder_bytes, free_bytes, store_size
+from pipeline.disk import NOTHING, StoreSize, check_room, folder_size, free_bytes, store_size
 from pipeline.errors import DiskError
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
@@ -28,7 +28,10 @@ def kept_bytes(run: RunFolder) -> int:
 
     Under cache.keep = "needed" these are the two largest neighbours: x_j is deleted once x_{j+1} is written.
     """
-    sizes = [_bytes(run, j) if run.config.keeps(j + 1) else 0 for j in range(len(run.stages))]
+    sizes = [
+        sum(output_size(run, j, split).nbytes for split in run.splits) if run.config.keeps(j + 1) else 0
+        for j in range(len(run.stages))
+    ]
     if run.config.cache.keep == "needed":
         return max(map(sum, zip(sizes, [*sizes[1:], 0], strict=True)))
     return sum(sizes)
@@ -41,16 +44,15 @@ def check_output_room(
 
     `sample` gives the first run of its stored numbers, which the codec is tried on where that decides.
     """
-    due = [split for split in run.splits if not is_committed(run.store(j + 1, split))]
-    needed = sum((output_size(run, j, split) for split in due), StoreSize(0, 0))
-    there = sum(folder_bytes(run.store(j + 1, split)) for split in due)
+    needed, there = _due(run, j)
     what = f"stage {j} is trained and kept, and x_{j + 1}"
     check_room(what, run.path, needed, codec, sample, there=there, remedy=_remedy(run))
 
 
 def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
     """Raise DiskError where x_{j+1} can hardly fit, before stage j is trained; where nobody can know, say its bound."""
-    needed, free = _bytes(run, j), free_bytes(run.path)
+    (due, there), free = _due(run, j), free_bytes(run.path)
+    needed = due.nbytes - there.nbytes
     if needed <= free:
         return
     share = _known_share(run, j)
@@ -59,17 +61,20 @@ def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
             f"x_{j + 1} may not fit: at most {size(needed)} before compression, which nothing is known of yet, "
             f"and {size(free)} are free on the disk of {run.path}"
         )
-    elif share * needed > free:
+    elif share * due.nbytes - there.nbytes > free:
         how = "not compressed" if share == 1 else f"compressed to {share:.0%}, as the last x_j was"
         raise DiskError(
-            f"x_{j + 1} will need {size(share * needed)} ({how}), and {size(free)} are free on the disk of {run.path}\n"
+            f"x_{j + 1} will need {size(share * due.nbytes - there.nbytes)} ({how}), "
+            f"and {size(free)} are free on the disk of {run.path}\n"
             f"next: {_remedy(run)}"
         )
 
 
-def _bytes(run: RunFolder, j: int) -> int:
-    """Bytes of x_{j+1} over all splits before compression."""
-    return sum(output_size(run, j, split).nbytes for split in run.splits)
+def _due(run: RunFolder, j: int) -> tuple[StoreSize, StoreSize]:
+    """What the splits of x_{j+1} that are not committed yet take before compression, and what is there of them."""
+    due = [split for split in run.splits if not is_committed(run.store(j + 1, split))]
+    needed = sum((output_size(run, j, split) for split in due), NOTHING)
+    return needed, sum((folder_size(run.store(j + 1, split)) for split in due), NOTHING)
 
 
 def _known_share(run: RunFolder, j: int) -> float | None:

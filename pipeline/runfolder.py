@@ -23,9 +23,19 @@ from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summ
 from cascade import StageShape
 from pipeline.branches import nearest_changes, read_records
 from pipeline.config import Config
+from pipeline.data_info import (
+    X_0,
+    DataInfo,
+    check_all_images,
+    check_images,
+    check_same_data,
+    read_data_info,
+    x_0_fingerprint,
+)
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.links import check_unlinked
+from pipeline.paths import matching
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
 
@@ -71,11 +81,18 @@ class StageFolder:
         known = {"key": self.key, "index": self.j + 1, "split": split}
         return {**known, "rendering": rendering, "encoding": self._encoding}
 
+    def outputs_of_other_policies(self) -> list[Path]:
+        """Stores of x_{j+1} of training samples, whole or not, in other renderings, whose validation and test samples
+        lie in the same stores as this one's."""
+        own = self.output("train")
+        beside = (path for path in self._outputs.glob(f"{self._encoding}.train.*") if path.is_dir() and path != own)
+        return [path for path in beside if _is_canvas(path.name.rpartition(".")[2]) == _is_canvas(self._rendering)]
+
     def _rendered(self, split: str) -> list[str]:
         """The rendering, where a split is stored in it: canvases are in every split, views and phases in one."""
         if split == "train":
             return [self._rendering]
-        return ["canvas"] if self._rendering.startswith("canvas") else []
+        return ["canvas"] if _is_canvas(self._rendering) else []
 
 
 class RunFolder:
@@ -147,10 +164,10 @@ class RunFolder:
         """Bytes on disk of x_index of a split, 0 where it is not stored."""
         return store_bytes(self.store(index, split))
 
-    def all_stored_bytes(self) -> int:
-        """Bytes on disk of every committed store in the folder, of whatever key or rendering."""
-        patterns = (f"{X_0}/*/{MANIFEST}", f"stages/*/x_*/*/{MANIFEST}")
-        return sum(store_bytes(path.parent) for pattern in patterns for path in self.path.glob(pattern))
+    def committed_stores(self) -> list[Path]:
+        """Every committed store in the folder, of whatever key or rendering."""
+        patterns = (f"{X_0}/[!.]*/{MANIFEST}", f"stages/[!.]*/x_*/[!.]*/{MANIFEST}")
+        return sorted(path.parent for pattern in patterns for path in matching(self.path, pattern))
 
     def fingerprint(self, index: int, split: str) -> Fingerprint:
         """What determines x_index of a split."""
@@ -159,8 +176,10 @@ class RunFolder:
     def open_store(self, index: int, split: str) -> Store:
         """The committed store of x_index of a split.
 
-        Raises NoStoreError or CorruptStoreError, and RefusedError where the store is of something else.
+        Raises NoStoreError or CorruptStoreError, CorruptDataError where it lies behind a link or is of other images,
+        and RefusedError where the store is of something else.
         """
+        self.check_unlinked(self.store(index, split))
         store, expected = Store(self.store(index, split)), self.fingerprint(index, split)
         found = store.manifest.summary.fingerprint
         if found != expected:
@@ -170,17 +189,30 @@ class RunFolder:
                 f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
                 f"{', '.join(changed)}\nnext: {remedy}"
             )
+        if index == 0:
+            check_images(self.info, self.path, split, store.manifest.summary)
         return store
+
+    def has_store(self, index: int, split: str) -> bool:
+        """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""
+        return index == 0 or not is_unfinished(self.store(index, split))
+
+    def check_unlinked(self, path: Path) -> None:
+        """Raise CorruptDataError where a store or stage lies behind a link; the run folder and x_0 may be links."""
+        x_0 = self.path / X_0
+        check_unlinked(path, below=x_0 if x_0 in path.parents else self.path)
 
     def is_stored(self, index: int) -> bool:
         """Whether x_index is committed for every split, so that a stage can start from it.
 
         Stores in the folder of a stand-in count only where they hold the views that the config describes.
         """
+        return self.is_rendered_alike(index) and all(is_committed(self.store(index, split)) for split in self.splits)
+
+    def is_rendered_alike(self, index: int) -> bool:
+        """Whether the place of x_index is for the views that the config describes, and not a stand-in's for others."""
         stand_in = self._stand_ins.get(index - 1)
-        if stand_in is not None and not is_rendered_alike(stand_in, self.config):
-            return False
-        return all(is_committed(self.store(index, split)) for split in self.splits)
+        return stand_in is None or is_rendered_alike(stand_in, self.config)
 
     def is_stand_in(self, j: int) -> bool:
         """Whether stage j is of another branch than the config's."""
@@ -196,14 +228,15 @@ class RunFolder:
     def anchor(self, j: int) -> int:
         """The index of the nearest store that stage j can start from.
 
-        Raises RefusedError where a block between is not trained.
+        Raises RefusedError where a block between is not trained, CorruptDataError where x_0 is not what was ingested.
         """
         anchor = self.nearest(j, self.is_stored)
         self.check_trained(anchor, j)
         if not self.is_stored(0):
             raise CorruptDataError(
-                f"x_0 of {self.path} is not complete\nnext: delete {self.path / X_0} and ingest again"
+                f"x_0 of {self.path} is not complete\nnext: {self.command('repair')}, which makes it from the images"
             )
+        check_all_images(self.info, self.path)
         return anchor
 
     def check_stage(self, j: int) -> None:
@@ -226,10 +259,16 @@ class RunFolder:
 
     def _why_not(self, j: int) -> str:
         changes = self.changes(j)
+        if not changes and j and any(record.j == j for record in read_records(self.path / "stages").values()):
+            return ";\nwhat other branches have of it was trained on other blocks: cascade status lists them"
         if not changes:
             return ""
         why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
         return why if self.accepts_stale else f"{why}\nto go on from the stage as it is: --accept-stale"
+
+
+def _is_canvas(rendering: str) -> bool:
+    return rendering.startswith("canvas")
 
 
 def is_committed(store: Path) -> bool:

@@ -7,10 +7,11 @@ from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_budget, host_memory_error, ring_bytes
 from pipeline.config import Config
+from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
 from pipeline.disk import free_bytes
 from pipeline.errors import ConfigError, Stopped
-from pipeline.ingest import X_0, ingest, read_data_info
+from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.microbatch import check_micro_batch
 from pipeline.needed import free_stores
@@ -100,6 +101,7 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
     """Raise CascadeError, before hours are spent, where a folder that stages first..last write into refuses it."""
     check_writable(run.path / "stages")
     for stage in run.stages[first : last + 1]:
+        run.check_unlinked(stage.output("train"))
         check_writable(stage.path)
         check_writable(stage.output("train").parent)
 

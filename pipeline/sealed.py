@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
-from cache import replace_file
+from cache import CorruptStoreError, replace_file
 from pipeline.errors import CorruptDataError
+from pipeline.links import read_file
 
 DIGITS = 64
 ENDS = (b'"\n}\n', b'"}\n')
@@ -55,12 +56,12 @@ def write_sealed(path: Path, record: msgspec.Struct) -> None:
 
 def read_sealed(path: Path, kind: type[T], *, remedy: str) -> T | None:
     """The record at a path, None where there is none. Raises CorruptDataError, with the remedy, where it is damaged."""
-    if path.exists() and not path.is_file():
-        raise CorruptDataError(f"{path} is no file\nnext: {remedy}")  # reading from a pipe would wait for ever
     try:
-        return unseal(path.read_bytes(), kind)
+        return unseal(read_file(path), kind)
     except FileNotFoundError:
         return None
+    except CorruptStoreError as error:
+        raise CorruptDataError(f"{error}\nnext: {remedy}") from error
     except SealError as error:
         raise CorruptDataError(f"{path} is damaged: {error}\nnext: {remedy}") from error
 

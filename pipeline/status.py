@@ -1,17 +1,19 @@
 """What of a run is done, what is not, and why."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from cache import StoreError
 from pipeline.acceptance import accept_stale, describe_accepted
 from pipeline.branches import changes, read_records
 from pipeline.calibration import scale_is_due
-from pipeline.checkpoint import read_position
+from pipeline.checkpoint import Position, read_position
 from pipeline.disk import folder_bytes
-from pipeline.errors import RefusedError
+from pipeline.errors import CorruptDataError, RefusedError, first_line
 from pipeline.feed import describe_input
-from pipeline.progress import size
 from pipeline.record import stage_path
-from pipeline.runfolder import RunFolder
+from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.writeback import output_is_due
 
 
@@ -35,19 +37,41 @@ class StageStatus:
 
 
 def status(run: RunFolder, *, accepting: bool = False) -> list[StageStatus]:
-    """The state of every stage under the present config; `accepting`, as `train-stage --accept-stale` would find it."""
-    return [_stage_status(accept_stale(run, j) if accepting else run, j) for j in range(len(run.stages))]
+    """The state of every stage under the present config; `accepting`, of the stages that --accept-stale goes on from.
+
+    Then a stage that stands in for the config's is stale, and the others are as they are with it before them.
+    """
+    seen = accept_stale(run) if accepting else run
+    return [
+        _of_stand_in(run, seen, j) if seen.is_stand_in(j) else _stage_status(seen, j) for j in range(len(run.stages))
+    ]
+
+
+def next_action(run: RunFolder, rows: Sequence[StageStatus], *, accepting: bool) -> str:
+    """How to look at stale stages, or to go on from them; "" where none is stale or none can be gone on from."""
+    if accepting or not any(row.state == "stale" for row in rows) or not accept_stale(run).accepted:
+        return ""
+    return (
+        f"next: {run.command('run')} trains what is stale anew; "
+        f"{run.command('status')} --accept-stale shows what can be gone on from as it is"
+    )
+
+
+def _of_stand_in(run: RunFolder, seen: RunFolder, j: int) -> StageStatus:
+    """Of a stage that stands in, and of what the present settings have made of it so far."""
+    record, (accepted,) = seen.stages[j].record, [one for one in seen.accepted if one.stage == j]
+    assert record is not None, "it stands in"
+    reason = f"accepted: {'; '.join(accepted.differences)}"
+    anew = accept_stale(run, j)
+    if position := read_position(anew.stages[j]):
+        reason += f"; anew {_progress(anew, j, position)}"
+    return StageStatus(j, "stale", record.test_accuracy, _input(seen, j), _stored(seen, j), reason)
 
 
 def _stage_status(run: RunFolder, j: int) -> StageStatus:
     folder = run.stages[j]
     position = read_position(folder)  # before the record, which comes before the checkpoints go
     record = folder.record
-    try:
-        stage_input = describe_input(run.anchor(j), j)
-    except RefusedError:
-        stage_input = None
-    epochs = run.config.for_stage(j).train.epochs
     if record is not None:
         unwritten, unscaled = output_is_due(run, j), scale_is_due(run, j)
         state = "trained" if unwritten or unscaled else "done"
@@ -55,19 +79,38 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
         reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _of_done(run, j)
     elif position is not None:
-        done = f"{position.epochs} of {epochs} epochs"
-        if position.consumed:
-            done += f" and {position.consumed} images"
-        state, reason = "partial", f"{done}: {run.command(f'train-stage --j {j}')}"
+        state, reason = "partial", _progress(run, j, position)
     elif changed := run.changes(j):
         state, reason = "stale", changed
     else:
         state = "todo"
-        reason = run.command(f"train-stage --j {j}") if stage_input else f"needs stage {j - 1}"
-    if run.accepted:
-        reason = f"{reason}; on stale {describe_accepted(run.accepted)}".removeprefix("; ")
-    stored = sum(run.stored_bytes(j + 1, split) for split in run.splits)
-    return StageStatus(j, state, record.test_accuracy if record else None, stage_input, stored, reason)
+        reason = run.command(f"train-stage --j {j}") if _input(run, j) else f"needs stage {j - 1}"
+    if before := [one for one in run.accepted if one.stage < j]:
+        reason = f"{reason}; on stale {describe_accepted(before)}".removeprefix("; ")
+    return StageStatus(j, state, record.test_accuracy if record else None, _input(run, j), _stored(run, j), reason)
+
+
+def _input(run: RunFolder, j: int) -> str | None:
+    try:
+        return describe_input(run.anchor(j), j)
+    except RefusedError:
+        return None
+
+
+def _stored(run: RunFolder, j: int) -> int:
+    nbytes = 0
+    for split in run.splits:
+        with suppress(StoreError, OSError):  # `all_stored` says so
+            nbytes += run.stored_bytes(j + 1, split)
+    return nbytes
+
+
+def _progress(run: RunFolder, j: int, position: Position) -> str:
+    """How far the training of a stage is, and what goes on with it."""
+    done = f"{position.epochs} of {run.config.for_stage(j).train.epochs} epochs"
+    if position.consumed:
+        done += f" and {position.consumed} images"
+    return f"{done}: {run.command(f'train-stage --j {j}')}"
 
 
 def _of_done(run: RunFolder, j: int) -> str:
@@ -90,14 +133,52 @@ def _frozen(run: RunFolder, j: int) -> str:
     return f"trained on {augment.views} frozen views"
 
 
-def other_branch_notes(run: RunFolder) -> list[str]:
-    """A line for each stage trained with other settings whose folder is still there."""
-    notes = []
+@dataclass(frozen=True)
+class OtherBranch:
+    """A trained stage that is not among the rows, whose folder is still there."""
+
+    j: int
+    """Index of the stage."""
+    path: str
+    """Its folder."""
+    test_accuracy: float
+    """Percent."""
+    nbytes: int
+    """Of its files, stores included."""
+    changes: list[str]
+    """What it was trained with and what the config has."""
+
+
+def other_branches(run: RunFolder, *, accepting: bool = False) -> list[OtherBranch]:
+    """Stages trained with other settings; `accepting`, but for those that --accept-stale goes on from."""
+    shown = {stage.key for seen in (run, *([accept_stale(run)] if accepting else [])) for stage in seen.stages}
     records = read_records(run.path / "stages")
-    for record in sorted(records.values(), key=lambda record: record.j):
-        if record.j < len(run.stages) and record.key != run.stages[record.j].key:
-            changed = "; ".join(changes(record.j, record.fields, run.fields, records))
+    found = []
+    for record in sorted(records.values(), key=lambda record: (record.j, record.key)):
+        if record.j < len(run.stages) and record.key not in shown:
             folder = stage_path(run.path / "stages", record.j, record.key)
-            accuracy, nbytes = f"test {record.test_accuracy:.2f}%", size(folder_bytes(folder))
-            notes.append(f"stage {record.j} also in {folder}, {accuracy}, {nbytes}: {changed}")
-    return notes
+            changed = changes(record.j, record.fields, run.fields, records)
+            found.append(OtherBranch(record.j, str(folder), record.test_accuracy, folder_bytes(folder), changed))
+    return found
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All stores of a run folder, of whatever branch."""
+
+    nbytes: int
+    """On disk, of those whose manifest can be read."""
+    unreadable: list[str]
+    """What is wrong with the others, a line each."""
+
+
+def all_stored(run: RunFolder) -> Stored:
+    """What the committed stores of the folder take."""
+    nbytes, unreadable = 0, []
+    for store in run.committed_stores():
+        try:
+            run.check_unlinked(store)
+            nbytes += store_bytes(store)
+        except (CorruptDataError, StoreError, OSError) as error:
+            unreadable.append(f"not counted: {first_line(error)}")
+    return Stored(nbytes, unreadable)

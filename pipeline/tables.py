@@ -13,23 +13,34 @@ from pipeline.progress import size
 from pipeline.record import Accepted
 from pipeline.repair import Repaired
 from pipeline.runfolder import RunFolder
-from pipeline.status import StageStatus
-from pipeline.verify import Checked
+from pipeline.status import OtherBranch, StageStatus, Stored
+from pipeline.verify import Checked, Damage
 
 BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
 
 
+DAMAGE_SHOWN = 20
+"""Damaged files of a store or stage that a table names."""
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def status_json(rows: Sequence[StageStatus]) -> str:
-    """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}]}`"""
-    return _json({"stages": [asdict(row) for row in rows]})
+def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
+    """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
+    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}]}`"""
+    return _json(
+        {
+            "stages": [asdict(row) for row in rows],
+            "policy": run.config.augment.rendering,
+            "stored_bytes": stored.nbytes,
+            "unreadable": stored.unreadable,
+            "branches": [asdict(branch) for branch in branches],
+        }
+    )
 
 
-def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[str]) -> str:
+def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
     """The stages, then what else lies in the run folder."""
     table = _table("stage", "state", "test %", "input", "stored", "reason")
     for row in rows:
@@ -41,9 +52,14 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], notes: Sequence[st
             size(row.store_bytes) if row.store_bytes else "-",
             row.reason,
         )
-    total = f"all stores of the run folder, images and earlier branches included: {size(run.all_stored_bytes())}"
+    total = f"all stores of the run folder, images and earlier branches included: {size(stored.nbytes)}"
     policy = f"augmentation past stage 0: {run.config.augment.rendering}"
-    return "\n".join([_text(table), total, policy, *notes])
+    notes = [
+        f"stage {one.j} also in {one.path}, test {one.test_accuracy:.2f}%, {size(one.nbytes)}: {'; '.join(one.changes)}"
+        for one in branches
+    ]
+    damage = [*stored.unreadable, f"next: {run.command('verify')}"] if stored.unreadable else []
+    return "\n".join([_text(table), total, policy, *notes, *damage])
 
 
 def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str:
@@ -88,21 +104,50 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
 
 
 def verification_json(rows: Sequence[Checked]) -> str:
-    """`{"damaged": N, "checked": [{"what", "files", "nbytes", "recomputed", "damage", "note"}]}`, damage as a list of
-    `{"file", "reason", "remedy"}`."""
+    """`{"damaged": N, "checked": [{"what", "kind", "files", "nbytes", "recomputed", "damage", "note"}]}`, damage as a
+    list of `{"file", "reason", "remedy"}`."""
     return _json({"damaged": sum(len(row.damage) for row in rows), "checked": [asdict(row) for row in rows]})
 
 
 def verification_table(rows: Sequence[Checked]) -> str:
-    """Every store and stage with what is damaged of it, then each damaged file and its remedy."""
+    """Every store and stage with what is damaged of it, then the damaged files with their remedy, and the sum."""
     is_deep = any(row.recomputed or row.note for row in rows)
     table = _table("what", "files", "stored", *(["computed again"] if is_deep else []), "damaged")
     for row in rows:
-        again = [str(row.recomputed)] if is_deep else []
+        again = [str(row.recomputed or "-")] if is_deep else []
         table.add_row(row.what, f"{row.files:,}", size(row.nbytes), *again, str(len(row.damage) or "-"))
     notes = [f"{row.what}: {row.note}" for row in rows if row.note]
-    damage = [f"{found.file}: {found.reason}\nnext: {found.remedy}" for row in rows for found in row.damage]
-    return "\n".join([_text(table), *notes, *damage])
+    damage = [line for row in rows for line in _damage_lines(row)]
+    return "\n".join([_text(table), *notes, *damage, verification_sum(rows)])
+
+
+def _damage_lines(row: Checked) -> list[str]:
+    """The damaged files of a store or stage, and after those that have the same remedy that."""
+    lines = [f"{row.what}:"] if row.damage else []
+    for remedy in dict.fromkeys(found.remedy for found in row.damage):
+        reasons = [f"  {_reason(row, found)}" for found in row.damage if found.remedy == remedy]
+        more = f"  and {count(len(reasons) - DAMAGE_SHOWN, 'file')} more (--json lists them all)"
+        lines += [*reasons[:DAMAGE_SHOWN], *([more] if len(reasons) > DAMAGE_SHOWN else []), f"next: {remedy}"]
+    return lines
+
+
+def _reason(row: Checked, found: Damage) -> str:
+    """What is wrong with a file, its name said once."""
+    name = found.file.removeprefix(f"{row.what}/")
+    return found.reason if name in found.reason else f"{name}: {found.reason}"
+
+
+def verification_sum(rows: Sequence[Checked]) -> str:
+    """As in "checked: 6 stores, 2 stages, 1.2 MB; no damage"."""
+    stores, stages = (count(sum(row.kind == kind for row in rows), kind) for kind in ("store", "stage"))
+    damaged = sum(len(row.damage) for row in rows)
+    outcome = f"{count(damaged, 'file')} damaged" if damaged else "no damage"
+    return f"checked: {stores}, {stages}, {size(sum(row.nbytes for row in rows))}; {outcome}"
+
+
+def count(number: int, what: str) -> str:
+    """As in "1 file", "2 files"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def repair_json(outcomes: Sequence[Repaired]) -> str:
@@ -114,8 +159,8 @@ def repair_text(outcomes: Sequence[Repaired]) -> str:
     """A line for each store that was damaged, and one for each file that still is."""
     lines = []
     for outcome in outcomes:
-        left = f", {len(outcome.left)} left as they were" if outcome.left else ""
-        lines.append(f"{outcome.what}: {len(outcome.put_back)} files put back, byte for byte{left}")
+        left = f", {count(len(outcome.left), 'file')} left as before" if outcome.left else ""
+        lines.append(f"{outcome.what}: {count(len(outcome.put_back), 'file')} put back, byte for byte{left}")
         lines += [f"{outcome.what}/{name}: {reason}" for name, reason in outcome.left.items()]
     return "\n".join(lines) or "no store is damaged"
 

@@ -15,7 +15,7 @@ from pipeline.microbatch import micro_batches
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
-from pipeline.writeback import output_is_due, sweep_journals, write_output
+from pipeline.writeback import output_is_due, sweep_output, write_output
 
 
 def train_stage(
@@ -37,7 +37,7 @@ def train_stage(
     CascadeError where a loss is no number; DeviceMemoryError.
     """
     folder = run.stages[j]
-    sweep_journals(run, j)
+    sweep_output(run, j)
     if folder.record is not None:
         sweep(folder)  # a process may have been killed before it could
         if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):
@@ -46,7 +46,8 @@ def train_stage(
         feed = _fitted(run, j, device, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
             encoding = calibrate_output(run, j, device, should_stop=should_stop)
-            report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
+            if run.config.keeps(j + 1):
+                report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
         if output_is_due(run, j, asked_for=output_asked_for):
             write_output(run, j, feed, report)
     return True

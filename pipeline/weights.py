@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from cache import replace_file
-from pipeline.draws import Purpose, draw
 from pipeline.errors import CorruptDataError
 
 CONTENT = "content"
@@ -67,7 +65,7 @@ def load_tensors(
 @contextmanager
 def _readable(path: Path, remedy: str) -> Iterator[Any]:
     """A safetensors file, open."""
-    if path.exists() and not path.is_file():
+    if path.is_symlink() or (path.exists() and not path.is_file()):
         raise CorruptDataError(f"{path} is no file\nnext: {remedy}")
     try:
         path.open("rb").close()  # safetensors calls every trouble a missing file
@@ -101,11 +99,3 @@ def load_modules(tensors: dict[str, Tensor], path: Path, **modules: nn.Module) -
         nn.ModuleDict(modules).load_state_dict(tensors)
     except RuntimeError as error:
         raise CorruptDataError(f"{path} is not of this network: {error}") from error
-
-
-@contextmanager
-def fresh_weights(seed: int, stage: int) -> Iterator[None]:
-    """A context in which modules initialise themselves with weights that depend on (seed, stage) alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(draw(seed, Purpose.WEIGHTS, stage)[0] >> np.uint64(1)))
-        yield

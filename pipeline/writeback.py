@@ -16,8 +16,10 @@ from cache import (
     drop_journal,
     read_journal,
     sample_bytes,
+    sweep_removed,
 )
 from pipeline.device import machine_record, place
+from pipeline.errors import CorruptDataError
 from pipeline.feed import Feed
 from pipeline.metrics import read_metrics
 from pipeline.networks import load_block, load_quantiser, read_encoding
@@ -39,8 +41,9 @@ def output_is_due(run: RunFolder, j: int, *, asked_for: bool = False) -> bool:
     return asked_for or not readers or any(run.stages[i].record is None for i in readers)
 
 
-def sweep_journals(run: RunFolder, j: int) -> None:
-    """Remove the journal of x_{j+1} that a process killed right after its commit left."""
+def sweep_output(run: RunFolder, j: int) -> None:
+    """Remove what a killed process left of x_{j+1}: the journal of what it had committed, what it was deleting."""
+    sweep_removed(run.store(j + 1, "train").parent)
     for split in run.splits:
         if is_committed(run.store(j + 1, split)):
             drop_journal(run.store(j + 1, split))
@@ -93,8 +96,7 @@ class Output:
             self.config.order.run, sample_bytes(self.config.store.encoding, self.run.output_shape(self.j))
         )
         chunk = next(self.runs("train", stop=samples))[:samples]
-        epochs = read_metrics(self.run.stages[self.j])
-        speed = max((epoch.images_per_second for epoch in epochs), default=None)
+        speed = self._training_speed(report)
         choice = choose_codec(
             chunk,
             self.run.path,
@@ -103,6 +105,15 @@ class Output:
         )
         report.say(f"stage {self.j}  codec {choice.codec}: {choice.reason}")
         return choice
+
+    def _training_speed(self, report: Reporter) -> float | None:
+        """Samples a second, where the stage's epochs can be read: nothing but the choice of a codec goes by it."""
+        try:
+            epochs = read_metrics(self.run.stages[self.j])
+        except CorruptDataError as error:
+            report.say(f"stage {self.j}  codec chosen without the speed of training: {str(error).splitlines()[0]}")
+            return None
+        return max((epoch.images_per_second for epoch in epochs), default=None)
 
     def write(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> None:
         """Write and commit one split to `path`, from where an earlier attempt got to."""

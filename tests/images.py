@@ -11,8 +11,9 @@ from PIL import Image
 
 from pipeline.config import Config
 from pipeline.config_file import read_config
+from pipeline.data_info import DataInfo
 from pipeline.errors import CascadeError
-from pipeline.ingest import DataInfo, ingest
+from pipeline.ingest import ingest
 from pipeline.progress import Reporter
 from pipeline.sources import open_source
 

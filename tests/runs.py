@@ -1,6 +1,7 @@
 """Small run folders on real digits for tests of whole stages."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config_file import load_config
@@ -23,7 +24,7 @@ SMALL = (
 
 def digits_run(folder: Path, *settings: str) -> RunFolder:
     """An ingested run folder of a three-stage network on digits, two epochs a stage."""
-    write_preset("digits", folder, [*SMALL, *settings])
+    write_preset("digits", folder, [*SMALL, *with_views(settings)])
     ingest(load_config(folder), folder, Reporter())
     return reopened(folder)
 
@@ -45,7 +46,7 @@ def tiny_run(folder: Path, *settings: str) -> RunFolder:
     return digits_run(folder, f"data.source={source}", *TINY, *settings)
 
 
-def copy_of(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
+def copied(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
     """The same run folder at another place."""
     shutil.copytree(run.path, folder)
     return reopened(folder, *settings)
@@ -53,7 +54,13 @@ def copy_of(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
 
 def reopened(folder: Path, *settings: str) -> RunFolder:
     """The run folder as a new command would see it, with `--set` settings."""
-    return RunFolder(folder, load_config(folder, settings))
+    return RunFolder(folder, load_config(folder, with_views(settings)))
+
+
+def with_views(settings: Sequence[str]) -> Sequence[str]:
+    """Settings; where they take a policy without views, these are left at their default."""
+    policies = [setting for setting in settings if setting.startswith("augment.policy=")]
+    return settings if not policies or "views" in policies[-1] else (*settings, "augment.views=4")
 
 
 def bytes_of(run: RunFolder, j: int) -> dict[str, bytes]:

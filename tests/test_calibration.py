@@ -19,7 +19,7 @@ from pipeline.feed import Feed
 from pipeline.networks import EncodingRecord, load_block, load_quantiser
 from pipeline.progress import Reporter
 from pipeline.training import train_stage
-from tests.runs import digits_run
+from tests.runs import digits_run, tiny_run
 
 CPU = choose_device("cpu")
 TINY = float(np.finfo(np.float32).tiny)
@@ -241,3 +241,13 @@ def test_the_cost_of_an_encoding_reads_as_decibels_and_percent() -> None:
     assert words(41.26, 0.00002) == "uint4: 41.3 dB signal to noise, 0.002% saturated"
     assert words(41.26, 0.0) == "uint4: 41.3 dB signal to noise, 0% saturated"
     assert words(None, 0.0) == "uint4: no error"
+
+
+@pytest.mark.parametrize(("keep", "is_said"), [("all", True), ("none", False), ("[2]", False)])
+def test_what_an_encoding_costs_is_said_where_something_is_written_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: str, is_said: bool
+) -> None:
+    run = tiny_run(tmp_path / "run", "train.epochs=1", f"cache.keep={keep}")
+    train_stage(run, 0, CPU, Reporter())
+    assert ("x_1 as float16: " in capsys.readouterr().err) == is_said
+    assert run.stages[0].scale.exists(), "what is replayed is rounded too"

@@ -128,7 +128,7 @@ def test_another_encoding_is_taken_and_written_by_the_stage_before_without_train
 
 
 def test_frozen_canvases_are_not_silent_in_status(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
-    folder, canvas = tmp_path / "run", ("--set", "augment.policy=canvas")
+    folder, canvas = tmp_path / "run", ("--set", "augment.policy=canvas", "--set", "augment.views=4")
     digits_run(folder)
     assert cascade("run", "--run", folder, "--to", 1, *canvas)[0] == 0
     stages = json.loads(cascade("status", "--run", folder, "--json", *canvas)[1])["stages"]
@@ -189,7 +189,13 @@ def test_evaluate_says_which_stages_it_leaves_out(tmp_path: Path, cascade: Calla
     code, out, err = cascade("evaluate", "--run", tmp_path / "run", "--json")
     assert code == 0
     assert len(json.loads(out)["stages"]) == 1
-    assert "left out, not trained with these settings: stages 1..2" in err
+    assert "left out: stages 1..2; stage 1 is not trained yet\nnext: cascade run --run " in err
+    assert "--accept-stale" not in err
+    cascade("run", "--run", tmp_path / "run", "--to", 1)
+    other = ("--set", "stages.1.train.lr=0.05")
+    err = cascade("evaluate", "--run", tmp_path / "run", *other)[2]
+    assert "left out: stages 1..2; stage 1 is not trained with these settings (train.lr 0.1 -> 0.05)" in err
+    assert "--accept-stale, which takes stage 1 of other settings" in err
 
 
 def test_bytes_to_come_are_said_before_the_first_stage(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:

@@ -3,13 +3,14 @@
 import errno
 import json
 import re
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-import cli
 from cache import CorruptStoreError
+from pipeline.failure import failure
 from tests.conftest import Outcome
 from tests.runs import digits_run, tiny_run
 
@@ -149,9 +150,28 @@ def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(
     assert cascade("run", "--run", folder)[0] == 0
 
 
+def test_a_file_that_is_too_large_is_exit_code_6_and_no_full_disk(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "run"
+    digits_run(folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        code, _, err = cascade("run", "--run", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 6
+    assert f"error: file too large at {folder}/stages/" in err
+    assert ": a limit of the process or of the file system; what was committed is intact\nnext: raise the limit" in err
+    assert "ulimit -f" in err
+    assert "the disk is full" not in err
+    assert cascade("run", "--run", folder)[0] == 0
+
+
 def test_an_unknown_error_is_a_bug_and_shows_its_traceback() -> None:
-    assert cli.failure(RuntimeError("a bug")) is None
-    assert cli.failure(CorruptStoreError("a store")) is not None
+    assert failure(RuntimeError("a bug")) is None
+    assert failure(CorruptStoreError("a store")) is not None
 
 
 def test_kept_outputs_that_are_not_the_stages_are_refused_and_can_be_recomputed(
@@ -204,7 +224,7 @@ def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
     ],
 )
 def test_what_the_machine_refuses_is_no_traceback(error: Exception, code: int) -> None:
-    known = cli.failure(error)
+    known = failure(error)
     assert known is not None
     assert known[1] == code
     assert "\nnext: " in known[0]

@@ -128,7 +128,7 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
         ),
         (("cache.keep=[2, 4]",), "cache.keep = [2, 4]: the network has x_1 to x_3"),
         (("augment.crop=8", "augment.padding=8"), "augment.padding = 8: expected less than augment.crop = 8"),
-        (("augment.cut_at=3",), "augment.cut_at = 3: expected less than network.stages = 3"),
+        (("augment.policy=canvas", "augment.cut_at=3"), "augment.cut_at = 3: expected less than network.stages = 3"),
         (("data.canvas=16", "augment.crop=32"), "augment.crop = 32: expected at most data.canvas = 16"),
         (
             ("augment.flip=false",),
@@ -182,7 +182,6 @@ def test_host_memory_may_be_a_plain_number_of_bytes(tmp_path: Path) -> None:
         (("augment.policy=canvas",), [1, 2]),
         (("augment.policy=canvas", "augment.cut_at=1"), [1]),
         (("augment.policy=canvas", "augment.cut_at=1", "cache.keep=[2, 3]"), []),
-        (("augment.policy=views", "augment.cut_at=1"), [1, 2]),
     ],
 )
 def test_kept_stores_are_those_named_up_to_where_windows_are_cut_and_none_under_recompute(
@@ -196,11 +195,11 @@ def test_kept_stores_are_those_named_up_to_where_windows_are_cut_and_none_under_
     ("settings", "rendering", "views"),
     [
         (("augment.policy=views", "augment.views=3"), "views-3", 3),
-        (("augment.policy=canvas", "augment.views=3"), "canvas", 2),
+        (("augment.policy=canvas", "augment.views=4"), "canvas", 2),
         (("augment.policy=canvas", "augment.flip=false", "augment.padding=1", "augment.crop=6"), "canvas", 1),
         (("augment.policy=canvas", "augment.phases=4"), "canvas-4", 8),
         (("augment.policy=canvas", "augment.phases=2", "augment.flip=false", "augment.padding=1"), "canvas-2", 2),
-        (("augment.policy=none", "augment.phases=2"), "none", 1),
+        (("augment.policy=none", "augment.phases=1", "augment.cut_at=0"), "none", 1),
         (("augment.policy=recompute",), "recompute", 1),
     ],
 )
@@ -209,3 +208,39 @@ def test_a_policy_stores_so_many_views_and_canvas_its_phases_and_their_mirror_im
 ) -> None:
     augment = loaded(tmp_path, *settings).augment
     assert (augment.rendering, augment.stored_views) == (rendering, views)
+
+
+def test_images_of_a_known_size_that_the_network_does_not_fit_are_a_fault(tmp_path: Path) -> None:
+    assert faults(tmp_path, "data.canvas=31", "network.downsample_at=[1]") == [
+        "data.canvas = 31: the network does not fit the images: stage 1 samples down images of 31x31 pixels, an odd "
+        "side; give images whose side is a multiple of 2, or sample down less often"
+    ]
+    (fault,) = faults(tmp_path, "data.canvas=9", "augment.policy=canvas", "augment.crop=8", "network.downsample_at=[1]")
+    assert fault.startswith(
+        "data.canvas = 9: augment.policy = canvas: the padded images have 9x9 pixels, no multiple of"
+    )
+    (fault,) = faults(tmp_path, "data.canvas=32", "head.pool=17")
+    assert fault.startswith(
+        "data.canvas = 32: the network does not fit the images: x_1 would have 32x32 pixels: too few"
+    )
+    assert loaded(tmp_path, "data.canvas=31", "augment.crop=24", "network.downsample_at=[1]").data.canvas == 31
+    assert loaded(tmp_path, "data.canvas=31").data.canvas == 31
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting", "policy", "default"),
+    [
+        (("augment.policy=recompute", "augment.views=2"), "views = 2", "views", 4),
+        (("augment.policy=canvas", "augment.views=8"), "views = 8", "views", 4),
+        (("augment.phases=2",), "phases = 2", "canvas", 1),
+        (("augment.policy=none", "augment.cut_at=1"), "cut_at = 1", "canvas", 0),
+    ],
+)
+def test_a_setting_that_the_policy_does_not_use_is_a_fault_unless_it_is_left_at_its_default(
+    tmp_path: Path, settings: tuple[str, ...], setting: str, policy: str, default: int
+) -> None:
+    (fault,) = faults(tmp_path, *settings)
+    assert fault.startswith(f"augment.{setting}: under policy = ")
+    assert fault.endswith(f'it would do nothing; set augment.policy = "{policy}", or leave it at {default}')
+    name = setting.split(" ")[0]
+    assert getattr(loaded(tmp_path, *settings, f"augment.{name}={default}").augment, name) == default

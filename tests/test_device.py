@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.progress import Reporter
 from pipeline.training import train_stage
 from tests.conftest import Outcome
-from tests.runs import bytes_of, copy_of, tiny_run
+from tests.runs import bytes_of, copied, tiny_run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -89,7 +89,7 @@ def test_a_head_takes_the_ordered_average_where_that_is_asked_for(monkeypatch: p
 
 def test_deterministic_changes_nothing_on_a_cpu_but_its_record(tmp_path: Path) -> None:
     plain = tiny_run(tmp_path / "plain")
-    asked = copy_of(plain, tmp_path / "asked", "machine.deterministic=true")
+    asked = copied(plain, tmp_path / "asked", "machine.deterministic=true")
     for run in (plain, asked):
         train_stage(run, 0, CPU, Reporter())
     assert bytes_of(plain, 0) == bytes_of(asked, 0)
@@ -109,7 +109,7 @@ def test_a_device_without_room_is_exit_code_6_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cascade: Callable[..., Outcome], error: Exception, step: int
 ) -> None:
     whole = tiny_run(tmp_path / "whole", "machine.checkpoint_minutes=0")
-    full = copy_of(whole, tmp_path / "full")
+    full = copied(whole, tmp_path / "full")
     train_stage(whole, 0, CPU, Reporter())
     steps = 0
 

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from cache import packed_share
 from pipeline import disk
 from pipeline.device import choose_device
-from pipeline.disk import MARGIN, SMALL_FILES, StoreSize, check_room, folder_bytes, free_bytes, store_size
+from pipeline.disk import (
+    MARGIN,
+    NOTHING,
+    SMALL_FILES,
+    StoreSize,
+    check_room,
+    folder_bytes,
+    folder_size,
+    free_bytes,
+    store_size,
+)
 from pipeline.errors import DiskError
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes, output_size
@@ -68,13 +78,30 @@ def test_bytes_of_a_folder_are_those_of_its_files_and_no_links(tmp_path: Path) -
     assert folder_bytes(tmp_path / "a") == 110
     assert folder_bytes(tmp_path / "a" / "d") == 10
     assert folder_bytes(tmp_path / "none") == 0
+    assert folder_bytes(tmp_path / "a" / "d" / "none") == 0
+    assert folder_size(tmp_path / "a") == StoreSize(110, 4)
     (tmp_path / "link").symlink_to(tmp_path / "a")
     assert folder_bytes(tmp_path / "link") < 110
 
 
-@pytest.mark.parametrize(("codec", "there"), [("none", 0), ("none", 500), ("zstd", 0), ("zstd", 500)])
+def test_what_vanishes_while_it_is_measured_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    lstat = os.lstat
+
+    def vanishing(path: str) -> os.stat_result:
+        if path.endswith("b"):
+            os.unlink(path)
+        return lstat(path)
+
+    monkeypatch.setattr("pipeline.disk.os.lstat", vanishing)
+    assert folder_size(tmp_path) == StoreSize(20, 3)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("there", [NOTHING, StoreSize(500, 2), StoreSize(500, 5)])
 def test_room_is_refused_from_the_first_byte_too_few(
-    tmp_path: Path, set_free: Callable[[int], None], codec: str, there: int
+    tmp_path: Path, set_free: Callable[[int], None], codec: str, there: StoreSize
 ) -> None:
     def check(free: int) -> None:
         set_free(free)
@@ -83,7 +110,7 @@ def test_room_is_refused_from_the_first_byte_too_few(
     needed = StoreSize(1_000_000, 3)
     share = 1 if codec == "none" else MARGIN * packed_share(SPARSE, "zstd")
     assert codec == "none" or share < 0.5
-    bytes_to_come = round(share * 1_000_000) + 3 * os.statvfs(tmp_path).f_frsize - there
+    bytes_to_come = round(share * 1_000_000) + max(3 - there.files, 0) * os.statvfs(tmp_path).f_frsize - there.nbytes
     check(bytes_to_come)
     with pytest.raises(
         DiskError, match=f"x_1 needs {size(bytes_to_come)} .* are free on the disk of {tmp_path}\nnext: less"
@@ -131,11 +158,40 @@ def test_a_write_back_without_room_is_refused_and_goes_on_once_there_is(
 def test_what_is_there_already_is_not_needed_again(folder: Path, set_free: Callable[[int], None]) -> None:
     run = reopened(folder, 'store.codec="none"')
     (run.store(1, "train") / "manifest.json").unlink()
-    size_of_train = output_size(run, 0, "train")
-    blocks = size_of_train.files * os.statvfs(folder).f_frsize
-    set_free(size_of_train.nbytes + blocks - folder_bytes(run.store(1, "train")))
+    size_of_train, there = output_size(run, 0, "train"), folder_size(run.store(1, "train"))
+    blocks = max(size_of_train.files - there.files, 0) * os.statvfs(folder).f_frsize
+    needed = size_of_train.nbytes + blocks - there.nbytes
+    set_free(needed - 1)
+    with pytest.raises(DiskError, match=rf"x_1 needs {size(needed)} "):
+        train_stage(run, 0, CPU, Reporter())
+    set_free(needed)
     train_stage(run, 0, CPU, Reporter())
     assert run.is_stored(1)
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+def test_before_training_what_is_there_already_is_not_needed_again(
+    folder: Path, set_free: Callable[[int], None], capsys: pytest.CaptureFixture[str], codec: str
+) -> None:
+    """Of x_2, validation is committed, and train is not; how it compresses, x_1 says of lz4 and nothing of zstd."""
+    train_stage(reopened(folder), 1, CPU, Reporter())
+    run = reopened(folder, f"store.codec={codec}")
+    (run.store(2, "train") / "manifest.json").unlink()
+    shutil.rmtree(run.store(2, "test"))
+    share = run.stored_bytes(1, "train") / output_size(run, 0, "train").nbytes if codec == "lz4" else 1
+    due = output_size(run, 1, "train").nbytes + output_size(run, 1, "test").nbytes
+    needed = round(share * due) - folder_bytes(run.store(2, "train"))
+    capsys.readouterr()
+    set_free(needed + 1)
+    check_first_output(run, 1, Reporter())
+    assert "may not fit" not in capsys.readouterr().err
+    set_free(needed - 1)
+    if codec == "zstd":
+        check_first_output(run, 1, Reporter())
+        assert f"x_2 may not fit: at most {size(needed)} before compression" in capsys.readouterr().err
+        return
+    with pytest.raises(DiskError, match=rf"x_2 will need {size(needed)} "):
+        check_first_output(run, 1, Reporter())
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def test_old_file_stays_whole_when_the_new_one_cannot_be_written(
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
+def test_a_file_that_cannot_take_its_place_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "file/within").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"file\.new"):
+        replace_file(tmp_path / "file", b"new")
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_short_writes_of_the_system_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
@@ -78,9 +85,41 @@ def test_a_file_that_cannot_be_made_durable_is_removed_and_named(
 def test_every_new_folder_is_made_durable_in_the_one_above(tmp_path: Path, events: list[str]) -> None:
     make_folder(tmp_path / "a" / "b" / "c")
     assert (tmp_path / "a" / "b" / "c").is_dir()
-    assert events == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+    assert events == [str(tmp_path.parent), str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
     make_folder(tmp_path / "a" / "b")
-    assert len(events) == 3
+    assert len(events) == 4
+
+
+def test_a_folder_that_a_killed_attempt_left_is_made_durable_once_a_process(tmp_path: Path, events: list[str]) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+        make_folder(tmp_path / "a" / "b" / "c")
+    assert events == [str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+
+
+def test_a_folder_whose_sync_failed_is_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            make_folder(tmp_path / "a")
+        with pytest.raises(OSError, match="Input/output error"):
+            make_folder(tmp_path / "a")
+    make_folder(tmp_path / "a")
+
+
+def test_above_a_run_folder_nothing_has_to_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.files.sync", refuses)
+        make_folder(tmp_path)
+        with pytest.raises(PermissionError, match="Permission denied"):
+            make_folder(tmp_path / "a")
 
 
 def test_file_is_durable_before_its_name_and_its_name_before_the_return(tmp_path: Path, events: list[str]) -> None:

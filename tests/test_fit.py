@@ -66,4 +66,4 @@ def test_the_folder_of_a_stage_is_durable_before_anything_is_in_it(
     monkeypatch.setattr(os, "fsync", watched)
     fit(run)
     first = next(number for number, path in enumerate(synced) if run.stages[0].path in path.parents)
-    assert synced[:first] == [run.path, run.path / "stages"]
+    assert synced[:first] == [run.path, run.path / "stages"]  # that of the run folder's own was the ingest's

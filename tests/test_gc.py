@@ -1,6 +1,7 @@
 """cascade gc: what it lists, what it deletes, and what it never touches."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,16 @@ from pipeline.acceptance import accept_stale
 from pipeline.device import choose_device
 from pipeline.disk import folder_bytes
 from pipeline.errors import LockedError
-from pipeline.gc import Garbage, collect, find_garbage, remove
+from pipeline.gc import Garbage, Kind, collect, find_garbage, remove
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.runs import run_stages
 from pipeline.training import train_stage
 from tests.conftest import Outcome
-from tests.runs import digits_run, reopened
+from tests.runs import digits_run, reopened, tiny_run
 
 CPU = choose_device("cpu")
+ONE_VIEW, TWO_VIEWS, CANVAS = "augment.views=1", "augment.views=2", "augment.policy=canvas"
 
 
 @pytest.fixture(scope="module")
@@ -141,43 +143,167 @@ def test_what_accept_stale_would_start_from_is_left_if_asked(folder: Path) -> No
     def branches(accepting: bool) -> set[Path]:
         return {one.path for one in find_garbage(run, accept_stale=accepting) if one.kind == "branch"}
 
-    third = reopened(folder).stages[2].path
+    others = {reopened(folder).stages[2].path, reopened(folder, "train.lr=0.05").stages[0].path}
     assert branches(False) == set((folder / "stages").iterdir())
-    assert branches(True) == {third}, "both stages 0 are left: the one with lr = 0.05 is the newest for stage 1"
+    assert branches(True) == others, "what does not lead to the stage that was trained so"
+
+
+def test_stores_that_accept_stale_would_read_are_left_if_asked(folder: Path) -> None:
+    """Stage 1 was trained on x_1 in another encoding, and stage 2 is to be trained on it, from an x_2 still to be
+    written."""
+    packed = reopened(folder, "stages.0.store.encoding=uint4")
+    for j in range(2):
+        train_stage(packed, j, CPU, Reporter())
+    run = reopened(folder, "stages.2.train.lr=0.05")
+    shutil.rmtree(run.stages[1].path)
+    x_1 = {packed.store(1, split) for split in run.splits}
+
+    def branches(*, accepting: bool) -> set[Path]:
+        return {one.path for one in find_garbage(run, accept_stale=accepting) if one.kind == "branch"}
+
+    assert x_1 <= branches(accepting=False)
+    assert x_1 <= branches(accepting=True), "from x_2, which is there"
+    shutil.rmtree(packed.stages[1].path / "x_2")
+    assert x_1 <= branches(accepting=False)
+    assert not x_1 & branches(accepting=True)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stages, both trained with one view, and the first with x_1 in two views and in canvases too."""
+    run = tiny_run(tmp_path_factory.mktemp("shared") / "run", "train.epochs=1")
+    for policy in (ONE_VIEW, TWO_VIEWS, CANVAS):
+        train_stage(reopened(run.path, policy), 0, CPU, Reporter())
+    train_stage(reopened(run.path, ONE_VIEW), 1, CPU, Reporter())
+    return run.path
+
+
+def names(folder: Path, *settings: str, kind: Kind, keep_branches: bool = False) -> set[str]:
+    listed = found(folder, *settings, keep_branches=keep_branches)
+    return {Path(name).name for name, one in listed.items() if one.kind == kind}
+
+
+def test_what_policies_share_is_left_to_the_one_that_still_needs_it(shared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shared, tmp_path / "run"))
+    plain = {"float16.validation", "float16.test"}
+    canvases = {"float16.train.canvas", "float16.validation.canvas", "float16.test.canvas"}
+    assert names(folder, ONE_VIEW, kind="store") == {"float16.train.views-1"}
+    assert names(folder, ONE_VIEW, kind="branch") == {"float16.train.views-2", *plain, *canvases}
+    other = reopened(folder, ONE_VIEW).stages[1].path.name
+    assert names(folder, TWO_VIEWS, kind="branch") == {"float16.train.views-1", *canvases, other}
+    assert not names(folder, TWO_VIEWS, kind="store")
+    assert not names(folder, CANVAS, kind="store")
+    collect(reopened(folder, ONE_VIEW), delete=True, keep_branches=True, accept_stale=False)
+    assert reopened(folder, TWO_VIEWS).anchor(1) == reopened(folder, CANVAS).anchor(1) == 1
+
+    shutil.rmtree(reopened(folder, TWO_VIEWS).store(1, "train"))
+    assert names(folder, ONE_VIEW, kind="store") == plain, "canvases lie beside them, and share nothing with them"
+
+
+def test_an_unfinished_store_that_another_policy_goes_on_with_is_of_a_branch(shared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shared, tmp_path / "run"))
+    for store in (reopened(folder, TWO_VIEWS).store(1, split) for split in ("train", "test")):
+        (store / "manifest.json").unlink()
+    assert names(folder, ONE_VIEW, kind="store") == {"float16.train.views-1"}
+    assert not names(folder, ONE_VIEW, kind="leftover")
+    assert not names(folder, TWO_VIEWS, kind="leftover"), "it goes on with both"
 
 
 @pytest.mark.parametrize("kind", ["branch", "store"])
-def test_a_deletion_that_is_interrupted_leaves_nothing_that_counts_as_whole(
+def test_a_deletion_that_is_interrupted_leaves_nothing_but_leftovers(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cache.removal.shutil.rmtree", interrupted)
-    for one in found(folder).values():
-        if one.kind == kind:
+    some = [one for one in found(folder).values() if one.kind == kind]
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.removal.shutil.rmtree", interrupted)
+        for one in some:
             with pytest.raises(KeyboardInterrupt):
                 remove(one)
-            assert one.path.is_dir()
-            assert not (one.path / "manifest.json").exists()
-            assert not (one.path / "stage.json").exists()
+    assert not any(one.path.exists() for one in some)
+    left = [one.path.with_name(f".{one.path.name}.removed") for one in some]
+    listed = found(folder)
+    assert {listed[str(path.relative_to(folder))].kind for path in left} == {"leftover"}
+    collect(reopened(folder), delete=True, keep_branches=True, accept_stale=False)
+    assert not any(path.exists() for path in left)
 
 
-def test_the_record_of_a_branch_is_durably_gone_before_any_store_of_it_is(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_repairs_left_is_listed_but_for_what_will_take_its_place(folder: Path) -> None:
+    run = reopened(folder)
+    begun, needless, due = (run.store(2, split) for split in run.splits)
+    for store in (begun, needless, due):
+        shutil.copytree(store, beside(store))
+    (beside(begun) / "manifest.json").unlink()
+    for store in (begun, due):
+        (store / "manifest.json").unlink()
+    shutil.copytree(run.store(0, "test"), beside(run.store(0, "test")))
+    listed = {folder / name for name, one in found(folder).items() if "a repair that did not end" in one.why}
+    assert listed == {beside(begun), beside(needless), beside(run.store(0, "test"))}
+
+
+def beside(store: Path) -> Path:
+    return store.with_name(f".{store.name}.repair")
+
+
+class Killed(BaseException):
+    """In the place of a process's end."""
+
+
+class Calls:
+    """Counts the calls of `os` that delete, rename and sync; from number `at` on, none of them is made any more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int = -1) -> None:
+        self.names: list[str] = []
+        self.at = at
+        for name in ("rename", "unlink", "rmdir", "fsync"):
+            monkeypatch.setattr(os, name, self._counting(name, getattr(os, name)))
+
+    def _counting(self, name: str, call: Callable[..., None]) -> Callable[..., None]:
+        def counted(*arguments: object, **keywords: object) -> None:
+            self.names.append(name)
+            if 0 <= self.at < len(self.names):
+                raise Killed
+            call(*arguments, **keywords)
+
+        return counted
+
+
+@pytest.fixture(scope="module")
+def littered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stages, the first with x_1, which nothing will read, and once more with another lr; and leftovers."""
+    run = tiny_run(tmp_path_factory.mktemp("littered") / "run", "train.epochs=1", "data.validation=0")
+    for j in range(2):
+        train_stage(run, j, CPU, Reporter())
+    train_stage(reopened(run.path, "train.lr=0.05"), 0, CPU, Reporter())
+    store = run.store(1, "train")
+    shutil.copytree(store, beside(store))
+    shutil.copytree(store, store.with_name(f".{store.name}.removed"))
+    shutil.copytree(run.path / "x_0", run.path / "x_0.partial")
+    return run.path
+
+
+def test_a_kill_at_any_call_of_gc_leaves_a_folder_in_which_all_commands_work(
+    littered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cascade: Callable[..., Outcome]
 ) -> None:
-    branch = reopened(folder, "train.lr=0.05").stages[0].path
-    synced: list[Path] = []
-
-    def interrupted(store: Path) -> None:
-        assert synced == [branch]
-        assert not (branch / "stage.json").exists()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pipeline.gc.sync", synced.append)
-    monkeypatch.setattr("pipeline.gc.remove_store", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        remove(found(folder)[f"stages/{branch.name}"])
+    whole = Path(shutil.copytree(littered, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        calls = Calls(patch).names
+        collect(reopened(whole), delete=True, keep_branches=False, accept_stale=False)
+    renames = [number for number, name in enumerate(calls) if name == "rename"]
+    points = sorted({number for rename in renames for number in (rename, rename + 1, rename + 2, rename + 12)})
+    assert len(renames) >= 5
+    for at in points:
+        path = Path(shutil.copytree(littered, tmp_path / f"{at}"))
+        with monkeypatch.context() as patch:
+            Calls(patch, at)
+            with pytest.raises(Killed):
+                collect(reopened(path), delete=True, keep_branches=False, accept_stale=False)
+        commands = (("status",), ("verify",), ("gc", "--yes"), ("train-stage", "--j", 1))
+        assert [cascade(*command, "--run", path)[0] for command in commands] == [0] * 4, f"killed at call {at}"
+        assert files(path) == files(whole), f"killed at call {at}"
+        shutil.rmtree(path)
 
 
 def test_links_and_names_that_are_not_cascades_are_left_alone(folder: Path, tmp_path: Path) -> None:

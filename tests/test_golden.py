@@ -6,8 +6,7 @@ A change of the code that moves one of them gives other results under the same k
 They hold on any CPU: wherever a kernel sums, its weights and inputs are small whole numbers, or these times a power of
 two, whose sums are exact in float32 in whatever order; batch norm, softmax and logarithms are left out, and batches are
 smaller than the 16 from which torch may take Winograd's algorithm. Divisions and multiplications of single numbers are
-rounded alike by every processor. Initial weights are compared on a grid of 2^-12: torch draws them
-alike everywhere, but scales them in one rounding where the CPU has fused multiply-add, and in two elsewhere.
+rounded alike by every processor.
 """
 
 import hashlib
@@ -37,17 +36,17 @@ from pipeline.config import Augment, Data
 from pipeline.draws import Purpose, below, draw, permutation
 from pipeline.feed import Feed
 from pipeline.fit import train_step
-from pipeline.ingest import split_indices
 from pipeline.keys import ALGORITHM
 from pipeline.learner import make_learner
-from pipeline.networks import load_quantiser, new_block, new_head
+from pipeline.networks import load_quantiser, new_block
 from pipeline.order import sequential_windows, training_windows
 from pipeline.progress import Reporter
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from pipeline.sources import Source, Split
-from pipeline.weights import fresh_weights, module_tensors, save_tensors
+from pipeline.splits import split_indices
+from pipeline.weights import module_tensors, save_tensors
 from pipeline.writeback import write_output
 from tests.images import config, ingested, npz
 
@@ -161,13 +160,15 @@ def ingest_order(_: Path) -> Iterable[Any]:
 
 
 def initial_weights(folder: Path) -> Iterable[Any]:
-    run = run_folder(folder, network={"batch_norm": True})
-    for j in range(2):
-        with fresh_weights(run.config.seed, j):
-            modules = {"block": new_block(run, j), "head": new_head(run, j)}
-        for name, tensor in sorted(module_tensors(**modules).items()):
-            yield np.frombuffer(name.encode(), np.uint8)
-            yield (tensor.double() * 2**12).round().to(torch.int32)
+    """Of stages 0 and 1, the second of which samples down, with batch norm and without, and heads of every depth."""
+    kinds = itertools.product((True, False), ("invertible", "strided"), (1, 3))
+    for number, (batch_norm, downsample, k) in enumerate(kinds):
+        network = {**WHOLE["network"], "batch_norm": batch_norm, "downsample": downsample}
+        (folder / str(number)).mkdir()
+        run = run_folder(folder / str(number), network=network, head={"k": k})
+        for j in range(2):
+            for name, tensor in sorted(make_learner(run, j, CPU).tensors().items()):
+                yield from (np.frombuffer(name.encode(), np.uint8), tensor)
 
 
 def block_forward(folder: Path) -> Iterable[Any]:
@@ -240,7 +241,7 @@ GOLDENS: dict[str, Callable[[Path], Iterable[Any]]] = {
     "forward pass of a block": block_forward,
     "steps of SGD": training_steps,
     "written back, views in uint8": lambda folder: written(folder, store={"encoding": "uint8"}),
-    "written back, canvas in float16": lambda folder: written(folder, augment={"policy": "canvas"}),
+    "written back, canvas in float16": lambda folder: written(folder, augment={"policy": "canvas", "views": 4}),
 }
 
 

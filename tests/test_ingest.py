@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 
 from cache import Store
-from pipeline.ingest import DataInfo, read_data_info
+from pipeline.data_info import DataInfo, read_data_info
 from pipeline.sources import open_source
 from tests.images import arrays, image_file, ingested, npz, pixels, tree
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageFile
 
 from cache import StoreWriter
 from pipeline.bad_images import BAD_IMAGES, read_bad_images
+from pipeline.data_info import check_same_data
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
-from pipeline.ingest import check_same_data
 from tests.images import arrays, config, encoded, image_file, ingested, npz, pixels, tree
 from tests.test_ingest import ids, images_of
 

@@ -10,8 +10,8 @@ import pytest
 from cascade import StageShape
 from pipeline.config import Config, Section, StageOverrides
 from pipeline.config_file import read_config
+from pipeline.data_info import DataInfo
 from pipeline.errors import ConfigError
-from pipeline.ingest import DataInfo
 from pipeline.keys import (
     OF_NO_RESULT,
     OF_THE_STAGE,
@@ -57,6 +57,7 @@ def info(config: Config, **changed: Any) -> DataInfo:
         "std": [0.2],
         "run": 1,
         "digest": "0" * 64,
+        "tables": {"train": 0, "test": 0},
     }
     return DataInfo(**(known | changed))
 
@@ -123,10 +124,15 @@ OTHER_VALUES: dict[str, Any] = {
 """Of every setting, another value than that of `usual()`."""
 
 
+OF_CANVASES = ("augment.phases", "augment.cut_at")
+"""Whether they count is tried below."""
+
+
 def usual(path: str = "") -> Config:
-    """A config whose stage 0 samples down, the setting at `path` with its other value."""
+    """A config whose stage 0 samples down, the setting at `path` with its other value, under the policy it is of."""
     other = {path.replace(".", "__"): OTHER_VALUES[path.removeprefix("stages.2.")]} if path else {}
-    return config(**({"network__downsample_at": [0]} | other))
+    policy = {"augment__policy": "canvas"} if path in OF_CANVASES else {}
+    return config(**({"network__downsample_at": [0]} | policy | other))
 
 
 def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
@@ -138,8 +144,6 @@ def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 SETTINGS = list(settings_of(Config))
-OF_CANVASES = ("augment.phases", "augment.cut_at")
-"""Tried below, under the policy that they are of."""
 OVERRIDDEN = [
     name for name in SETTINGS if name.split(".")[0] in {field.name for field in msgspec.structs.fields(StageOverrides)}
 ]
@@ -186,7 +190,9 @@ def test_size_of_uncropped_images_changes_every_key() -> None:
 
 @pytest.mark.parametrize("policy", ["none", "canvas", "recompute"])
 def test_number_of_views_counts_only_where_views_are_stored(policy: str) -> None:
-    assert keys(config(augment__policy=policy, augment__views=2)) == keys(config(augment__policy=policy))
+    usual = config(augment__policy=policy)
+    other = msgspec.structs.replace(usual, augment=msgspec.structs.replace(usual.augment, views=2))
+    assert keys(other) == keys(usual)
 
 
 def test_each_policy_has_keys_of_its_own_from_stage_1_on() -> None:

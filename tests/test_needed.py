@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import CorruptStoreError, remove_store
+from cache import CorruptStoreError, remove_folder
 from pipeline.device import choose_device
 from pipeline.needed import free_stores, is_needed
 from pipeline.progress import Reporter
@@ -110,18 +110,30 @@ def test_an_interruption_between_two_splits_is_finished_by_the_next_command(
     def interrupted(path: Path) -> None:
         nonlocal removed
         if removed == after:
-            (path / "manifest.json").unlink()
+            path.rename(path.with_name(f".{path.name}.removed"))
             raise KeyboardInterrupt
         removed += 1
-        remove_store(path)
+        remove_folder(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.needed.remove_store", interrupted)
+        patch.setattr("pipeline.needed.remove_folder", interrupted)
         with pytest.raises(KeyboardInterrupt):
             free_stores(run, Reporter())
     assert run.anchor(2) == 2
     run_stages(reopened(folder, NEEDED), 1, 1, "cpu", Reporter())
-    assert not any(run.store(1, split).exists() for split in run.splits)
+    assert list(run.store(1, "train").parent.iterdir()) == []
+
+
+def test_what_another_policy_reads_goes_with_the_last_that_does(folder: Path) -> None:
+    run, other = reopened(folder, NEEDED), reopened(folder, NEEDED, "augment.views=1")
+    train_stage(other, 0, CPU, Reporter())
+    free_stores(run, Reporter())
+    assert {path.name for path in run.store(1, "train").parent.iterdir()} == {
+        *(f"float16.{split}" for split in ("train.views-1", "validation", "test"))
+    }
+    assert other.anchor(1) == 1
+    run_stages(other, 1, 2, "cpu", Reporter())
+    assert list(run.store(1, "train").parent.iterdir()) == []
 
 
 def test_it_is_said_with_the_bytes_that_are_freed(folder: Path, cascade: Callable[..., Outcome]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -17,12 +18,13 @@ from pipeline.errors import CascadeError
 from pipeline.faults import FaultRecord
 from pipeline.feed import Feed, shortened
 from pipeline.learner import Learner
+from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
-from pipeline.sealed import unseal
+from pipeline.sealed import unseal, write_sealed
 from pipeline.training import train_stage
-from pipeline.weights import load_tensors
-from tests.runs import bytes_of, copy_of, tiny_run
+from pipeline.weights import load_tensors, save_tensors
+from tests.runs import bytes_of, copied, tiny_run
 
 CPU = choose_device("cpu")
 
@@ -65,7 +67,7 @@ def test_a_poisoned_batch_is_named_and_nothing_of_it_kept(
     assert run.stages[0].checkpoint.exists() == (kept > 0)
     if kept:
         assert all(tensor.isfinite().all() for tensor in load_tensors(run.stages[0].checkpoint)[0].values())
-    whole = copy_of(run, tmp_path / "whole")
+    whole = copied(run, tmp_path / "whole")
     for other in (run, whole):
         train_stage(other, 0, CPU, Reporter())
     assert bytes_of(run, 0) == bytes_of(whole, 0)
@@ -162,3 +164,47 @@ def test_a_number_that_is_none_is_not_written_back(tmp_path: Path, monkeypatch: 
     train_stage(run, 0, CPU, Reporter(), output_asked_for=True)
     train_stage(run, 1, CPU, Reporter())
     assert np.isfinite(np.asarray(zarr.open_array(run.store(2, "train") / "x", mode="r"))).all(), "nor journaled"
+
+
+def poison_block(run: RunFolder, j: int) -> None:
+    """Put a weight that is no number into a trained block, as if the stage had ended so."""
+    folder = run.stages[j]
+    tensors, metadata = load_tensors(folder.block)
+    tensors["block.conv.weight"][0, 0, 0, 0] = torch.nan
+    content, record = save_tensors(folder.block, tensors, metadata), folder.record
+    assert record is not None
+    write_sealed(folder.record_path, msgspec.structs.replace(record, content={**record.content, "block": content}))
+    scale = unseal(folder.scale.read_bytes(), EncodingRecord)
+    write_sealed(folder.scale, msgspec.structs.replace(scale, block=content))
+
+
+@pytest.mark.parametrize("policy", ["views", "canvas"])
+@pytest.mark.parametrize("poisoned", [0, 1])
+@pytest.mark.parametrize("keep", ["none", "[1]"])
+def test_a_block_that_makes_numbers_that_are_none_is_named_and_not_the_store_that_they_come_from(
+    tmp_path: Path, keep: str, poisoned: int, policy: str
+) -> None:
+    canvas = ("augment.policy=canvas", "augment.padding=1") if policy == "canvas" else ()
+    run = tiny_run(tmp_path / "run", "network.stages=3", "train.epochs=1", f"cache.keep={keep}", *canvas)
+    for j in range(2):
+        train_stage(run, j, CPU, Reporter())
+    poison_block(run, poisoned)
+    if keep == "[1]" and poisoned == 0:
+        list(Feed(run, 2, CPU).sequential("test"))  # x_1 was stored before
+        return
+    for split, view in (("test", None), ("test", 0), ("train", 1)):
+        with pytest.raises(CascadeError) as caught:
+            list(Feed(run, 2, CPU).sequential(split, view=view))
+        message, folder = str(caught.value), run.stages[poisoned].path
+        assert message.startswith(
+            f"stage 2: x_2 of {split} samples is not finite, made so by block {poisoned}, first in"
+        )
+        again = f"cascade train-stage --j {poisoned} --run {run.path}"
+        assert f"\nnext: delete {folder} and {again}, with a lower stages.{poisoned}.train.lr" in message
+
+
+def test_pixels_are_numbers_unless_the_record_of_the_images_says_otherwise(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run")
+    run.info = msgspec.structs.replace(run.info, std=[1e-300])
+    with pytest.raises(CascadeError, match=rf"x_0 of test samples is .*\nnext: delete {run.path}/x_0 and ingest again"):
+        list(Feed(run, 0, CPU).sequential("test"))

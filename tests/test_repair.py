@@ -1,6 +1,8 @@
 """Repair: what is damaged is computed again and put back byte for byte, or left as it is with the reason."""
 
+import json
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,13 @@ import numpy as np
 import pytest
 
 from cache import MANIFEST, Store
-from pipeline.errors import LockedError
+from pipeline.errors import LockedError, Stopped
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.repair import Repaired, repair
 from pipeline.runfolder import RunFolder
-from tests.runs import reopened
-from tests.trained import CPU, copied, double_block, files_of, trained_run, whole
+from tests.runs import copied, reopened
+from tests.trained import CPU, double_block, files_of, trained_run, whole
 
 __all__ = ["whole"]
 
@@ -220,6 +222,67 @@ def test_a_rewriting_that_was_interrupted_anywhere_goes_on(
         (outcome,) = repaired(run).values()
         assert (outcome.put_back, outcome.left) == ([MANIFEST], {})
         assert files_of(run.path) == files_of(whole.path)
+
+
+@pytest.mark.parametrize("left", ["nothing", "chunks"])
+def test_a_split_of_x_0_of_which_nothing_shows_that_it_was_committed_comes_back(
+    whole: RunFolder, tmp_path: Path, left: str
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(0, "validation")
+    if left == "nothing":
+        shutil.rmtree(path)
+    else:
+        (path / MANIFEST).unlink()
+        (path / "x" / "zarr.json").unlink()
+    assert [outcome.put_back for outcome in repaired(run).values()] == [[MANIFEST]]
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_what_the_files_of_a_store_say_of_its_codec_without_a_manifest_is_never_committed(
+    tmp_path: Path,
+) -> None:
+    run = trained_run(tmp_path / "run", "store.codec=auto", stages=1)
+    sound = files_of(run.path)
+    for split in run.splits:
+        group = run.store(1, split) / "zarr.json"
+        group.write_text(group.read_text().replace('"codec_reason": "', '"codec_reason": "a lie, '))
+    (run.store(1, "train") / MANIFEST).unlink()
+    assert all(not outcome.left for outcome in repaired(run).values())
+    assert files_of(run.path) == sound, "the manifest of another split vouches for codec and reason"
+    for split in run.splits:
+        group = run.store(1, split) / "zarr.json"
+        group.write_text(group.read_text().replace('"codec_reason": "', '"codec_reason": "a lie, '))
+        (run.store(1, split) / MANIFEST).unlink()
+    assert all(not outcome.left for outcome in repaired(run).values())
+    assert not any(b"a lie" in data for data in files_of(run.path).values())
+
+
+def test_a_codec_that_is_a_lie_is_refused(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    for split in run.splits:
+        (run.store(1, split) / MANIFEST).unlink()
+        zstd = (run.store(1, split) / "y" / "zarr.json").read_text()
+        x = json.loads((run.store(1, split) / "x" / "zarr.json").read_text())
+        x["codecs"] = json.loads(zstd)["codecs"]
+        (run.store(1, split) / "x" / "zarr.json").write_text(json.dumps(x))
+    before = files_of(run.path)
+    assert all("comes out different" in outcome.left[MANIFEST] for outcome in repaired(run).values())
+    assert files_of(run.path) == before
+
+
+@pytest.mark.parametrize(("name", "calls"), [(MANIFEST, 60), ("x/c.0.0.0.0.0", 60), (MANIFEST, 1)])
+def test_asked_to_stop_it_leaves_nothing_half_written_and_ends_the_next_time(
+    whole: RunFolder, tmp_path: Path, name: str, calls: int
+) -> None:
+    run, asked = copied(whole, tmp_path / "run"), count()
+    for file in (run.store(2, "train") / "x").glob("c.*") if name != MANIFEST else [run.store(2, "train") / name]:
+        file.unlink()
+    with pytest.raises(Stopped):
+        list(repair(reopened(run.path), CPU, Reporter(), should_stop=lambda: next(asked) >= calls))
+    assert not list(run.path.rglob("*.new"))
+    assert not any(outcome.left for outcome in repaired(run).values())
+    assert files_of(run.path) == files_of(whole.path)
 
 
 def test_a_store_that_is_being_written_is_left_to_that(whole: RunFolder, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.sieve import Sieve
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.conftest import Outcome
-from tests.runs import bytes_of, copy_of, reopened, tiny_run
+from tests.runs import bytes_of, copied, reopened, tiny_run
 
 CPU = choose_device("cpu")
 STEPS = 3
@@ -76,7 +76,7 @@ def test_a_stage_asked_to_stop_at_any_point_ends_in_the_same_bytes(
     tmp_path: Path, stage: tuple[RunFolder, int], last_states: list[dict[str, Tensor]]
 ) -> None:
     begun, j = stage
-    whole, asked = copy_of(begun, tmp_path / "whole"), 0
+    whole, asked = copied(begun, tmp_path / "whole"), 0
 
     def count() -> bool:
         nonlocal asked
@@ -94,7 +94,7 @@ def test_a_stage_asked_to_stop_at_any_point_ends_in_the_same_bytes(
             asked += 1
             return asked >= point
 
-        broken = copy_of(begun, tmp_path / str(point))
+        broken = copied(begun, tmp_path / str(point))
         with pytest.raises(Stopped, match=rf"^stage {j}"):
             train_stage(broken, j, CPU, Reporter(), should_stop=stop)
         assert asked == point, "the first wish is heard"
@@ -113,7 +113,7 @@ def test_a_stage_asked_to_stop_at_any_point_ends_in_the_same_bytes(
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_an_epoch_whose_last_batch_is_short_is_stopped_and_ends_like_any(tmp_path: Path, step: int) -> None:
     whole = tiny_run(tmp_path / "whole", "train.batch_size=16")
-    broken = copy_of(whole, tmp_path / "broken")
+    broken = copied(whole, tmp_path / "broken")
     train_stage(whole, 0, CPU, Reporter())
     stopped_after(broken, step)
     position = read_position(broken.stages[0])
@@ -128,10 +128,10 @@ def test_a_stage_killed_at_any_step_goes_on_at_its_last_checkpoint_and_ends_in_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: tuple[RunFolder, int], minutes: int
 ) -> None:
     begun, j = stage
-    whole = copy_of(begun, tmp_path / "whole")
+    whole = copied(begun, tmp_path / "whole")
     train_stage(whole, j, CPU, Reporter())
     for killed_at in range(2 * STEPS):
-        broken = copy_of(begun, tmp_path / str(killed_at))
+        broken = copied(begun, tmp_path / str(killed_at))
         broken = reopened(broken.path, f"machine.checkpoint_minutes={minutes}")
         steps = 0
 
@@ -156,7 +156,7 @@ def test_a_stage_killed_while_it_writes_back_writes_the_same_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tiny_run(tmp_path / "whole")
-    broken = copy_of(whole, tmp_path / "broken")
+    broken = copied(whole, tmp_path / "broken")
     train_stage(whole, 0, CPU, Reporter())
     write = StoreWriter.write
 

@@ -1,12 +1,14 @@
 """Sealed records: readable, and no byte of them changes unnoticed."""
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from pipeline.errors import CorruptDataError
+from pipeline.metrics import read_metrics_file
 from pipeline.sealed import SealError, read_sealed, seal, seal_line, unseal, write_sealed
 
 
@@ -63,3 +65,19 @@ def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(CorruptDataError) as caught:
         read_sealed(path, Record, remedy="train again")
     assert str(caught.value) == f"{path} is damaged: its content does not have its checksum\nnext: train again"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path, kind: str) -> None:
+    path, elsewhere = tmp_path / "stage.json", tmp_path / "elsewhere"
+    write_sealed(elsewhere, RECORD)
+    if kind == "link":
+        path.symlink_to(elsewhere)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(CorruptDataError, match=rf"{path} is not a file.*\nnext: train again"):
+        read_sealed(path, Record, remedy="train again")
+    with pytest.raises(SealError, match="is not a file"):
+        read_metrics_file(path)

@@ -13,8 +13,8 @@ import pytest
 from pipeline import images
 from pipeline.bad_images import BAD_IMAGES, SKIPPED, BadImage, read_bad_images
 from pipeline.errors import CascadeError, CorruptDataError
-from pipeline.ingest import split_indices
 from pipeline.sources import open_source
+from pipeline.splits import split_indices
 from tests.conftest import Outcome
 from tests.images import config, image_file, ingested, pixels, tree
 from tests.test_ingest import ids, images_of, store

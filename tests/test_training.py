@@ -10,10 +10,10 @@ import torch
 from cache import BudgetError, Store
 from pipeline.config import Train
 from pipeline.config_file import read_config
+from pipeline.data_info import DataInfo
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, RefusedError
 from pipeline.evaluation import evaluate
-from pipeline.ingest import DataInfo
 from pipeline.learner import COMPILERS, learning_rate, make_learner
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
@@ -165,6 +165,7 @@ def test_every_presets_windows_fit_in_its_host_memory(tmp_path: Path, name: str)
         std=[0.2] * channels,
         run=config.order.run,
         digest="0" * 64,
+        tables={"train": 0, "test": 0},
     )
     (tmp_path / "x_0").mkdir()
     write_sealed(tmp_path / "x_0" / "ingest.json", info)

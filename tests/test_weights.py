@@ -77,3 +77,10 @@ def test_metadata_of_a_file_that_is_gone_or_damaged_is_none(tmp_path: Path) -> N
     assert read_metadata(tmp_path / "w") is None
     (tmp_path / "w").write_bytes(b"short")
     assert read_metadata(tmp_path / "w") is None
+
+
+def test_a_link_in_the_place_of_weights_is_not_followed(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "elsewhere", {"a": torch.ones(2)})
+    (tmp_path / "block.safetensors").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorruptDataError, match=r"block.safetensors is no file\nnext: delete the folder"):
+        load_tensors(tmp_path / "block.safetensors")

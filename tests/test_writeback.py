@@ -13,8 +13,8 @@ from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.training import train_stage
 from pipeline.writeback import write_output
-from tests.runs import reopened
-from tests.trained import CPU, copied, files_of, trained_run, whole
+from tests.runs import copied, reopened
+from tests.trained import CPU, files_of, trained_run, whole
 
 __all__ = ["whole"]
 
@@ -104,6 +104,41 @@ def test_the_codec_that_was_chosen_once_holds_for_what_is_left(
     for split in run.splits:
         store = Store(run.store(1, split))
         assert (store.codec, store.attributes["codec_reason"]) == ("zstd", "it was measured so")
+
+
+def test_a_codec_is_chosen_without_the_speed_of_a_training_whose_metrics_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained_run(tmp_path / "run", "store.codec=auto", stages=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training.write_output", lambda *_: None)
+        train_stage(run, 0, CPU, Reporter())
+    seconds = []
+
+    def chosen(*_: object, training_seconds: float | None, **__: object) -> CodecChoice:
+        seconds.append(training_seconds)
+        return CodecChoice("lz4", "as wished")
+
+    monkeypatch.setattr(writeback, "choose_codec", chosen)
+    metrics = run.stages[0].metrics.read_bytes()
+    run.stages[0].metrics.write_bytes(metrics[:-20])
+    write(reopened(run.path))
+    assert seconds == [None]
+    said = f"codec chosen without the speed of training: {run.stages[0].metrics} is damaged"
+    assert said in capsys.readouterr().err
+    assert run.is_stored(1)
+    run.stages[0].metrics.write_bytes(metrics)
+    shutil.rmtree(run.stages[0].path / "x_1")
+    write(reopened(run.path))
+    assert seconds[1] is not None
+
+
+def test_what_a_kill_left_of_a_store_that_was_being_deleted_is_swept(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    store = run.store(1, "train")
+    shutil.copytree(store, store.with_name(f".{store.name}.removed"))
+    assert not train_stage(run, 0, CPU, Reporter())
+    assert files_of(run.path) == files_of(whole.path)
 
 
 def test_a_journal_left_by_a_kill_right_after_the_commit_is_swept(whole: RunFolder, tmp_path: Path) -> None:

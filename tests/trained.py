@@ -1,6 +1,5 @@
 """A small trained run folder, made once and copied: run folders can move."""
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from pipeline.runfolder import RunFolder
 from pipeline.sealed import unseal, write_sealed
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors, save_tensors
-from tests.runs import digits_run, reopened
+from tests.runs import digits_run
 
 CPU = choose_device("cpu")
 SETTINGS = (
@@ -32,12 +31,6 @@ def trained_run(folder: Path, *settings: str, stages: int = 2) -> RunFolder:
     for j in range(stages):
         train_stage(run, j, CPU, Reporter())
     return run
-
-
-def copied(run: RunFolder, folder: Path, *settings: str) -> RunFolder:
-    """The run folder somewhere else."""
-    shutil.copytree(run.path, folder)
-    return reopened(folder, *settings)
 
 
 def double_block(run: RunFolder, *, pinned: bool = True) -> None:

@@ -1,11 +1,13 @@
 """The campaigns, as commands.
 
     python -m tests.faults all                        everything, hours
-    python -m tests.faults sweep --kinds kill         a fault at every call of a run that changes its folder
+    python -m tests.faults sweep --kinds kill         a fault at every call that changes the folder, of a run's commands
+    python -m tests.faults sweep --parts gc repair    the same of gc and repair
     python -m tests.faults random --trials 1000       signals at random moments
-    python -m tests.faults trace --trials 200         faults in system calls, by strace
-    python -m tests.faults power                      power cuts, from the record of a run's calls
-    python -m tests.faults protocol                   the order of a run's calls
+    python -m tests.faults trace                      faults in the system calls of a write-back and a checkpoint
+    python -m tests.faults again                      a second SIGINT or SIGTERM while a run stops
+    python -m tests.faults power                      power cuts, from the record of a command's calls
+    python -m tests.faults protocol                   the order of calls, of a run, gc and repair
     python -m tests.faults race                       several processes at one run folder
     python -m tests.faults corrupt --trials 2000      damaged bytes, 2,000 cases for each store
     python -m tests.faults repair --trials 100        damage, `cascade verify` and `cascade repair`
@@ -17,13 +19,15 @@ Prints a table in Markdown and, for each failure, the command that makes it agai
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
-from tests.faults import moments, power, races, sweep, tracing
+from tests.faults import again, moments, power, races, sweep, tracing
 from tests.faults.bugs import BUGS
 from tests.faults.campaign import Report, table
 from tests.faults.corruption import corruption
 from tests.faults.lab import Lab
+from tests.faults.parts import OF_A_RUN, PARTS, Part, part
 from tests.faults.planted import planted
 from tests.faults.repairs import repairs
 from tests.faults.syscalls import Fault, Kind
@@ -54,13 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("campaign", choices=[*CAMPAIGNS, "all"])
     parser.add_argument("--trials", type=int, help="of each campaign; by default all there are, or a hundred")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what is broken, of sweep, trace, power, protocol")
+    parser.add_argument("--once", action="store_true", help="no second fault in recovery, of sweep")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--folder", type=Path, help="for the run folders, instead of the temporary one")
     one = parser.add_argument_group("one trial again")
     one.add_argument("--kinds", nargs="+", help="of fault: kill, torn, full, io, interrupt, terminate")
     one.add_argument("--at", type=int, help="number of the call, or of the trial")
     one.add_argument("--second", type=int, help="call at which the recovery is killed")
-    one.add_argument("--call", choices=tracing.CALLS, help="name of the system call")
     one.add_argument("--losses", nargs="+", choices=power.LOSSES, default=power.LOSSES, help="of a power cut")
     one.add_argument("--processes", type=int, nargs="+", default=[2, 8], help="in a race")
     one.add_argument("--only", help="store that is damaged, or bug that is planted")
@@ -71,14 +76,19 @@ def _kinds(arguments: argparse.Namespace, known: tuple[Kind, ...]) -> list[Kind]
     return [kind for kind in known if kind in (arguments.kinds or known)]
 
 
+def _parts(lab: Lab, arguments: argparse.Namespace, usual: tuple[str, ...]) -> list[Part]:
+    return [part(lab, name) for name in arguments.parts or usual]
+
+
 def _sweep(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
-    for kind in _kinds(arguments, tuple(sweep.EXIT_CODES)):
+    parts = _parts(lab, arguments, OF_A_RUN)
+    for kind, broken in product(_kinds(arguments, tuple(sweep.EXIT_CODES)), parts):
         if arguments.at is not None:
             second = None if arguments.second is None else Fault("kill", arguments.second)
-            yield sweep.campaign(lab, kind, [sweep.Broken(Fault(kind, arguments.at), second)]).run(lab)
+            yield sweep.campaign(broken, kind, [sweep.Broken(Fault(kind, arguments.at), second)]).run(lab)
             continue
-        for twice in (False, True):
-            yield sweep.sweep(lab, kind, count=arguments.trials, seed=arguments.seed, twice=twice).run(lab)
+        for twice in (False,) if arguments.once else (False, True):
+            yield sweep.sweep(broken, kind, count=arguments.trials, seed=arguments.seed, twice=twice).run(lab)
 
 
 def _random(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
@@ -91,23 +101,34 @@ def _trace(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
     if not tracing.has_strace():
         yield Report("faults in system calls", 0, [], "left out: there is no strace")
         return
-    for kind in _kinds(arguments, tuple(tracing.INJECTED)):
-        if arguments.call and arguments.at is not None:
-            yield tracing.campaign(lab, kind, [tracing.Injected(kind, arguments.call, arguments.at)]).run(lab)
+    parts = _parts(lab, arguments, ("write-back", "checkpoint"))
+    for kind, broken in product(_kinds(arguments, tuple(tracing.INJECTED)), parts):
+        if arguments.at is not None:
+            yield tracing.campaign(broken, kind, [tracing.Injected(kind, arguments.at)]).run(lab)
         else:
-            yield tracing.injections(lab, kind, count=arguments.trials, seed=arguments.seed).run(lab)
+            yield tracing.injections(broken, kind, count=arguments.trials, seed=arguments.seed).run(lab)
+
+
+def _again(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
+    for kind in _kinds(arguments, again.KINDS):
+        numbers = None if arguments.at is None else [arguments.at]
+        count = arguments.trials or RANDOM_TRIALS
+        yield again.second_signals(lab, kind, count=count, seed=arguments.seed, only=numbers).run(lab)
 
 
 def _power(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
-    if arguments.at is not None:
-        cuts = [power.Cut(arguments.at, loss, arguments.seed) for loss in arguments.losses]
-        yield power.campaign(lab, cuts).run(lab)
-    else:
-        yield power.power_cuts(lab, tuple(arguments.losses), count=arguments.trials, seed=arguments.seed).run(lab)
+    for broken in _parts(lab, arguments, OF_A_RUN):
+        if arguments.at is not None:
+            cuts = [power.Cut(arguments.at, loss, arguments.seed) for loss in arguments.losses]
+            yield power.campaign(broken, cuts).run(lab)
+        else:
+            losses = tuple(arguments.losses)
+            yield power.power_cuts(broken, losses, count=arguments.trials, seed=arguments.seed).run(lab)
 
 
 def _protocol(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
-    yield power.protocol(lab)
+    for broken in _parts(lab, arguments, ("run", "gc", "repair")):
+        yield power.protocol(broken)
 
 
 def _race(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
@@ -141,6 +162,7 @@ CAMPAIGNS = {
     "sweep": _sweep,
     "random": _random,
     "trace": _trace,
+    "again": _again,
     "power": _power,
     "protocol": _protocol,
     "race": _race,

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import torch
 
-import cli
 from cache import MANIFEST, NoStoreError, Store
 from pipeline.config_file import load_config
 from pipeline.evaluation import kept_logits
+from pipeline.failure import failure
 from pipeline.metrics import read_metrics
 from pipeline.networks import load_block, load_head, read_encoding
 from pipeline.runfolder import RunFolder
@@ -132,7 +132,7 @@ def judge(subject: Subject, truth: Numbers, case: Damage) -> tuple[Verdict, str]
 
 
 def _judge_error(error: Exception, case: Damage) -> Verdict:
-    known = cli.failure(error)
+    known = failure(error)
     if known is None or known[1] not in (3, 4):
         return "another error"
     is_named = any(path in known[0] for path in case.now) or (isinstance(error, NoStoreError) and MANIFEST in case.now)

@@ -136,6 +136,10 @@ class Bench:
         log.unlink(missing_ok=True)
         return Outcome(code, said)
 
+    def said(self, pid: int) -> str:
+        """What a command that was started has said so far."""
+        return self._logs[pid].read_text(encoding="utf-8", errors="replace")
+
     def run(self, run: Path, *arguments: str, faults: Sequence[Fault] = ()) -> Outcome:
         """Start a command and wait for it."""
         return self.wait(self.start(run, *arguments, faults=faults))

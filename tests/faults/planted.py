@@ -49,6 +49,7 @@ def _plant(tree: Path, bug: Bug) -> list[Failure]:
     codes = {test: _pytest(tree, [test]) for test in bug.tests}
     for path, text in before.items():
         (tree / path).write_text(text)
+    print(f"{bug.name}: {sum(code == FAILED for code in codes.values())} of {len(codes)} tests fail", file=sys.stderr)
     return [
         Failure(f"{bug.name}: {test} exits {code}, not {FAILED}", f"python -m tests.faults plant --only {bug.name!r}")
         for test, code in codes.items()

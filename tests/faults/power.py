@@ -1,13 +1,14 @@
-"""Power cuts: what the record of a run's calls lets a disk lose at any moment, and how the run goes on from there."""
+"""Power cuts: what the record of a command's calls lets a disk lose at any moment, and how it goes on from there."""
 
 from dataclasses import dataclass
 from typing import get_args
 
 from tests.faults.campaign import Campaign, Failure, Report, sampled
 from tests.faults.disk import Loss, after
-from tests.faults.lab import Bench, Lab
+from tests.faults.lab import Bench
+from tests.faults.parts import Part
 from tests.faults.protocol import breaches
-from tests.faults.sweep import wrong_end
+from tests.faults.sweep import wrong_end, wrong_looks
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
@@ -22,27 +23,31 @@ class Cut:
 
 
 def power_cuts(
-    lab: Lab, losses: tuple[Loss, ...] = LOSSES, *, count: int | None = None, seed: int = 0
+    part: Part, losses: tuple[Loss, ...] = LOSSES, *, count: int | None = None, seed: int = 0
 ) -> Campaign[Cut]:
-    """Power cuts before `count` of a run's calls, or before every one, each with every loss."""
-    numbers = [number for number, event in enumerate(lab.events, 1) if not event.failed]
+    """Power cuts before `count` of a part's calls, or before every one, each with every loss."""
+    numbers = [number for number, event in enumerate(part.events, 1) if not event.failed]
     trials = [Cut(at, loss, seed) for loss in losses for at in sampled(numbers, count, seed)]
-    return campaign(lab, trials)
+    return campaign(part, trials)
 
 
-def campaign(lab: Lab, trials: list[Cut]) -> Campaign[Cut]:
+def campaign(part: Part, trials: list[Cut]) -> Campaign[Cut]:
     """The campaign of these trials."""
 
     def make(bench: Bench, cut: Cut) -> list[str]:
         left = bench.place()
-        after(lab.template, lab.events[: cut.at]).after_power_cut(left, cut.loss, cut.seed + cut.at)
-        return wrong_end(bench.run(left), left, lab.truth)
+        after(part.before, part.events[: cut.at]).after_power_cut(left, cut.loss, cut.seed + cut.at)
+        wrong = wrong_looks(bench, left, part.between)
+        return wrong + wrong_end(bench.run(left, *part.arguments), left, part.truth)
 
-    return Campaign("power cut", trials, make, lambda cut: f"power --at {cut.at} --losses {cut.loss} --seed {cut.seed}")
+    def replay(cut: Cut) -> str:
+        return f"power --parts {part.name} --at {cut.at} --losses {cut.loss} --seed {cut.seed}"
+
+    return Campaign(f"{part.name}: power cut", trials, make, replay)
 
 
-def protocol(lab: Lab) -> Report:
-    """The order of a run's calls against the protocol."""
-    found = breaches(lab.template, lab.events)
-    failures = [Failure(what, "python -m tests.faults protocol") for what in found]
-    return Report("order of calls", len(lab.events), failures)
+def protocol(part: Part) -> Report:
+    """The order of a part's calls against the protocol."""
+    found = breaches(part.before, part.events)
+    failures = [Failure(what, f"python -m tests.faults protocol --parts {part.name}") for what in found]
+    return Report(f"{part.name}: order of calls", len(part.events), failures)

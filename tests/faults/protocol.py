@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cache import JOURNAL, MANIFEST
+from cache.removal import REMOVED
 from tests.faults.disk import Disk, File, Folder
 from tests.faults.syscalls import Event
 from tests.faults.tiny import LOCK
@@ -13,8 +14,8 @@ def breaches(root: Path, events: Iterable[Event]) -> list[str]:
     """Where a record breaks the protocol, each with the number of its call. `root` is as it was before them.
 
     A file is synced before it is renamed into place; all of a store, names too, before its manifest is; nothing of a
-    store is deleted before its manifest, durably; a checkpoint only after the record that succeeds it, or another
-    checkpoint, is durable; and in the end everything is, but for removals.
+    store is deleted before its manifest, or the name of its folder, durably; a checkpoint only after the record that
+    succeeds it, or another checkpoint, is durable; and in the end everything is, but for removals.
     """
     disk, found, number = Disk(root), [], 0
     for number, event in enumerate(events):
@@ -50,7 +51,7 @@ def _breaches(disk: Disk, event: Event) -> Iterator[str]:
 
 def _early_deletion(disk: Disk, path: Path) -> Iterator[str]:
     store = next((folder for folder in path.parents if _may_have_manifest(disk, folder)), None)
-    if store is not None and path.name not in (MANIFEST, JOURNAL):
+    if store is not None and not _is_aside(disk, store) and path.name not in (MANIFEST, JOURNAL):
         yield f"{path} is deleted while {store / MANIFEST} may be there"
     if path.name.startswith("checkpoint"):
         others = [path.with_name(name) for name in _names(disk, path.parent) if name.startswith("checkpoint")]
@@ -67,6 +68,15 @@ def _is_written_again(path: Path) -> bool:
 def _may_have_manifest(disk: Disk, folder: Path) -> bool:
     entry = disk.find(folder)
     return isinstance(entry, Folder) and any(MANIFEST in state for state in (entry.names, *entry.states))
+
+
+def _is_aside(disk: Disk, folder: Path) -> bool:
+    """Whether a folder, or one that it is in, is being taken back and surely has no other name than that says."""
+    for path in (folder, *folder.parents):
+        entry = disk.find(path.parent)
+        if path.name.endswith(REMOVED) and isinstance(entry, Folder):
+            return all(path.name in state for state in entry.states)
+    return False
 
 
 def _names(disk: Disk, folder: Path) -> list[str]:
@@ -93,6 +103,8 @@ def reuses(runs: Iterable[list[Event]]) -> list[str]:
                 failed.discard(event.path)
             elif event.op in ("open", "write", "fsync", "rename", "link") and event.path in failed:
                 found.append(f"{event.op} of {event.path} after its sync failed")
+            elif event.op == "rename":
+                failed.discard(event.to)  # another file takes its place
             if event.op == "open" or event.path in files:
                 files.add(event.to or event.path)
     return found

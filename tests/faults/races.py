@@ -45,7 +45,7 @@ def _race(bench: Bench, race: Race, lab: Lab) -> list[str]:
     pids = [bench.start(run, faults=faults) for _ in range(race.processes)]
     holder = None
     if race.stop_at is not None:
-        holder = _stopped_alone(pids)
+        holder = stopped_alone(pids)
         if holder is None:
             for pid in pids:
                 send(pid, signal.SIGKILL)
@@ -75,7 +75,7 @@ def _wrong_outcomes(outcomes: dict[int, Outcome], holder: int | None) -> list[st
     return wrong
 
 
-def _stopped_alone(pids: list[int]) -> int | None:
+def stopped_alone(pids: list[int]) -> int | None:
     """The one process that stands still, once all others are done; None where it does not come to that."""
     limit = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < limit:

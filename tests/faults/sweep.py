@@ -1,4 +1,4 @@
-"""A fault in every call of a run that changes its folder, then the same command again, and the comparison."""
+"""A fault in every call of a command that changes its folder, then the same again, and the comparison."""
 
 import random
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.campaign import Campaign, sampled
-from tests.faults.lab import Bench, Lab, Outcome
+from tests.faults.lab import Bench, Outcome
+from tests.faults.parts import Looks, Part
 from tests.faults.protocol import reuses
 from tests.faults.syscalls import TAKES_ROOM, Event, Fault, Kind
 from tests.faults.tiny import Digest, differences, digest
@@ -17,16 +18,10 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Broken:
-    """A trial: a fault in the first run of the command, and perhaps another while it recovers."""
+    """A trial: a fault where the command is first given, and perhaps another while it recovers."""
 
     fault: Fault
     second: Fault | None = None
-
-    @property
-    def arguments(self) -> str:
-        """Of `python -m tests.faults`."""
-        second = "" if self.second is None else f" --second {self.second.at}"
-        return f"sweep --kinds {self.fault.kind} --at {self.fault.at}{second}"
 
 
 def points(events: Sequence[Event], kind: Kind) -> list[int]:
@@ -42,30 +37,38 @@ def points(events: Sequence[Event], kind: Kind) -> list[int]:
     return numbers
 
 
-def sweep(lab: Lab, kind: Kind, *, count: int | None = None, seed: int = 0, twice: bool = False) -> Campaign[Broken]:
-    """Faults at `count` of a run's calls, or at every one; `twice`: and the process killed once more in recovery."""
+def sweep(part: Part, kind: Kind, *, count: int | None = None, seed: int = 0, twice: bool = False) -> Campaign[Broken]:
+    """Faults at `count` of a part's calls, or at every one; `twice`: and the process killed once more in recovery."""
     chance = random.Random(seed)
-    trials = [Fault(kind, at) for at in sampled(points(lab.events, kind), count, seed)]
-    later = [Fault("kill", chance.randrange(len(lab.events))) if twice else None for _ in trials]
+    trials = [Fault(kind, at) for at in sampled(points(part.events, kind), count, seed)]
+    later = [Fault("kill", chance.randrange(len(part.events))) if twice else None for _ in trials]
     name = f"{kind}, and a kill in recovery" if twice else kind
-    return campaign(lab, name, [Broken(*faults) for faults in zip(trials, later, strict=True)])
+    return campaign(part, name, [Broken(*faults) for faults in zip(trials, later, strict=True)])
 
 
-def campaign(lab: Lab, name: str, trials: Sequence[Broken]) -> Campaign[Broken]:
+def campaign(part: Part, name: str, trials: Sequence[Broken]) -> Campaign[Broken]:
     """The campaign of these trials."""
-    return Campaign(name, trials, lambda bench, trial: make(bench, trial, lab.truth), lambda trial: trial.arguments)
+
+    def replay(trial: Broken) -> str:
+        second = "" if trial.second is None else f" --second {trial.second.at}"
+        return f"sweep --parts {part.name} --kinds {trial.fault.kind} --at {trial.fault.at}{second}"
+
+    return Campaign(f"{part.name}: {name}", trials, lambda bench, trial: make(bench, trial, part), replay)
 
 
-def make(bench: Bench, trial: Broken, truth: Digest) -> list[str]:
-    """Break a run, go on, and say what is wrong with how it ended."""
-    run = bench.fresh()
+def make(bench: Bench, trial: Broken, part: Part) -> list[str]:
+    """Break a part, go on, and say what is wrong with how it ended."""
+    run = bench.copy(part.before)
     wrong, records = [], []
     for fault in filter(None, (trial.fault, trial.second)):
-        outcome, events = bench.recorded(run, faults=[fault])
-        wrong += wrong_exit(fault.kind, outcome, run, truth)
+        outcome, events = bench.recorded(run, *part.arguments, faults=[fault])
+        wrong += wrong_exit(fault.kind, outcome, run, part.truth)
+        wrong += wrong_looks(bench, run, part.between)
         records.append(events)
-    outcome, events = bench.recorded(run)
-    wrong += wrong_end(outcome, run, truth)
+    outcome, events = bench.recorded(run, *part.arguments)
+    wrong += wrong_end(outcome, run, part.truth)
+    wrong += wrong_looks(bench, run, part.afterwards)
+    wrong += differences(part.truth, digest(run))[:SHOWN] if part.afterwards else []
     return wrong + reuses([*records, events])[:SHOWN]
 
 
@@ -84,6 +87,12 @@ def wrong_exit(kind: Kind, outcome: Outcome, run: Path, truth: Digest) -> list[s
         names = {"no path": str(run), "no next action": "next: "}
         return [f"{name} is named: {outcome.last_line}" for name, text in names.items() if text not in outcome.said]
     return []
+
+
+def wrong_looks(bench: Bench, run: Path, looks: Looks) -> list[str]:
+    """Commands that look at a folder, and how they must not end."""
+    outcomes = [(command, codes, bench.run(run, command)) for command, codes in looks]
+    return [f"{command} exits {o.code}: {o.last_line}" for command, codes, o in outcomes if o.code not in codes]
 
 
 def wrong_end(outcome: Outcome, run: Path, truth: Digest) -> list[str]:

@@ -11,18 +11,21 @@ import os
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 import msgspec
 
-Kind = Literal["kill", "torn", "full", "io", "stop", "interrupt", "terminate"]
+Kind = Literal["kill", "torn", "full", "io", "stop", "wait", "interrupt", "terminate"]
 """Before the call the process kills itself; half of what was to be written is, and then the same; the disk is full from
-here on; this call fails; the process stops itself; SIGINT comes; SIGTERM comes."""
+here on; this call fails; the process stops itself; the thread waits until it is traced; SIGINT comes; SIGTERM comes."""
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
 TAKES_ROOM = {"open", "write", "mkdir", "link"}
 """What a full disk refuses. It still takes renames and deletions."""
+WAITS, SETTLES_SECONDS = "waits", 0.02
+"""What a thread is called from when it waits to be traced; how long a tracer takes from attaching to tracing."""
 Result = TypeVar("Result")
 
 
@@ -120,6 +123,8 @@ class Watch:
     def _break(self, op: str, path: str) -> None:
         """Put a fault where one is due at this call."""
         kinds = {fault.kind for fault in self._faults if fault.at == len(self.events)}
+        if "wait" in kinds:
+            _wait_for_tracer()
         for kind in kinds & SIGNALS.keys():
             os.kill(os.getpid(), SIGNALS[kind])
         self._is_full |= "full" in kinds
@@ -199,6 +204,16 @@ def _sizes(op: str, path: str) -> tuple[int, bytes | None]:
     if op == "fsync" and stat.S_ISREG(os.stat(path).st_mode):
         return 0, Path(path).read_bytes()
     return 0, None
+
+
+def _wait_for_tracer() -> None:
+    """By calls that no tracer is after."""
+    task = Path(f"/proc/self/task/{threading.get_native_id()}")
+    with open(task / "status", "rb", buffering=0) as status:
+        (task / "comm").write_text(WAITS)
+        while b"TracerPid:\t0\n" in os.pread(status.fileno(), 1000, 0):
+            time.sleep(0.001)
+        time.sleep(SETTLES_SECONDS)
 
 
 def _path_of(descriptor: int) -> str:

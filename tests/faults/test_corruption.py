@@ -5,7 +5,7 @@ import pytest
 from tests.faults.campaign import Report
 from tests.faults.conftest import told
 from tests.faults.corruption import corruption, damages, judge, read_store, subjects
-from tests.faults.damage import Damage
+from tests.faults.damage import Damage, strangers, swaps
 from tests.faults.lab import Lab
 from tests.faults.repairs import repairs
 
@@ -26,6 +26,14 @@ def test_no_damage_to_a_store_is_read_as_numbers(reports: list[Report]) -> None:
 
 def test_the_error_of_any_damage_to_a_store_names_the_file(reports: list[Report]) -> None:
     assert not any(map(told, reports))
+
+
+def test_no_chunk_passes_for_another_or_for_that_of_another_run(lab: Lab, other: Path) -> None:
+    subject = next(s for s in subjects(lab.whole, other) if STORE in s.name)
+    truth = read_store(subject.folder)
+    chunks = {path: data for path, data in subject.files.items() if "/c." in path}
+    cases = [*swaps(chunks), *strangers(chunks, subject.others)]
+    assert {judge(subject, truth, case)[0] for case in cases} == {"named"}
 
 
 def test_no_damage_to_records_and_weights_is_read_as_numbers(lab: Lab, other: Path) -> None:

@@ -57,6 +57,13 @@ def test_a_chunk_deleted_before_its_manifest_is_found(root: Path) -> None:
         assert "c.0 is deleted while" in breaches(root, events)[0]
 
 
+def test_a_chunk_deleted_before_its_stores_folder_is_durably_renamed_is_found(root: Path) -> None:
+    aside = [Event("rename", "store", ".store.removed"), Event("fsync", ".")]
+    chunk = [Event("unlink", ".store.removed/c.0"), Event("fsync", ".store.removed")]
+    assert breaches(root, [*aside, *chunk]) == []
+    assert "c.0 is deleted while" in breaches(root, [aside[0], *chunk, aside[1]])[0]
+
+
 def test_a_checkpoint_deleted_before_its_successor_is_found(root: Path) -> None:
     (what, *_) = breaches(root, [Event("unlink", "0/checkpoint.safetensors"), Event("fsync", "0")])
     assert what == "call 0: 0/checkpoint.safetensors is deleted before what succeeds it is durable"
@@ -68,6 +75,7 @@ def test_a_file_whose_sync_failed_may_not_be_used_again() -> None:
     assert reuses([[*failed, Event("rename", "a", "b")]]) == ["rename of a after its sync failed"]
     assert reuses([[*failed, Event("unlink", "a"), Event("open", "a"), Event("fsync", "a")]]) == []
     assert reuses([failed, [Event("open", "a", is_new=True), Event("fsync", "a")]]) == []
+    assert reuses([failed, [*replace("a"), Event("open", "a"), Event("fsync", "a")]]) == []
 
 
 def test_a_folder_may_be_synced_again() -> None:

@@ -1,13 +1,6 @@
-from collections import Counter
-
-import pytest
-
 from pipeline.lock import HOLDER
 from tests.faults.lab import Lab
 from tests.faults.syscalls import Fault
-from tests.faults.tracing import calls, has_strace
-
-SAME = {"open": "openat", "truncate": "ftruncate"}
 
 
 def test_the_nth_call_is_the_one_that_fails(lab: Lab) -> None:
@@ -24,10 +17,3 @@ def test_a_torn_write_leaves_its_first_half(lab: Lab) -> None:
     assert lab.bench.run(run, faults=[Fault("torn", numbers[0])]).code == -9
     whole, torn = lab.whole / "x_0/ingest.json", run / "x_0.partial/.ingest.json.new"
     assert torn.read_bytes() == whole.read_bytes()[: whole.stat().st_size // 2]
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not has_strace(), reason="there is no strace")
-def test_every_call_that_strace_sees_is_seen(lab: Lab) -> None:
-    traced = Counter(call for call, _, _ in calls(lab.bench.fresh()))
-    assert Counter(SAME.get(event.op, event.op) for event in lab.events) == traced

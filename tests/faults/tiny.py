@@ -36,6 +36,7 @@ VOLATILE = {
     "wait_by_cause",
     "peak_memory_bytes",
     "sessions",
+    "metrics",
     "sha256",
     "crc32c",
 }

@@ -1,0 +1,53 @@
+"""What is deleted is needed yet, or is half there."""
+
+from tests.faults.bugs.bug import Bug
+
+REMOVAL = "tests/test_removal.py"
+POWER = "tests/faults/test_power.py"
+
+DELETING = (
+    Bug(
+        "what is deleted keeps its place until the last of it is gone",
+        (("cache/removal.py", "        os.rename(path, aside)\n", "        aside = path\n"),),
+        (
+            f"{REMOVAL}::test_a_folder_is_durably_gone_from_its_place_before_anything_in_it_is",
+            f"{POWER}::test_calls_of_a_command_come_in_the_order_of_the_protocol_and_are_durable[gc]",
+        ),
+    ),
+    Bug(
+        "a folder is not durably gone from its place before its files are deleted",
+        (
+            (
+                "cache/removal.py",
+                "        os.rename(path, aside)\n        sync(path.parent)\n",
+                "        os.rename(path, aside)\n",
+            ),
+        ),
+        (
+            f"{REMOVAL}::test_a_folder_is_durably_gone_from_its_place_before_anything_in_it_is",
+            f"{POWER}::test_calls_of_a_command_come_in_the_order_of_the_protocol_and_are_durable[gc]",
+        ),
+    ),
+    Bug(
+        "what an interrupted removal left is in the way of the next",
+        (("cache/removal.py", "        _delete(aside)  # of an earlier folder in the same place\n", ""),),
+        (f"{REMOVAL}::test_what_an_interrupted_removal_left_is_in_nobodys_way",),
+    ),
+    Bug(
+        "a store that is not needed goes before the next is verified",
+        (
+            ("pipeline/needed.py", "        verify(run, index + 1)\n        nbytes", "        nbytes"),
+            (
+                "pipeline/needed.py",
+                "            remove_folder(store)\n",
+                "            remove_folder(store)\n        verify(run, index + 1)\n",
+            ),
+        ),
+        ("tests/test_needed.py::test_a_damaged_successor_keeps_the_store_before_it",),
+    ),
+    Bug(
+        "gc takes what a store shares with another policy for its own",
+        (("pipeline/needed.py", " and (store == own or not others)]", "]"),),
+        ("tests/test_gc.py::test_what_policies_share_is_left_to_the_one_that_still_needs_it",),
+    ),
+)

@@ -1,0 +1,126 @@
+"""What is read is taken for what was written, though it is not."""
+
+from tests.faults.bugs.bug import Bug
+
+CORRUPTION = "tests/faults/test_corruption.py"
+STORE = "tests/test_store.py"
+JOURNAL = "tests/test_journal.py"
+LEFTOVERS = "tests/test_leftovers.py"
+
+READING = (
+    Bug(
+        "a checksum is not compared with the manifest",
+        (
+            (
+                "cache/verified.py",
+                "if self._crc32c != self._committed.crc32c or tail.tobytes() != trailer(self._crc32c):",
+                "if tail.tobytes() != trailer(self._crc32c):",
+            ),
+        ),
+        (
+            f"{STORE}::test_swapped_chunks_of_equal_length_are_both_caught",
+            f"{CORRUPTION}::test_no_chunk_passes_for_another_or_for_that_of_another_run",
+        ),
+    ),
+    Bug(
+        "the checksum of a chunk is taken over its trailer too",
+        (
+            (
+                "cache/codecs.py",
+                "ChunkRecord(length=len(body) + CHECKSUM_BYTES, crc32c=crc)",
+                "ChunkRecord(length=len(body) + CHECKSUM_BYTES, crc32c=checksum([body, trailer(crc)]))",
+            ),
+            (
+                "cache/verified.py",
+                "if self._crc32c != self._committed.crc32c or",
+                "if checksum([tail], self._crc32c) != self._committed.crc32c or",
+            ),
+        ),
+        (f"{STORE}::test_swapped_chunks_of_equal_length_are_both_caught",),
+    ),
+    Bug(
+        "the trailer is not compared",
+        (("cache/verified.py", " or tail.tobytes() != trailer(self._crc32c):", ":"),),
+        (f"{STORE}::test_flipped_bit_anywhere_in_a_chunk_is_caught",),
+    ),
+    Bug(
+        "a longer chunk is accepted",
+        (
+            (
+                "cache/verified.py",
+                "if stored.length != committed.length:",
+                "if stored.length < committed.length:",
+            ),
+        ),
+        (f"{STORE}::test_chunk_cut_anywhere_or_grown_is_caught",),
+    ),
+    Bug(
+        "a missing chunk is zeros",
+        (
+            (
+                "cache/store.py",
+                '        index = view * self.chunks_per_view + number\n        if self.codec == "none":',
+                "        index = view * self.chunks_per_view + number\n"
+                '        if not (self.path / self.manifest.chunk_name("x", index)).exists():\n'
+                "            dest[...] = 0\n"
+                "            return\n"
+                '        if self.codec == "none":',
+            ),
+        ),
+        (
+            f"{STORE}::test_missing_chunk_is_caught_and_never_read_as_zeros",
+            f"{CORRUPTION}::test_no_damage_to_a_store_is_read_as_numbers",
+        ),
+    ),
+    Bug(
+        "a journaled chunk is not verified where a write goes on",
+        (
+            (
+                "cache/leftovers.py",
+                "            verify(place, begun.chunk_name(index), record, begun.chunk_name(index))\n",
+                "            pass\n",
+            ),
+        ),
+        (f"{LEFTOVERS}::test_a_journaled_chunk_that_is_not_as_it_was_is_written_again",),
+    ),
+    Bug(
+        "a write goes on with what another one began",
+        (("cache/leftovers.py", " or not found[0].is_of(begun):", ":"),),
+        (f"{LEFTOVERS}::test_what_was_begun_as_anything_else_is_discarded",),
+    ),
+    Bug(
+        "the torn end of a journal is taken for whole",
+        (("cache/journal.py", "        if line != _framed(body):\n", "        if not body:\n"),),
+        (f"{JOURNAL}::test_a_journal_cut_or_flipped_anywhere_tells_of_whole_batches_alone",),
+    ),
+    Bug(
+        "the hash that a weight file names is not compared",
+        (
+            (
+                "pipeline/weights.py",
+                "    if said is None or said != content_hash(tensors, metadata):\n",
+                "    if said is None:\n",
+            ),
+        ),
+        (
+            "tests/test_weights.py::test_every_flipped_byte_and_every_cut_is_noticed",
+            f"{CORRUPTION}::test_no_damage_to_records_and_weights_is_read_as_numbers",
+        ),
+    ),
+    Bug(
+        "weights are not compared with the record of their stage",
+        (("pipeline/weights.py", "    if content not in (None, said):\n", '    if content == "":\n'),),
+        ("tests/test_weights.py::test_a_whole_file_that_is_another_one_is_refused",),
+    ),
+    Bug(
+        "a store of another stage is read",
+        (
+            (
+                "pipeline/runfolder.py",
+                "        if found != expected:\n",
+                "        if found.keys() != expected.keys():\n",
+            ),
+        ),
+        ("tests/test_anchor.py::test_a_store_that_another_stage_wrote_is_refused",),
+    ),
+)
