@@ -3,7 +3,6 @@
 from tests.faults.bugs.bug import Bug
 
 POWER = "tests/faults/test_power.py"
-SWEEP = "tests/faults/test_sweep.py"
 
 DELETING = (
     Bug(
@@ -22,7 +21,6 @@ DELETING = (
         ),
         (
             "tests/test_removal.py::test_the_manifest_is_durably_gone_before_anything_else_is",
-            f"{SWEEP}::test_a_kill_anywhere_in_gc_or_repair_leaves_a_folder_that_is_sound_and_goes_on",
             f"{POWER}::test_calls_of_a_command_come_in_the_order_of_the_protocol_and_are_durable[gc]",
         ),
     ),
