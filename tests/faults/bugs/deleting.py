@@ -4,6 +4,7 @@ from tests.faults.bugs.bug import Bug
 
 REMOVAL = "tests/test_removal.py"
 POWER = "tests/faults/test_power.py"
+SWEEP = "tests/faults/test_sweep.py"
 
 DELETING = (
     Bug(
@@ -11,6 +12,7 @@ DELETING = (
         (("cache/removal.py", "        os.rename(path, aside)\n", "        aside = path\n"),),
         (
             f"{REMOVAL}::test_a_folder_is_durably_gone_from_its_place_before_anything_in_it_is",
+            f"{SWEEP}::test_a_kill_anywhere_in_gc_or_repair_leaves_a_folder_that_is_sound_and_goes_on",
             f"{POWER}::test_calls_of_a_command_come_in_the_order_of_the_protocol_and_are_durable[gc]",
         ),
     ),
