@@ -53,7 +53,7 @@ class Quantiser(nn.Module):
     def decode(self, numbers: Tensor) -> Tensor:
         """Activations, (N, C, H, W) float32, of stored numbers that are unpacked."""
         x = numbers.float()
-        return x * self.scale.view(-1, 1, 1) if self.levels else x
+        return x.mul_(self.scale.view(-1, 1, 1)) if self.levels else x  # bytes: x is a tensor of its own
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self._round(x))
@@ -62,7 +62,7 @@ class Quantiser(nn.Module):
         """Numbers as they are stored, one to an element."""
         x = x.float()
         if self.levels:
-            return (x / self.scale.view(-1, 1, 1)).round().clamp(0, self.levels).to(torch.uint8)
+            return (x / self.scale.view(-1, 1, 1)).round_().clamp_(0, self.levels).to(torch.uint8)
         if self.encoding == "float16":
             return x.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
         return x
