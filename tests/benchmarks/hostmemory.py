@@ -1,6 +1,6 @@
 """Host memory while stores of one, four and sixteen times a size are read: it must not grow with them.
 
-    python -m tests.benchmarks.memory --host-memory "64 MB" --codecs none lz4
+    python -m tests.benchmarks.hostmemory --host-memory "64 MB" --codecs none lz4
 
 The smallest store is twice the host memory allowed, so that no store fits. Two shuffled epochs of each are read by a
 process of its own. Exits 1 where the peak grows by more than 5 %.
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 READ = """
 import sys
 from pathlib import Path
-from tests.benchmarks.memory import peak_resident_bytes, read_epochs
+from tests.benchmarks.hostmemory import peak_resident_bytes, read_epochs
 
 read_epochs(Path(sys.argv[1]), int(sys.argv[2]))
 print(peak_resident_bytes())
