@@ -7,7 +7,7 @@ from cascade.ensemble import ensemble
 from cascade.heads import Head
 from cascade.network import CentreWindow, Network, Prefix, count_network, make_block, make_head, parameter_count
 from cascade.quantiser import Quantiser
-from cascade.recomputed import head_parts, recomputed
+from cascade.recomputed import recomputed, stage_parts
 from cascade.shapes import StageShape, stage_shapes
 
 __all__ = [
@@ -26,10 +26,10 @@ __all__ = [
     "count_network",
     "ensemble",
     "fidelity",
-    "head_parts",
     "make_block",
     "make_head",
     "parameter_count",
     "recomputed",
+    "stage_parts",
     "stage_shapes",
 ]

@@ -60,9 +60,11 @@ class Quantiser(nn.Module):
 
     def _round(self, x: Tensor) -> Tensor:
         """Numbers as they are stored, one to an element."""
-        x = x.float()
+        full = x.float()
         if self.levels:
-            return (x / self.scale.view(-1, 1, 1)).round_().clamp_(0, self.levels).to(torch.uint8)
+            scale = self.scale.view(-1, 1, 1)
+            scaled = full / scale if full is x else full.div_(scale)  # a copy is no one else's
+            return scaled.round_().clamp_(0, self.levels).to(torch.uint8)
         if self.encoding == "float16":
-            return x.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
-        return x
+            return full.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
+        return full

@@ -17,7 +17,7 @@ from cascade.heads import HIDDEN_LAYER, Head
 def recomputed(parts: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
     """The parts in sequence, of whose activations only each part's input is kept for the backward pass.
 
-    A stage is `recomputed([block, *head_parts(head)])`.
+    A stage is `recomputed(stage_parts(block, head))`.
     """
 
     def forward(x: Tensor) -> Tensor:
@@ -28,16 +28,16 @@ def recomputed(parts: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def head_parts(head: Head) -> list[nn.Module]:
-    """gamma_j as parts in sequence: its hidden layers, the first with the pooling, the last with the classifier.
+def stage_parts(block: nn.Module, head: Head) -> list[nn.Module]:
+    """theta_j and gamma_j as parts in sequence: the block with the head's pooling, and each hidden layer of the head.
 
-    The last hidden layer and the classifier are one part: what the two keep is alive together either way.
+    The pooling goes with the block, so that what is kept between the two is small. The classifier goes with the last
+    hidden layer: what the two keep is alive together either way.
     """
     modules = list(head.hidden)
     layers = [modules[i : i + HIDDEN_LAYER] for i in range(0, len(modules), HIDDEN_LAYER)] or [[]]
-    layers[0] = [head.pool, *layers[0]]
     layers[-1] = [*layers[-1], _Classifier(head)]
-    return [nn.Sequential(*layer) for layer in layers]
+    return [nn.Sequential(block, head.pool), *(nn.Sequential(*layer) for layer in layers)]
 
 
 class _Classifier(nn.Module):

@@ -57,6 +57,8 @@ class Work:
     """Of convolutions."""
     encoding: str
     """Of every x_i, i >= 1."""
+    batch_size: int
+    """Samples of a training step."""
     run_samples: int
     """Samples that are evaluated and written at a time, `order.run`."""
     image_side: int = 0
@@ -67,8 +69,7 @@ class Work:
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
     device_type: str = "cuda"
 
-    @property
-    def trained(self) -> Trained:
+    def trained(self, micro_batch: int) -> Trained:
         """What is trained; j itself makes no difference."""
         shape, *_ = _unnumbered(self.shapes[-1:])
         return Trained(
@@ -79,6 +80,7 @@ class Work:
             pool=self.pool,
             dtype=self.dtype,
             recompute=self.recompute,
+            accumulate=micro_batch < self.batch_size,
         )
 
     def replayed(self, start: int) -> Replayed:
@@ -152,24 +154,26 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
     another stage of the same shape.
     """
-    stage, j = work.trained, len(work.shapes) - 1
+    stage, j = work.trained(micro_batch), len(work.shapes) - 1
     near, far = work.replayed(work.anchor), work.replayed(0)
     step, run = _training(stage), work.run_samples
     constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
-    held = constant + step.total(PARAMETERS) + step.total(MOMENTUM)  # as many gradients as parameters
+    trained = constant + step.total(MOMENTUM)  # a step leaves no gradients, but between micro-batches they stay
+    frozen = replace(stage, recompute=False, accumulate=False)
+    held = trained + step.total(PARAMETERS) * stage.accumulate
     stored, stored_run = work.stored_bytes(work.anchor, micro_batch), work.stored_bytes(work.anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
     own = [STORED, FROZEN, PARAMETERS]
     return Peak(
         training=step.peak(micro_batch) + stored + WORKSPACE_BYTES,
         replay=held + stored + _replaying(near).peak(micro_batch, without=own),
-        evaluation=held + stored_run + _evaluating(stage, near).peak(run, without=own),
+        evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
         calibration=constant
         + work.stored_bytes(0, run)
-        + _calibrating(stage, far, work.encoding).peak(run, without=own),
-        write_back=constant + stored_run + _writing(stage, near, work.encoding).peak(run, without=own),
+        + _calibrating(frozen, far, work.encoding).peak(run, without=own),
+        write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
         prefix_resident=sum(layers[work.anchor :]),
-        prefix_streamed=PREFIX_LAYERS * max(layers[work.anchor : j], default=0),
+        prefix_streamed=min(PREFIX_LAYERS * max(layers[work.anchor : j], default=0), sum(layers[work.anchor :])),
         parts={**step.parts(micro_batch), STORED: stored},
     )
 
@@ -187,6 +191,7 @@ def stage_work(run: RunFolder, j: int, *, anchor: int, device_type: str, dtype: 
         pool=config.head.pool,
         dtype=dtype,
         encoding=stored,
+        batch_size=config.train.batch_size,
         run_samples=config.order.run,
         image_side=run.info.side,
         canvas_side=canvas_side(config, run.info.side) if config.augment.policy == "canvas" else 0,

@@ -1,25 +1,27 @@
 """What a stage does with the device, phase by phase, as programs that run on a real device or on fake tensors.
 
-They call what a run calls: the method's modules, the optimiser, the training step. Only the rendering of stored
-numbers is written down once more, without its files.
+They call what a run calls: the method's modules and the optimiser. Only the loop of a training step and the rendering
+of stored numbers are written down once more, without counts and files.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from cascade import Block, Head, Prefix, Quantiser, StageShape, head_parts, make_block, make_head, recomputed
-from pipeline.checkpoint import Progress
+from cascade import Block, Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
+from cascade.calibration import PART
 from pipeline.config import Train
 from pipeline.device import autocast
-from pipeline.fit import train_step
-from pipeline.learner import Learner, make_optimiser
+from pipeline.learner import make_optimiser
 from pipeline.ledger import Name, Program
 
 STEPS = 2
-"""Of a training program: from the second on there is momentum, and the gradients of the step before."""
+"""Of a training program: from the second on there is momentum."""
+ACCUMULATED = 2
+"""Micro-batches of a step that sums gradients: a third takes what the second took."""
 PARAMETERS, BUFFERS, GRADIENTS, MOMENTUM = "parameters", "buffers", "gradients", "momentum"
 INPUT, STORED, FROZEN = "input", "stored", "prefix"
 IMAGES = "images"
@@ -42,6 +44,8 @@ class Trained:
     """Of convolutions."""
     recompute: bool
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
+    accumulate: bool
+    """Whether a step sums the gradients of more than one micro-batch."""
 
     def modules(self) -> tuple[Block, Head]:
         """Both on the device "meta", convolutions in channels-last memory."""
@@ -81,7 +85,7 @@ class Replayed:
         return prefix
 
 
-def training(stage: Trained) -> Program:
+def training(stage: Trained, *, steps: int = STEPS) -> Program:
     """Training steps on x_j."""
     block, head = stage.modules()
 
@@ -90,16 +94,11 @@ def training(stage: Trained) -> Program:
         both = nn.Sequential(block, head)
         name(PARAMETERS, both.parameters())
         name(BUFFERS, both.buffers())
-        forward = recomputed([block, *head_parts(head)]) if stage.recompute else both
-        learner = Learner(block, head, make_optimiser([both], Train(), device), forward)
-        learner.train(True)
-        progress = Progress.fresh(device)
-        for _ in range(STEPS):
-            x, y = _x_j(stage.shape, samples, device), torch.zeros(samples, dtype=torch.int64, device=device)
-            name(INPUT, [x])
-            train_step(learner, x, y, stage.dtype, progress)
-            name_trained(name, learner.optimiser)
-            del x, y  # before the next ones are made
+        forward = recomputed(stage_parts(block, head)) if stage.recompute else both
+        both.train(True)
+        size = (samples, stage.shape.in_channels, stage.shape.in_side, stage.shape.in_side)
+        optimiser = make_optimiser([both], Train(), device)
+        take_steps(forward, optimiser, size, stage.dtype, device, name, accumulate=stage.accumulate, steps=steps)
 
     return run
 
@@ -163,9 +162,9 @@ def calibrating(stage: Trained, replayed: Replayed, encoding: str) -> Program:
             x = _rendered(replayed, prefix, samples, device, name)
             with autocast(device, stage.dtype):
                 x = block.train(False)(x)
-            full = x.float()
-            full.square().double().sum()  # a sum in float64 makes all of them float64 first
-            (quantiser(full) - full).square().double().sum()
+            part = x[:PART].float()
+            part.square().double().sum()  # a sum in float64 makes all of them float64 first
+            (quantiser(part) - part).square().double().sum()
 
     return run
 
@@ -186,9 +185,33 @@ def name_trained(name: Name, optimiser: torch.optim.Optimizer) -> None:
     name(MOMENTUM, [state["momentum_buffer"] for state in optimiser.state.values()])
 
 
-def _x_j(shape: StageShape, samples: int, device: torch.device) -> Tensor:
-    size = (samples, shape.in_channels, shape.in_side, shape.in_side)
-    return torch.empty(size, device=device, memory_format=torch.channels_last).fill_(1)
+def take_steps(
+    forward: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    size: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    name: Name,
+    *,
+    accumulate: bool,
+    steps: int = STEPS,
+) -> None:
+    """Steps on micro-batches of a size, (N, C, H, W): one, or as many as stand for any where gradients are summed."""
+    for _ in range(steps):
+        for _ in range(ACCUMULATED if accumulate else 1):
+            x = torch.empty(size, device=device, memory_format=torch.channels_last).fill_(1)
+            y = torch.zeros(size[0], dtype=torch.int64, device=device)
+            name(INPUT, [x])
+            with autocast(device, dtype):
+                logits = forward(x)
+                del x  # the backward pass has what it needs of it, under autocast in bfloat16
+                loss = cross_entropy(logits.float(), y, reduction="sum")
+            torch.autograd.backward(loss / len(y))
+            name_trained(name, optimiser)
+            del y, logits, loss  # before the next ones are made
+        optimiser.step()
+        name_trained(name, optimiser)
+        optimiser.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()

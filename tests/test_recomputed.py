@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cascade import Block, Head, head_parts, recomputed
+from cascade import Block, Head, recomputed, stage_parts
 
 
 def stage(k: int, *, batch_norm: bool = True, pool: int = 1) -> tuple[Block, Head]:
@@ -42,29 +42,29 @@ def test_bits_are_those_of_a_stage_that_keeps_everything(
     block, head = stage(k, batch_norm=batch_norm, pool=pool)
     again, head_again = copy.deepcopy(block), copy.deepcopy(head)
     kept = trained(block, head, nn.Sequential(block, head), dtype)
-    made_again = trained(again, head_again, recomputed([again, *head_parts(head_again)]), dtype)
+    made_again = trained(again, head_again, recomputed(stage_parts(again, head_again)), dtype)
     assert kept.keys() == made_again.keys()
     assert all(torch.equal(kept[name], made_again[name]) for name in kept)
 
 
 def test_running_statistics_move_once_a_step() -> None:
     block, head = stage(2)
-    trained(block, head, recomputed([block, *head_parts(head)]), torch.float32)
+    trained(block, head, recomputed(stage_parts(block, head)), torch.float32)
     counts = [m.num_batches_tracked for m in (*block.modules(), *head.modules()) if isinstance(m, nn.BatchNorm2d)]
     assert [int(count) for count in counts if count is not None] == [3, 3, 3]
 
 
-def test_parts_of_a_head_are_the_head() -> None:
-    for k in (1, 2, 3):
-        block, head = stage(k, pool=2)
-        x = block(torch.randn(4, 3, 16, 16))
-        parts = head_parts(head)
-        assert len(parts) == max(k - 1, 1)
-        assert torch.equal(nn.Sequential(*parts)(x), head(x))
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_parts_of_a_stage_are_the_stage(k: int) -> None:
+    block, head = stage(k, pool=2)
+    x = torch.randn(4, 3, 16, 16)
+    parts = stage_parts(block, head)
+    assert len(parts) == max(k, 2)
+    assert torch.equal(nn.Sequential(*parts)(x), head(block(x)))
 
 
 def test_only_the_inputs_of_parts_are_kept() -> None:
-    block, head = stage(3)
+    block, head = stage(3, pool=2)
     kept: list[tuple[int, ...]] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -72,5 +72,5 @@ def test_only_the_inputs_of_parts_are_kept() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        recomputed([block, *head_parts(head)])(torch.randn(4, 3, 16, 16))
-    assert kept == [(4, 3, 16, 16), (4, 8, 8, 8), (4, 16, 8, 8)]
+        recomputed(stage_parts(block, head))(torch.randn(4, 3, 16, 16))
+    assert kept == [(4, 3, 16, 16), (4, 8, 4, 4), (4, 16, 4, 4)]  # pooled
