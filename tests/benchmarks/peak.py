@@ -3,9 +3,9 @@
     python -m tests.benchmarks.peak --preset cifar10-k3 --micro-batches 32 128
 
 Exits 1 where the prediction for a stage, the worst of what it does, is more than a tenth above or three hundredths
-below. A small phase may be further below: oneDNN's copies of weights are not foreseen. `--side` and `--width` make a network
-that a CPU has the patience for. On CUDA a prediction that is low everywhere by as much is the kernels' workspace, which
-`pipeline.peak.WORKSPACE_BYTES` allows for.
+below. A small phase may be further below: oneDNN's copies of weights are not foreseen. `--side` and `--width` make a
+network that a CPU has the patience for. On CUDA a prediction that is low everywhere by as much is the kernels'
+workspace, which `pipeline.peak.WORKSPACE_BYTES` allows for.
 """
 
 import argparse
