@@ -8,6 +8,7 @@ from cascade.heads import Head
 from cascade.network import CentreWindow, Network, Prefix, count_network, make_block, make_head, parameter_count
 from cascade.norm import GroupedBatchNorm
 from cascade.quantiser import Quantiser
+from cascade.recomputed import recomputed, stage_parts
 from cascade.shapes import StageShape, stage_shapes
 
 __all__ = [
@@ -30,5 +31,7 @@ __all__ = [
     "make_block",
     "make_head",
     "parameter_count",
+    "recomputed",
+    "stage_parts",
     "stage_shapes",
 ]

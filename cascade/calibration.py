@@ -3,7 +3,7 @@
 The sample comes in batches, and more than once where the scale takes more than one look: nothing of it is held.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,8 @@ Batches = Callable[[], Iterable[Tensor]]
 CANDIDATES = 48
 """Scales tried for "uint4", in equal ratios from the largest activation's down to a thirty-second of it."""
 SMALLEST = 1 / 32
+PART = 8
+"""Samples that are looked at together: their squares in float64 take eight times the memory of a bfloat16 x."""
 
 
 def calibrate(quantiser: Quantiser, sample: Batches) -> None:
@@ -30,8 +32,8 @@ def calibrate(quantiser: Quantiser, sample: Batches) -> None:
         return
     channels = len(quantiser.scale)
     largest = torch.zeros(channels, device=quantiser.scale.device)
-    for x in sample():
-        largest = torch.maximum(largest, x.float().amax((0, 2, 3)))
+    for x in _parts(sample()):
+        largest = torch.maximum(largest, x.amax((0, 2, 3)))
     largest = torch.where(largest <= 0, largest.max(), largest)
     smallest = torch.finfo(torch.float32).tiny * quantiser.levels / SMALLEST  # no scale may be subnormal
     full_range = largest.clamp(min=smallest) / quantiser.levels
@@ -45,8 +47,7 @@ def _least_squares(quantiser: Quantiser, full_range: Tensor, sample: Batches) ->
     shares = torch.logspace(0, 1, CANDIDATES, base=SMALLEST).to(full_range)
     scales = full_range * shares[:, None]
     errors = torch.zeros_like(scales, dtype=torch.float64)
-    for x in sample():
-        x = x.float()
+    for x in _parts(sample()):
         for candidate, scale in enumerate(scales):
             quantiser.scale.copy_(scale)
             errors[candidate] += (quantiser(x) - x).square().sum((0, 2, 3), dtype=torch.float64)
@@ -67,14 +68,19 @@ class Fidelity:
 def fidelity(quantiser: Quantiser, sample: Iterable[Tensor]) -> Fidelity:
     """Measured over a sample of activations, (N, C, H, W), best another one than was calibrated on."""
     signal, noise, saturated, count = 0.0, 0.0, 0, 0
-    for x in sample:
-        x = x.float()
+    for x in _parts(sample):
         signal += x.square().sum(dtype=torch.float64).item()
         noise += (quantiser(x) - x).square().sum(dtype=torch.float64).item()
         saturated += int((x > _largest(quantiser)).sum())
         count += x.numel()
     ratio = 10 * torch.tensor(signal / noise).log10().item() if signal and noise else None
     return Fidelity(ratio, saturated / count if count else 0.0)
+
+
+def _parts(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The samples of batches, PART at a time, in float32."""
+    for x in batches:
+        yield from (part.float() for part in torch.split(x, PART))
 
 
 def _largest(quantiser: Quantiser) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from cascade.norm import GroupedBatchNorm
 
 QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
+HIDDEN_LAYER = 3  # modules: convolution, batch norm, ReLU
 
 
 class Head(nn.Module):
@@ -51,7 +52,10 @@ class Head(nn.Module):
         self.linear = nn.Linear(channels * QUADRANTS**2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.hidden(self.pool(x))
+        return self.classify(self.hidden(self.pool(x)))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits of the last hidden layer's output: the average to 2 x 2 and the linear layer."""
         x = quadrants(x) if torch.are_deterministic_algorithms_enabled() else self.average(x)
         logits: Tensor = self.linear(self.norm(x).flatten(1))
         return logits

@@ -55,7 +55,8 @@ class Prefix(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         for block, quantise in zip(self.blocks, self.quantisers, strict=True):
-            x = quantise(block(x))
+            x = block(x)  # and its input can go
+            x = quantise(x)
         return x
 
 

@@ -53,16 +53,18 @@ class Quantiser(nn.Module):
     def decode(self, numbers: Tensor) -> Tensor:
         """Activations, (N, C, H, W) float32, of stored numbers that are unpacked."""
         x = numbers.float()
-        return x * self.scale.view(-1, 1, 1) if self.levels else x
+        return x.mul_(self.scale.view(-1, 1, 1)) if self.levels else x  # bytes: x is a tensor of its own
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self._round(x))
 
     def _round(self, x: Tensor) -> Tensor:
         """Numbers as they are stored, one to an element."""
-        x = x.float()
+        full = x.float()
         if self.levels:
-            return (x / self.scale.view(-1, 1, 1)).round().clamp(0, self.levels).to(torch.uint8)
+            scale = self.scale.view(-1, 1, 1)
+            scaled = full / scale if full is x else full.div_(scale)  # a copy is no one else's
+            return scaled.round_().clamp_(0, self.levels).to(torch.uint8)
         if self.encoding == "float16":
-            return x.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
-        return x
+            return full.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
+        return full

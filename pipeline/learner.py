@@ -1,7 +1,7 @@
 """What trains in a stage: theta_j, gamma_j and their SGD."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,15 +97,20 @@ def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
     draw_weights(config.seed, j, block, head)
     for module in (block, head):
         place(module, device)
-    optimiser = torch.optim.SGD(
-        [*block.parameters(), *head.parameters()],
-        lr=config.train.lr,
-        momentum=config.train.momentum,
-        weight_decay=config.train.weight_decay,
-        fused=device.type in FUSED_ON,
-    )
+    optimiser = make_optimiser([block, head], config.train, device)
     network = nn.Sequential(block, head)
     return Learner(block, head, optimiser, compiled(network, device) if config.machine.compile else network)
+
+
+def make_optimiser(modules: Iterable[nn.Module], train: Train, device: torch.device) -> torch.optim.SGD:
+    """SGD over the parameters of modules that are on the device."""
+    return torch.optim.SGD(
+        [parameter for module in modules for parameter in module.parameters()],
+        lr=train.lr,
+        momentum=train.momentum,
+        weight_decay=train.weight_decay,
+        fused=device.type in FUSED_ON,
+    )
 
 
 def compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -134,3 +134,21 @@ def test_scale_is_saved_with_the_network_and_is_no_parameter() -> None:
 def test_unknown_encoding_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="encoding = 'int3': expected one of float32, float16, uint8, uint4"):
         Quantiser("int3", 4)
+
+
+@pytest.mark.parametrize("encoding", ["uint8", "uint4"])
+def test_half_precision_is_divided_in_float32(encoding: str) -> None:
+    quantiser = Quantiser(encoding, 3)
+    quantiser.scale.copy_(torch.tensor([0.013, 0.37, 1.9]))
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).mul(3).bfloat16()
+    assert torch.equal(quantiser.encode(x), quantiser.encode(x.float()))
+    assert torch.equal(quantiser(x), quantiser(x.float()))
+    assert quantiser(x).dtype == torch.float32
+
+
+def test_what_is_encoded_stays_as_it_was() -> None:
+    quantiser = Quantiser("uint8", 3)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.full((2, 3, 4, 4), 2.5, dtype=dtype)
+        quantiser.encode(x)
+        assert (x == 2.5).all()

@@ -1,102 +1,305 @@
-"""Host memory while stores of one, four and sixteen times a size are read: it must not grow with them.
+"""Device memory of training a network end to end, with what there is against its growth, and stage by stage.
 
-    python -m tests.benchmarks.memory --host-memory "64 MB" --codecs none lz4
+    python -m tests.benchmarks.memory --preset imagenet-k3 --stages 8 16 64 --widths 128 512 --micro-batch 32
 
-The smallest store is twice the host memory allowed, so that no store fits. Two shuffled epochs of each are read by a
-process of its own. Exits 1 where the peak grows by more than 5 %.
+The same architecture, batch, micro-batch and heads on both sides. End to end, with the last stage's head:
+
+- the batch at once;
+- micro-batches, whose gradients are summed;
+- the same, of every block and layer of the head only the input kept, the rest computed again (torch.utils.checkpoint);
+- the same instead with what the backward pass needs kept on the host (torch.autograd.graph.save_on_cpu).
+
+By stages, the worst of them: of training on micro-batches; of all a stage does, evaluation, calibration and write-back
+in runs of as many samples too, where it reads x_j; and where it replays its whole prefix from images, with streamed
+weights. Heads at full resolution, pooled, and pooled and checkpointed.
+
+On fake tensors, which say what is allocated and not how fast; with `--device cuda` training is measured, at all stages
+of another shape than the one before, and images/s are of training alone: by stages, of all of them one after the other.
 """
 
 import argparse
-import subprocess
 import sys
-import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from cache import CODECS, ChunkCache, CodecName, Reader, Ring, Store, aligned_buffer, ring_samples
-from pipeline.config import parse_bytes
-from pipeline.order import training_windows
+import torch
+from torch import Tensor, nn
+
+from cascade import StageShape, make_block, make_head, recomputed, stage_parts, stage_shapes
+from pipeline.config import Config, Train, parse_bytes
+from pipeline.config_file import read_config
+from pipeline.device import choose_device
+from pipeline.learner import make_optimiser
+from pipeline.ledger import Name, Program, memory_of
+from pipeline.measure import measured_peak
+from pipeline.peak import Peak, Work, predicted_peak
+from pipeline.presets import preset_text
+from pipeline.programs import BUFFERS, PARAMETERS, STEPS, Trained, materialise, take_steps, training
 from pipeline.progress import size
 from tests.benchmarks import machine
-from tests.benchmarks.data import Source, write_store
 
-MULTIPLES = (1, 4, 16)
-GROWTH_LIMIT = 1.05
-SAMPLE_SHAPE = (64, 16, 16)
-RUN = 128
-BATCH = 128
-ROOT = Path(__file__).parents[2]
-READ = """
-import sys
-from pathlib import Path
-from tests.benchmarks.memory import peak_resident_bytes, read_epochs
-
-read_epochs(Path(sys.argv[1]), int(sys.argv[2]))
-print(peak_resident_bytes())
-"""
-
-
-def read_epochs(path: Path, host_memory_bytes: int, epochs: int = 2) -> None:
-    """Read all of a store, shuffled, in the largest windows that the budget allows, and touch every sample."""
-    store = Store(path)
-    window = host_memory_bytes // (2 * store.sample_bytes) // RUN * RUN
-    ring = Ring(aligned_buffer(ring_samples(window, BATCH) * store.sample_bytes))
-    kept = ChunkCache(host_memory_bytes - ring.nbytes)
-    reader = Reader(store, ring, window_samples=window, batch_size=BATCH, kept=kept)
-    for epoch in range(epochs):
-        windows = training_windows(store.samples, run=RUN, window=window, views=1, seed=0, stage=0, epoch=epoch)
-        for batch in reader.batches(windows):
-            batch.x.sum()
+CLASSES = 1000
+CANVAS = 256
+"""Side of the stored images."""
+MORE_STEPS = 10
+"""Beyond those of a program: what they take longer is timed."""
+HEADS = {
+    "stage, full-resolution head": (1, False),
+    "stage, pooled head": (2, False),
+    "stage, pooled, checkpointed": (2, True),
+}
+"""Name -> the head's pool, and whether the stage keeps only the inputs of its parts."""
+CHECKPOINTED = "end to end, checkpointed"
+Steps = Callable[[int], Program]
+"""A program of so many steps."""
 
 
-def peak_resident_bytes() -> int:
-    """Largest resident set of this process so far.
+def network(config: Config, *, stages: int, width: int, head_width: int, pool: int, side: int) -> list[StageShape]:
+    """A preset's network with as many blocks of a width; it samples down after the same shares of its depth.
 
-    Not getrusage's ru_maxrss, which on Linux a process inherits from the one that started it: a parent of 500 MB
-    would hide whatever its children take below that.
+    Heads double in width like the preset's, up to `head_width`; 0 is no limit.
     """
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    own = config.network
+    shapes = stage_shapes(
+        stages=stages,
+        in_channels=3,
+        in_side=side,
+        width=width,
+        head_width=config.head.width * width // own.width,
+        downsample_at=[j * stages // own.stages for j in own.downsample_at],
+        downsample=own.downsample,
+        head_pool=pool,
+    )
+    return [replace(shape, head_width=min(shape.head_width, head_width or shape.head_width)) for shape in shapes]
 
 
-def peak_of_reading(path: Path, host_memory_bytes: int) -> int:
-    """`peak_resident_bytes` of a process that does nothing but `read_epochs`."""
-    arguments = [sys.executable, "-c", READ, str(path), str(host_memory_bytes)]
-    return int(subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+def end_to_end(config: Config, shapes: Sequence[StageShape], way: str, dtype: torch.dtype, side: int) -> Steps:
+    """Training of all blocks and the last head: "at once", "summed", "checkpointed" or "offloaded"."""
+
+    def made(steps: int) -> Program:
+        norm = config.network.batch_norm
+        with torch.device("meta"):
+            blocks = [make_block(shape, batch_norm=norm) for shape in shapes]
+            head = make_head(shapes[-1], k=config.head.k, classes=CLASSES, batch_norm=norm)
+        whole = nn.Sequential(*blocks, head).to(memory_format=torch.channels_last)
+
+        def run(device: torch.device, samples: int, name: Name) -> None:
+            materialise([whole], device)
+            name(PARAMETERS, whole.parameters())
+            name(BUFFERS, whole.buffers())
+            forward = recomputed([*blocks[:-1], *stage_parts(blocks[-1], head)]) if way == "checkpointed" else whole
+            optimiser = make_optimiser([whole], Train(), device)
+            size = (samples, 3, side, side)
+            with offloaded(device) if way == "offloaded" else nullcontext():
+                take_steps(forward, optimiser, size, dtype, device, name, accumulate=way != "at once", steps=steps)
+
+        return run
+
+    return made
 
 
-def peaks(folder: Path, codec: CodecName, host_memory_bytes: int, multiples: tuple[int, ...] = MULTIPLES) -> list[int]:
-    """Peak of reading a store of each multiple of twice the host memory, in bytes. Removes each store after it."""
-    found = []
-    for multiple in multiples:
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            path = Path(name) / "store"
-            write_store(path, Source(SAMPLE_SHAPE, 2 * multiple * host_memory_bytes), codec)
-            found.append(peak_of_reading(path, host_memory_bytes))
-    return found
+def offloaded(device: torch.device) -> AbstractContextManager[Any]:
+    """What is saved for the backward pass waits on the host; a fake tensor, which has none, is forgotten meanwhile."""
+    if device.type == "cuda":
+        return torch.autograd.graph.save_on_cpu(pin_memory=True)
+
+    def back(saved: tuple[torch.Size, tuple[int, ...], torch.dtype]) -> Tensor:
+        shape, stride, dtype = saved
+        return torch.empty_strided(shape, stride, dtype=dtype, device=device)
+
+    return torch.autograd.graph.saved_tensors_hooks(lambda t: (t.shape, t.stride(), t.dtype), back)
+
+
+def images_per_second(made: Steps, samples: int, device: torch.device) -> float:
+    """Of a training program, from what more steps take longer."""
+    seconds = []
+    for steps in (STEPS, STEPS + MORE_STEPS):
+        program = made(steps)
+        torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        program(device, samples, lambda name, tensors: None)
+        torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * samples * MORE_STEPS / (seconds[1] - seconds[0])
+
+
+class Bench:
+    """One network, by all contenders."""
+
+    def __init__(self, arguments: argparse.Namespace, config: Config, stages: int, width: int) -> None:
+        self.arguments = arguments
+        self.config = config
+        self.stages = stages
+        self.width = width
+        self.dtype = getattr(torch, arguments.precision)
+        self.device = choose_device(arguments.device) if arguments.device == "cuda" else None
+
+    def shapes(self, pool: int) -> list[StageShape]:
+        a = self.arguments
+        return network(
+            self.config, stages=self.stages, width=self.width, head_width=a.head_width, pool=pool, side=a.side
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A record of each contender."""
+        a, batch = self.arguments, self.config.train.batch_size
+        rows = []
+        for name, way, samples in (
+            ("end to end, batch at once", "at once", batch),
+            ("end to end, micro-batches", "summed", a.micro_batch),
+            (CHECKPOINTED, "checkpointed", a.micro_batch),
+            ("end to end, offloaded", "offloaded", a.micro_batch),
+        ):
+            made = end_to_end(self.config, self.shapes(1), way, self.dtype, a.side)
+            memory = memory_of(partial(made, STEPS))
+            row = {
+                "name": name,
+                "samples": samples,
+                "peak_bytes": memory.peak(samples),
+                **self._measured(made, samples),
+            }
+            rows.append({**row, "fits": self._fits(memory.peak) if way != "at once" else None})
+        return rows + [self._worst(name, *head) for name, head in HEADS.items()]
+
+    def peaks(self, pool: int, recompute: bool, micro_batch: int, *, replay: bool) -> list[Peak]:
+        """The predicted peak of every stage, which reads x_j or replays its whole prefix."""
+        shapes = tuple(self.shapes(pool))
+        works = (self._work(shapes[: j + 1], pool, recompute, micro_batch) for j in range(self.stages))
+        return [
+            predicted_peak(work if replay else replace(work, anchor=len(work.shapes) - 1), micro_batch)
+            for work in works
+        ]
+
+    def _worst(self, name: str, pool: int, recompute: bool) -> dict[str, Any]:
+        samples = self.arguments.micro_batch
+        reading, replaying = (self.peaks(pool, recompute, samples, replay=replay) for replay in (False, True))
+
+        def largest(micro_batch: int) -> int:
+            return max(peak.streamed for peak in self.peaks(pool, recompute, micro_batch, replay=False))
+
+        training_bytes = [peak.training for peak in reading]
+        from_images = [peak.training for peak in replaying]
+        return {
+            "name": name,
+            "samples": samples,
+            "peak_bytes": max(training_bytes),
+            "stage": training_bytes.index(max(training_bytes)),
+            "from_images_bytes": max(from_images),
+            "reading_bytes": max(peak.streamed for peak in reading),
+            "replaying_bytes": max(peak.streamed for peak in replaying),
+            "last_stage_replaying_bytes": replaying[-1].streamed,
+            "stages": {"reading": [vars(peak) for peak in reading], "replaying": [vars(peak) for peak in replaying]},
+            **self._measured_stages(pool, recompute, samples),
+            "fits": self._fits(largest),
+        }
+
+    def _work(self, shapes: tuple[StageShape, ...], pool: int, recompute: bool, micro_batch: int) -> Work:
+        return Work(
+            shapes=shapes,
+            anchor=0,
+            k=self.config.head.k,
+            classes=CLASSES,
+            batch_norm=self.config.network.batch_norm,
+            pool=pool,
+            dtype=self.dtype,
+            encoding=self.config.store.encoding,
+            batch_size=self.config.train.batch_size,
+            run_samples=min(micro_batch, self.arguments.micro_batch),
+            image_side=max(CANVAS * self.arguments.side // 224, self.arguments.side),
+            recompute=recompute,
+        )
+
+    def _fits(self, peak: Callable[[int], int]) -> int | None:
+        """The largest micro-batch that the cap allows, 0 where none does; None without a cap."""
+        cap, batch = self.arguments.cap, self.config.train.batch_size
+        if not cap:
+            return None
+        return next((n for n in range(batch, 0, -1) if batch % n == 0 and n % 8 == 0 and peak(n) <= cap), 0)
+
+    def _measured(self, made: Steps, samples: int) -> dict[str, Any]:
+        if self.device is None:
+            return {}
+        try:
+            peak = measured_peak(made(STEPS), samples, self.device)
+            return {"measured_bytes": peak, "images_per_second": images_per_second(made, samples, self.device)}
+        except torch.OutOfMemoryError:
+            return {"measured_bytes": None}
+
+    def _measured_stages(self, pool: int, recompute: bool, samples: int) -> dict[str, Any]:
+        """The largest measured peak of training, and images/s of all stages one after the other."""
+        if self.device is None:
+            return {}
+        found: dict[Any, dict[str, Any]] = {}
+        shapes, seconds = tuple(self.shapes(pool)), 0.0
+        for j in range(self.stages):
+            stage = self._work(shapes[: j + 1], pool, recompute, samples).trained(samples)
+            if stage not in found:
+                found[stage] = self._measured(partial(_steps_of, stage), samples)
+            seconds += 1 / found[stage].get("images_per_second", float("nan"))
+        peaks = [one["measured_bytes"] for one in found.values()]
+        return {"measured_bytes": None if None in peaks else max(peaks), "images_per_second": 1 / seconds}
+
+
+def _steps_of(stage: Trained, steps: int) -> Program:
+    return training(stage, steps=steps)
+
+
+def table(rows: Sequence[dict[str, Any]], *, measured: bool, cap: int) -> list[list[str]]:
+    """One row a contender, with its ratio to the checkpointed end-to-end training."""
+    fair = next(row["peak_bytes"] for row in rows if row["name"] == CHECKPOINTED)
+    lines = []
+    for row in rows:
+        line = [row["name"], str(row["samples"]), size(row["peak_bytes"]), f"{row['peak_bytes'] / fair:.2f}"]
+        if cap:
+            line.append({None: "", 0: "none"}.get(row["fits"], str(row["fits"])))
+        if measured:
+            found = row.get("measured_bytes")
+            line += [size(found) if found else "no room", f"{row.get('images_per_second', float('nan')):,.0f}"]
+        whole = [size(row[name]) if name in row else "" for name in ("reading_bytes", "replaying_bytes")]
+        lines.append([*line, str(row.get("stage", "")), *whole])
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host-memory", type=parse_bytes, default="64 MB", help='bytes, or as in "64 MB"')
-    parser.add_argument("--codecs", choices=CODECS, nargs="+", default=["none", "lz4"])
+    parser.add_argument("--preset", default="imagenet-k3")
+    parser.add_argument("--stages", type=int, nargs="+", default=[8, 16, 64], help="numbers of blocks")
+    parser.add_argument("--widths", type=int, nargs="+", default=[128], help="of the first block")
+    parser.add_argument("--micro-batch", type=int, default=32)
+    parser.add_argument("--head-width", type=int, default=0, help="of a head at most; 0: as the preset's")
+    parser.add_argument("--side", type=int, default=224, help="of the images' windows, in pixels")
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--cap", type=parse_bytes, default=0, help='say which micro-batch fits, as in "4 GB"')
+    parser.add_argument("--device", choices=["fake", "cuda"], default="fake")
     parser.add_argument("--json", type=Path, help="write the record here")
-    parser.add_argument("--folder", type=Path, help="where to put the files, instead of the temporary folder")
     arguments = parser.parse_args(argv)
-    found = {codec: peaks(arguments.folder, codec, arguments.host_memory) for codec in arguments.codecs}
-    for codec, all_ in found.items():
-        print(codec)
-        rows = [
-            [f"{multiple}x", size(2 * multiple * arguments.host_memory), size(peak), f"{peak / all_[0]:.3f}"]
-            for multiple, peak in zip(MULTIPLES, all_, strict=True)
-        ]
-        machine.print_table(["", "store", "peak", "to 1x"], rows)
-    passed = all(max(all_) <= GROWTH_LIMIT * all_[0] for all_ in found.values())
-    print("passed" if passed else f"FAILED: at most {GROWTH_LIMIT} times is allowed")
+    config = read_config(tomllib.loads(preset_text(arguments.preset)), where=arguments.preset)
+    header = ["", "samples", "training", "ratio"] + ["fits"] * bool(arguments.cap)
+    header += ["measured", "images/s"] * (arguments.device == "cuda") + [
+        "of stage",
+        "all, reading x_j",
+        "all, replaying",
+    ]
+    found = []
+    for width in arguments.widths:
+        for stages in arguments.stages:
+            rows = Bench(arguments, config, stages, width).rows()
+            found.append({"stages": stages, "width": width, "rows": rows})
+            print(
+                f"{arguments.preset}, J = {stages}, M = {width}, {'fake tensors' if arguments.device == 'fake' else ''}"
+            )
+            machine.print_table(header, table(rows, measured=arguments.device == "cuda", cap=arguments.cap))
     if arguments.json:
-        record = {"machine": machine.record(), "host_memory_bytes": arguments.host_memory, "peak_bytes": found}
-        machine.write_json(arguments.json, {**record, "multiples": MULTIPLES, "passed": passed})
-    return 0 if passed else 1
+        settings = {name: str(value) for name, value in vars(arguments).items() if name != "json"}
+        machine.write_json(arguments.json, {"machine": machine.record(), "settings": settings, "networks": found})
+    return 0
 
 
 if __name__ == "__main__":

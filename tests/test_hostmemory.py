@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cache import CodecName
-from tests.benchmarks.memory import GROWTH_LIMIT, peaks
+from tests.benchmarks.hostmemory import GROWTH_LIMIT, peaks
 
 HOST_MEMORY = 16 * 2**20
 

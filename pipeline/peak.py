@@ -1,0 +1,253 @@
+"""The peak of a stage's memory on the device, predicted from what its code does on fake tensors.
+
+A stage trains in micro-batches, from x_i that it takes through a prefix; it is evaluated, its scale is taken and
+x_{j+1} is written in runs of samples. The peak is the largest of what these take, with all that lives beside.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+
+from cache import sample_bytes
+from cascade import StageShape
+from pipeline.ledger import Memory, memory_of
+from pipeline.programs import (
+    BUFFERS,
+    FROZEN,
+    IMAGES,
+    MOMENTUM,
+    PARAMETERS,
+    STORED,
+    Replayed,
+    Trained,
+    calibrating,
+    evaluating,
+    replaying,
+    training,
+    writing,
+)
+from pipeline.runfolder import RunFolder
+from pipeline.shapes import canvas_side
+from pipeline.transfer import batches_held
+
+WORKSPACE_BYTES = 0
+"""Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
+PREFIX_LAYERS = 2
+"""Layers of a streamed prefix that are on the device at a time: one that computes, one that arrives."""
+REPEATS = 2
+"""Equal blocks in a row of a prefix that are looked at: what a third takes, the second took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Stage j, what it reads, and how."""
+
+    shapes: tuple[StageShape, ...]
+    """Of blocks 0..j, the images' windows at their entry."""
+    anchor: int
+    """i of the x_i that is read, 0..j; 0 is the images."""
+    k: int
+    classes: int
+    batch_norm: bool
+    pool: int = 1
+    """Of the head."""
+    dtype: torch.dtype
+    """Of convolutions."""
+    encoding: str
+    """Of every x_i, i >= 1."""
+    batch_size: int
+    """Samples of a training step."""
+    run_samples: int
+    """Samples that are evaluated and written at a time, `order.run`."""
+    image_side: int = 0
+    """Of stored images, in pixels; 0 is the side of their windows."""
+    canvas_side: int = 0
+    """Of the padded images whose features are stored, under the policy "canvas"; 0 where windows are stored."""
+    recompute: bool = False
+    """Whether only the inputs of the stage's parts are kept for the backward pass."""
+    device_type: str = "cuda"
+
+    def trained(self, micro_batch: int) -> Trained:
+        """What is trained; j itself makes no difference."""
+        shape, *_ = _unnumbered(self.shapes[-1:])
+        return Trained(
+            shape=shape,
+            k=self.k,
+            classes=self.classes,
+            batch_norm=self.batch_norm,
+            pool=self.pool,
+            dtype=self.dtype,
+            recompute=self.recompute,
+            accumulate=micro_batch < self.batch_size,
+        )
+
+    def replayed(self, start: int) -> Replayed:
+        """x_j from x_start."""
+        shape, window = self.shapes[start], self.shapes[-1].in_side
+        scale = self.canvas_side if start < len(self.shapes) - 1 else 0
+        side = shape.in_side * scale // self.shapes[0].in_side if scale else shape.in_side
+        blocks = _unnumbered(self.shapes[start:-1])
+        return Replayed(
+            blocks=_shortened(blocks),
+            stored=(shape.in_channels, side, side),
+            window=window,
+            encoding=self.encoding if start else IMAGES,
+            between=self.encoding,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+        )
+
+    def stored_bytes(self, start: int, samples: int) -> int:
+        """Bytes on the device of stored samples of x_start that are computed on or on their way."""
+        if self.device_type == "cpu":
+            return 0  # they are the host's
+        shape = self.shapes[start]
+        side = self.canvas_side * shape.in_side // self.shapes[0].in_side if self.canvas_side else shape.in_side
+        if start == 0:
+            one = shape.in_channels * (self.image_side or shape.in_side) ** 2
+        else:
+            one = sample_bytes(self.encoding, (shape.in_channels, side, side))
+        return batches_held(torch.device(self.device_type)) * samples * one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """Predicted bytes on the device, of each phase, prefix weights not counted."""
+
+    training: int
+    """Of a step on a micro-batch."""
+    replay: int
+    """While x_j of the next micro-batch is made."""
+    evaluation: int
+    """Of a run of samples, beside what is trained."""
+    calibration: int
+    """While the scale of x_{j+1} is taken."""
+    write_back: int
+    """While x_{j+1} is made of a run of samples."""
+    prefix_resident: int
+    """Weights of blocks i..j-1, where all stay on the device."""
+    prefix_streamed: int
+    """Of the layers that are there at a time where they are streamed."""
+    parts: dict[str, int]
+    """What the peak of a training step is made of: parameters, gradients, momentum, buffers, input, stored,
+    activations."""
+
+    @property
+    def streamed(self) -> int:
+        """The peak of the stage where prefix weights are streamed."""
+        return self._largest() + self.prefix_streamed
+
+    @property
+    def resident(self) -> int:
+        """The peak of the stage where they stay on the device."""
+        return self._largest() + self.prefix_resident
+
+    def _largest(self) -> int:
+        return max(self.training, self.replay, self.evaluation, self.calibration, self.write_back)
+
+
+def predicted_peak(work: Work, micro_batch: int) -> Peak:
+    """The peak of a stage that is trained in micro-batches of this size.
+
+    Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
+    another stage of the same shape.
+    """
+    stage, j = work.trained(micro_batch), len(work.shapes) - 1
+    near, far = work.replayed(work.anchor), work.replayed(0)
+    step, run = _training(stage), work.run_samples
+    constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
+    trained = constant + step.total(MOMENTUM)  # a step leaves no gradients, but between micro-batches they stay
+    frozen = replace(stage, recompute=False, accumulate=False)
+    held = trained + step.total(PARAMETERS) * stage.accumulate
+    stored, stored_run = work.stored_bytes(work.anchor, micro_batch), work.stored_bytes(work.anchor, run)
+    layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
+    own = [STORED, FROZEN, PARAMETERS]
+    return Peak(
+        training=step.peak(micro_batch) + stored + WORKSPACE_BYTES,
+        replay=held + stored + _replaying(near).peak(micro_batch, without=own),
+        evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
+        calibration=constant
+        + work.stored_bytes(0, run)
+        + _calibrating(frozen, far, work.encoding).peak(run, without=own),
+        write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
+        prefix_resident=sum(layers[work.anchor :]),
+        prefix_streamed=min(PREFIX_LAYERS * max(layers[work.anchor : j], default=0), sum(layers[work.anchor :])),
+        parts={**step.parts(micro_batch), STORED: stored},
+    )
+
+
+def stage_work(run: RunFolder, j: int, *, anchor: int, device_type: str, dtype: torch.dtype) -> Work:
+    """Stage j of a run that reads x_anchor, on a device of that type."""
+    config = run.config.for_stage(j)
+    stored = run.config.for_stage(anchor - 1 if anchor else j).store.encoding
+    return Work(
+        shapes=tuple(run.shapes[: j + 1]),
+        anchor=anchor,
+        k=config.head.k,
+        classes=run.classes,
+        batch_norm=config.network.batch_norm,
+        pool=config.head.pool,
+        dtype=dtype,
+        encoding=stored,
+        batch_size=config.train.batch_size,
+        run_samples=config.order.run,
+        image_side=run.info.side,
+        canvas_side=canvas_side(config, run.info.side) if config.augment.policy == "canvas" else 0,
+        device_type=device_type,
+    )
+
+
+@cache
+def _training(stage: Trained) -> Memory:
+    return memory_of(lambda: training(stage))
+
+
+@cache
+def _replaying(replayed: Replayed) -> Memory:
+    return memory_of(lambda: replaying(replayed))
+
+
+@cache
+def _evaluating(stage: Trained, replayed: Replayed) -> Memory:
+    return memory_of(lambda: evaluating(stage, replayed))
+
+
+@cache
+def _calibrating(stage: Trained, replayed: Replayed, encoding: str) -> Memory:
+    return memory_of(lambda: calibrating(stage, replayed, encoding))
+
+
+@cache
+def _writing(stage: Trained, replayed: Replayed, encoding: str) -> Memory:
+    return memory_of(lambda: writing(stage, replayed, encoding))
+
+
+@cache
+def _layer_bytes(shape: StageShape, batch_norm: bool) -> int:
+    """Of the weights of a frozen block and its quantiser."""
+    prefix = Replayed(
+        blocks=(shape,),
+        stored=(1, 1, 1),
+        window=0,
+        encoding=IMAGES,
+        between="float32",
+        batch_norm=batch_norm,
+        dtype=torch.float32,
+    ).prefix()
+    return sum(tensor.nbytes for tensor in (*prefix.parameters(), *prefix.buffers()))
+
+
+def _unnumbered(shapes: Sequence[StageShape]) -> tuple[StageShape, ...]:
+    """Shapes that are equal wherever they are in a network."""
+    return tuple(replace(shape, j=0) for shape in shapes)
+
+
+def _shortened(blocks: Sequence[StageShape]) -> tuple[StageShape, ...]:
+    """Without what is repeated more than REPEATS times in a row, which takes no more memory to replay."""
+    kept: list[StageShape] = []
+    for shape in blocks:
+        if kept[-REPEATS:] != [shape] * REPEATS:
+            kept.append(shape)
+    return tuple(kept)

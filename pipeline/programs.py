@@ -1,0 +1,245 @@
+"""What a stage does with the device, phase by phase, as programs that run on a real device or on fake tensors.
+
+They call what a run calls: the method's modules and the optimiser. Only the loop of a training step and the rendering
+of stored numbers are written down once more, without counts and files.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cascade import Block, Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
+from cascade.calibration import PART
+from pipeline.config import Train
+from pipeline.device import autocast
+from pipeline.learner import make_optimiser
+from pipeline.ledger import Name, Program
+
+STEPS = 2
+"""Of a training program: from the second on there is momentum."""
+ACCUMULATED = 2
+"""Micro-batches of a step that sums gradients: a third takes what the second took."""
+PARAMETERS, BUFFERS, GRADIENTS, MOMENTUM = "parameters", "buffers", "gradients", "momentum"
+INPUT, STORED, FROZEN = "input", "stored", "prefix"
+IMAGES = "images"
+"""What x_0 is encoded as."""
+STORED_TYPES = {"float32": torch.float32, "float16": torch.float16}
+"""Of the encodings whose numbers are not bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """theta_j and gamma_j, and how they are trained."""
+
+    shape: StageShape
+    k: int
+    classes: int
+    batch_norm: bool
+    pool: int
+    """Of the head."""
+    dtype: torch.dtype
+    """Of convolutions."""
+    recompute: bool
+    """Whether only the inputs of the stage's parts are kept for the backward pass."""
+    accumulate: bool
+    """Whether a step sums the gradients of more than one micro-batch."""
+
+    def modules(self) -> tuple[Block, Head]:
+        """Both on the device "meta", convolutions in channels-last memory."""
+        with torch.device("meta"):
+            block = make_block(self.shape, batch_norm=self.batch_norm)
+            head = make_head(self.shape, k=self.k, classes=self.classes, batch_norm=self.batch_norm, pool=self.pool)
+        for module in (block, head):
+            module.to(memory_format=torch.channels_last)
+        return block, head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What turns stored numbers into x_j: decoding, and blocks i..j-1 with their quantisers."""
+
+    blocks: tuple[StageShape, ...]
+    """Blocks i..j-1, on the fields that are stored: canvases, where these are."""
+    stored: tuple[int, int, int]
+    """(C, H, W) of x_i as it is decoded; of images, their window."""
+    window: int
+    """Side of x_j as the stage sees it."""
+    encoding: str
+    """Of x_i; of x_0 IMAGES."""
+    between: str
+    """Encoding between the blocks."""
+    batch_norm: bool
+    dtype: torch.dtype
+
+    def prefix(self) -> Prefix:
+        """The frozen blocks, on the device "meta"."""
+        with torch.device("meta"):
+            prefix = Prefix(
+                [make_block(shape, batch_norm=self.batch_norm) for shape in self.blocks],
+                [Quantiser(self.between, shape.out_channels) for shape in self.blocks],
+            )
+        prefix.to(memory_format=torch.channels_last)
+        return prefix
+
+
+def training(stage: Trained, *, steps: int = STEPS) -> Program:
+    """Training steps on x_j."""
+    block, head = stage.modules()
+
+    def run(device: torch.device, samples: int, name: Name) -> None:
+        materialise([block, head], device)
+        both = nn.Sequential(block, head)
+        name(PARAMETERS, both.parameters())
+        name(BUFFERS, both.buffers())
+        forward = recomputed(stage_parts(block, head)) if stage.recompute else both
+        both.train(True)
+        size = (samples, stage.shape.in_channels, stage.shape.in_side, stage.shape.in_side)
+        optimiser = make_optimiser([both], Train(), device)
+        take_steps(forward, optimiser, size, stage.dtype, device, name, accumulate=stage.accumulate, steps=steps)
+
+    return run
+
+
+def replaying(replayed: Replayed) -> Program:
+    """x_j from stored numbers."""
+    prefix = replayed.prefix()
+
+    def run(device: torch.device, samples: int, name: Name) -> None:
+        materialise([prefix], device)
+        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        _rendered(replayed, prefix, samples, device, name)
+
+    return run
+
+
+def evaluating(stage: Trained, replayed: Replayed) -> Program:
+    """Logits from stored numbers."""
+    (block, head), prefix = stage.modules(), replayed.prefix()
+
+    def run(device: torch.device, samples: int, name: Name) -> None:
+        materialise([block, head, prefix], device)
+        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        both = nn.Sequential(block, head).train(False)
+        name(PARAMETERS, [*both.parameters(), *both.buffers()])
+        with torch.no_grad():
+            x = _rendered(replayed, prefix, samples, device, name)
+            with autocast(device, stage.dtype):
+                x = both(x)
+            x.float()
+
+    return run
+
+
+def writing(stage: Trained, replayed: Replayed, encoding: str) -> Program:
+    """x_{j+1}, encoded, of whole fields of stored numbers."""
+    (block, _), whole = stage.modules(), replace(replayed, window=0)
+    prefix, quantiser = whole.prefix(), _quantiser(stage.shape, encoding)
+
+    def run(device: torch.device, samples: int, name: Name) -> None:
+        materialise([block, quantiser, prefix], device)
+        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        name(PARAMETERS, [*block.parameters(), *block.buffers()])
+        with torch.no_grad():
+            x = _rendered(whole, prefix, samples, device, name)
+            with autocast(device, stage.dtype):
+                x = quantiser.encode(block.train(False)(x))
+
+    return run
+
+
+def calibrating(stage: Trained, replayed: Replayed, encoding: str) -> Program:
+    """x_{j+1}, and the squares of it and of what its encoding costs, from images."""
+    (block, _), prefix, quantiser = stage.modules(), replayed.prefix(), _quantiser(stage.shape, encoding)
+
+    def run(device: torch.device, samples: int, name: Name) -> None:
+        materialise([block, quantiser, prefix], device)
+        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        name(PARAMETERS, [*block.parameters(), *block.buffers()])
+        with torch.no_grad():
+            x = _rendered(replayed, prefix, samples, device, name)
+            with autocast(device, stage.dtype):
+                x = block.train(False)(x)
+            part = x[:PART].float()
+            part.square().double().sum()  # a sum in float64 makes all of them float64 first
+            (quantiser(part) - part).square().double().sum()
+
+    return run
+
+
+def materialise(modules: Iterable[nn.Module], device: torch.device) -> None:
+    """Put modules that are on "meta" on the device, with weights of a usual size."""
+    for module in modules:
+        module.to_empty(device=device)
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.data.fill_(0.01)
+
+
+def name_trained(name: Name, optimiser: torch.optim.Optimizer) -> None:
+    """Name gradients and momentum after a step."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    name(GRADIENTS, [parameter.grad for parameter in parameters if parameter.grad is not None])
+    name(MOMENTUM, [state["momentum_buffer"] for state in optimiser.state.values()])
+
+
+def take_steps(
+    forward: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    size: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    name: Name,
+    *,
+    accumulate: bool,
+    steps: int = STEPS,
+) -> None:
+    """Steps on micro-batches of a size, (N, C, H, W): one, or as many as stand for any where gradients are summed."""
+    for _ in range(steps):
+        for _ in range(ACCUMULATED if accumulate else 1):
+            x = torch.empty(size, device=device, memory_format=torch.channels_last).fill_(1)
+            y = torch.zeros(size[0], dtype=torch.int64, device=device)
+            name(INPUT, [x])
+            with autocast(device, dtype):
+                logits = forward(x)
+                del x  # the backward pass has what it needs of it, under autocast in bfloat16
+                loss = cross_entropy(logits.float(), y, reduction="sum")
+            torch.autograd.backward(loss / len(y))
+            name_trained(name, optimiser)
+            del y, logits, loss  # before the next ones are made
+        optimiser.step()
+        name_trained(name, optimiser)
+        optimiser.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def _rendered(replayed: Replayed, prefix: Prefix, samples: int, device: torch.device, name: Name) -> Tensor:
+    """x_j, as `rendering.Renderer` makes it of a window of stored numbers."""
+    channels, height, width = replayed.stored
+    x = _decoded(replayed, (samples, channels, height, width), device, name)
+    with autocast(device, replayed.dtype):
+        x_j: Tensor = prefix(x.contiguous(memory_format=torch.channels_last))
+    if replayed.window and replayed.window < x_j.shape[-1]:
+        x_j = x_j[..., : replayed.window, : replayed.window].clone(memory_format=torch.channels_last)
+    return x_j.contiguous(memory_format=torch.channels_last)
+
+
+def _decoded(replayed: Replayed, shape: Sequence[int], device: torch.device, name: Name) -> Tensor:
+    """x_i of numbers that are ones."""
+    *outer, width = shape
+    packed = -(-width // 2) if replayed.encoding == "uint4" else width
+    stored = torch.ones((*outer, packed), dtype=STORED_TYPES.get(replayed.encoding, torch.uint8), device=device)
+    name(STORED, [stored])
+    if replayed.encoding == IMAGES:
+        mean = torch.ones(shape[1], 1, 1, device=device)
+        return (stored.float() / 255 - mean) / mean
+    decoder = Quantiser(replayed.encoding, shape[1]).to(device)
+    x = decoder.decode(decoder.unpack(stored, width))
+    return x.clone() if replayed.encoding == "float32" else x
+
+
+def _quantiser(shape: StageShape, encoding: str) -> Quantiser:
+    with torch.device("meta"):
+        return Quantiser(encoding, shape.out_channels)

@@ -1,0 +1,179 @@
+"""The predicted peak of a stage is what its code takes, at any micro-batch, and depends on no depth."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from cascade import StageShape, make_block, make_head, stage_shapes
+from pipeline import peak
+from pipeline.ledger import Ledger, Program, _run, memory_of
+from pipeline.measure import measured_peak
+from pipeline.peak import Work, predicted_peak, stage_work
+from pipeline.programs import FROZEN, STORED, Replayed, calibrating, evaluating, replaying, training, writing
+from tests.runs import tiny_run
+
+CPU = torch.device("cpu")
+
+
+def shapes(stages: int = 3, *, side: int = 16, width: int = 16) -> tuple[StageShape, ...]:
+    down = [j * stages // 4 for j in (0, 2)]
+    return tuple(
+        stage_shapes(stages=stages, in_channels=3, in_side=side, width=width, head_width=2 * width, downsample_at=down)
+    )
+
+
+def work(**changes: object) -> Work:
+    made = Work(
+        shapes=shapes(),
+        anchor=1,
+        k=3,
+        classes=10,
+        batch_norm=True,
+        dtype=torch.bfloat16,
+        encoding="uint8",
+        batch_size=64,
+        run_samples=16,
+        image_side=20,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+PHASES: dict[str, Callable[[Work, Replayed], Program]] = {
+    "training": lambda work, near: training(work.trained(48)),
+    "recomputed training": lambda work, near: training(replace(work.trained(48), recompute=True)),
+    "replay": lambda work, near: replaying(near),
+    "evaluation": lambda work, near: evaluating(work.trained(48), near),
+    "calibration": lambda work, near: calibrating(work.trained(48), work.replayed(0), work.encoding),
+    "write-back": lambda work, near: writing(work.trained(48), near, work.encoding),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("phase", PHASES)
+def test_prediction_is_what_is_allocated(phase: str, dtype: torch.dtype) -> None:
+    asked = work(shapes=shapes(side=32), dtype=dtype)
+    make = PHASES[phase]
+    predicted = memory_of(lambda: make(asked, asked.replayed(1))).peak(48)
+    measured = measured_peak(make(asked, asked.replayed(1)), 48, CPU)
+    assert 0.97 * measured <= predicted <= 1.1 * measured
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_two_runs_say_what_a_third_takes(phase: str) -> None:
+    asked = work()
+    make = PHASES[phase]
+    memory = memory_of(lambda: make(asked, asked.replayed(1)))
+    third = _run(make(asked, asked.replayed(1)), 136)
+    alive = largest = 0
+    for storage, sign in third.moments:
+        alive += sign * -(-third.nbytes[storage] // 512) * 512
+        largest = max(largest, alive)
+    assert memory.peak(136) == largest
+
+
+def test_parts_add_up_to_the_training_peak() -> None:
+    found = predicted_peak(work(), 32)
+    assert sum(found.parts.values()) == found.training
+    parameters = sum(tensor.nbytes for module in work().trained(32).modules() for tensor in module.parameters())
+    assert parameters <= found.parts["parameters"] <= parameters + 512 * 16
+    assert found.parts["momentum"] == found.parts["parameters"]
+    assert found.parts["stored"] == 4 * 32 * 16 * 8 * 8  # four batches in flight, uint8
+    kept = predicted_peak(work(recompute=True, dtype=torch.float32), 32)  # else x_j goes when the forward pass ends
+    assert kept.parts["input"] == 32 * 32 * 4 * 4 * 4
+
+
+def test_on_a_cpu_stored_numbers_are_the_hosts() -> None:
+    assert predicted_peak(work(device_type="cpu"), 32).parts["stored"] == 0
+
+
+def test_another_micro_batch_or_an_equal_stage_takes_no_new_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = shapes(12)
+    predicted_peak(work(shapes=deep[:10], anchor=7), 32)
+
+    def refuse(make: Callable[[], Program]) -> None:
+        raise AssertionError("a program was run again")
+
+    monkeypatch.setattr(peak, "memory_of", refuse)
+    predicted_peak(work(shapes=deep[:10], anchor=7), 16)
+    predicted_peak(work(shapes=deep[:11], anchor=7), 16)
+
+
+def test_peak_does_not_grow_with_depth() -> None:
+    shallow, deep = (
+        [predicted_peak(work(shapes=shapes(stages)[: j + 1], anchor=0), 32) for j in (0, stages - 1)]
+        for stages in (8, 64)
+    )
+    assert max(p.streamed for p in deep) <= 1.02 * max(p.streamed for p in shallow)
+    assert deep[-1].streamed <= 1.02 * shallow[-1].streamed
+    assert deep[-1].prefix_resident > 8 * shallow[-1].prefix_resident
+
+
+def test_weights_of_a_prefix_stream_or_stay() -> None:
+    deep = shapes(8)
+    found = predicted_peak(work(shapes=deep, anchor=0), 32)
+    layers = [
+        sum(tensor.nbytes for tensor in make_block(shape, batch_norm=True).state_dict().values())
+        + 4 * shape.out_channels
+        for shape in deep[:-1]
+    ]
+    assert found.prefix_resident == sum(layers)
+    assert found.prefix_streamed == 2 * max(layers)
+    assert found.resident - found.streamed == sum(layers) - 2 * max(layers)
+
+
+def test_recomputing_takes_less() -> None:
+    assert predicted_peak(work(recompute=True), 64).training < 0.9 * predicted_peak(work(), 64).training
+
+
+def test_a_pooled_head_takes_less() -> None:
+    assert predicted_peak(work(pool=2), 64).training < 0.85 * predicted_peak(work(), 64).training
+
+
+def test_canvases_take_more_to_replay_and_nothing_more_to_train_on() -> None:
+    windows, canvases = predicted_peak(work(), 32), predicted_peak(work(canvas_side=24), 32)
+    assert canvases.replay > windows.replay
+    assert canvases.write_back > 1.5 * windows.write_back
+    assert canvases.training - canvases.parts[STORED] == windows.training - windows.parts[STORED]
+
+
+def test_autocast_gives_the_types_of_cuda() -> None:
+    """Torch makes no backward pass of fake CUDA tensors without a GPU, but a forward one."""
+    shape = shapes()[1]
+
+    def forward(device: str) -> list[int]:
+        with torch.device("meta"):
+            both = nn.Sequential(
+                make_block(shape, batch_norm=True), make_head(shape, k=3, classes=10, batch_norm=True, pool=2)
+            )
+        ledger = Ledger()
+        before = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        try:
+            torch.set_autocast_enabled(device, True)  # torch.autocast refuses where there is no GPU
+            torch.set_autocast_dtype(device, torch.bfloat16)
+            with FakeTensorMode(allow_non_fake_inputs=True), ledger:
+                both.to_empty(device=device)
+                both(torch.ones(8, shape.in_channels, shape.in_side, shape.in_side, device=device))
+        finally:
+            torch.set_autocast_enabled(device, before[0])
+            torch.set_autocast_dtype(device, before[1])
+            torch.clear_autocast_cache()
+        return sorted(nbytes for nbytes in ledger.nbytes if nbytes >= 1024)  # no statistics
+
+    assert forward("cuda") == forward("cpu")
+
+
+def test_a_run_says_what_its_stages_do(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", 'augment.policy="canvas"', "augment.padding=2", "head.pool=2")
+    asked = stage_work(run, 1, anchor=1, device_type="cuda", dtype=torch.float32)
+    assert asked.shapes == tuple(run.shapes)
+    assert (asked.pool, asked.run_samples, asked.classes) == (2, 8, run.classes)
+    assert asked.canvas_side == run.info.side + 4
+    assert asked.stored_bytes(1, 8) == 4 * 8 * int(torch.tensor(run.output_shape(0)).prod()) * 2
+    found = predicted_peak(asked, 8)
+    assert max(found.training, found.replay, found.write_back) <= found.streamed
+    assert FROZEN not in found.parts
