@@ -27,6 +27,7 @@ from cache.memory import ChunkCache, Ring, aligned_buffer
 from cache.readback import read_back
 from cache.reader import Reader, ring_samples
 from cache.removal import remove_folder, remove_store
+from cache.speed import TRIAL, codec_speed, disk_speed
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
@@ -37,6 +38,7 @@ __all__ = [
     "JOURNAL",
     "MANIFEST",
     "SMALL_CODEC",
+    "TRIAL",
     "Batch",
     "BudgetError",
     "ChunkCache",
@@ -62,7 +64,9 @@ __all__ = [
     "aligned_buffer",
     "choose_codec",
     "chunk_samples",
+    "codec_speed",
     "decode",
+    "disk_speed",
     "drop_journal",
     "encode",
     "filled_up",

@@ -48,6 +48,11 @@ class Route:
         """The index of what stage j starts from."""
         return max(i for i in self.anchors if i <= j)
 
+    def alive(self, j: int) -> list[int]:
+        """The x_i on disk when stage j ends, before any is deleted."""
+        there = [i for i in self.anchors if i <= j + 1]
+        return [i for i in there if i == 0 or i >= self.anchor(j)] if self.frees else there
+
     def last_reader(self, index: int) -> int | None:
         """The stage after which x_index, of this route, is deleted: the one that writes the next. None where it stays.
 

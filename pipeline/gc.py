@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cache import remove_folder, remove_store
+from cache import TRIAL, remove_folder, remove_store
 from cache.files import sync
 from pipeline.acceptance import accept_stale as accepting
 from pipeline.branches import changes, read_records
@@ -123,9 +123,10 @@ def _stores(run: RunFolder) -> Iterator[Garbage]:
 
 def _leftovers(run: RunFolder) -> Iterator[Garbage]:
     """What interrupted commands left beside the places it was meant for."""
-    partial = run.path / f"{X_0}.partial"
-    if partial.is_dir() and not partial.is_symlink():
-        yield Garbage(partial, "leftover", "an ingest that did not end", folder_bytes(partial))
+    for name, why in ((f"{X_0}.partial", "an ingest that did not end"), (TRIAL, "a store to time the disk with")):
+        partial = run.path / name
+        if partial.is_dir() and not partial.is_symlink():
+            yield Garbage(partial, "leftover", why, folder_bytes(partial))
     folders = [folder for place in PLACES for folder in ([run.path] if place == "." else _folders(run.path, place))]
     for path in sorted(file for folder in folders for name in TEMPORARY for file in folder.glob(name)):
         if path.is_file() and not path.is_symlink():

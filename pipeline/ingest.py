@@ -147,8 +147,8 @@ def _ingest_anew(
     source = open_source(config.data.source)
     for note in source.notes:
         report.say(printable(note))
-    channels = config.data.channels or _channels(source)
-    side = config.data.canvas or _side(source)
+    channels = config.data.channels or channels_of(source)
+    side = config.data.canvas or side_of(source)
     _check_crop(config, side)
     network_shapes(config, channels=channels, image_side=side)  # before hours of decoding
     splits = split_indices(source, config.data)
@@ -329,11 +329,13 @@ def _probe(source: Source) -> list[Image.Image]:
     return images
 
 
-def _channels(source: Source) -> int:
+def channels_of(source: Source) -> int:
+    """1 where all of a few images are grey, else 3. Raises CorruptDataError where none can be read."""
     return 1 if all(image.mode in GREY_MODES for image in _probe(source)) else 3
 
 
-def _side(source: Source) -> int:
+def side_of(source: Source) -> int:
+    """The side of a few images. Raises ConfigError where they are not squares of one size, CorruptDataError."""
     sizes: set[Any] = {image.size for image in _probe(source)}
     if len(sizes) > 1 or len({*next(iter(sizes))}) > 1:
         shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:3])

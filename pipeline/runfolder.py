@@ -1,6 +1,8 @@
 """A run folder: everything of one training, and where in it what lies.
 
 cascade.toml                        the config
+rates.json                          what the machine does with the network's stages
+plan.json                           the stores to keep, with what they were predicted to take
 x_0/{train,validation,test}/        the images, ingested
 stages/J-KEY/                       one trained stage, KEY the first digits of its key
     stage.json                      its record, written last
@@ -27,7 +29,7 @@ from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.ingest import X_0, DataInfo, check_same_data, read_data_info, x_0_fingerprint
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
-from pipeline.shapes import canvas_side, network_shapes
+from pipeline.shapes import network_shapes, stored_shape
 
 
 class StageFolder:
@@ -127,11 +129,7 @@ class RunFolder:
 
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
-        shape = self.shapes[j]
-        if self.config.augment.policy != "canvas":
-            return shape.output
-        side = canvas_side(self.config, self.info.side) * shape.out_side // self.shapes[0].in_side
-        return (shape.out_channels, side, side)
+        return stored_shape(self.config, self.shapes, j, image_side=self.info.side)
 
     def command(self, command: str) -> str:
         """A cascade command for this folder and these settings, to show to the user."""
