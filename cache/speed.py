@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.choice import disk_bytes_per_second, fastest
+from cache.choice import fastest
 from cache.codecs import CodecName, pack, unpack
 from cache.layout import chunk_key, chunk_samples
 from cache.memory import Ring, aligned_buffer
@@ -21,11 +21,10 @@ from cache.windows import Run, Window
 from cache.writer import StoreWriter
 
 TRIAL = ".disk-speed.store"
-SECONDS = 0.5
-"""Writing, and reading, is to take about as long."""
-SMALLEST, LARGEST = 8 * 2**20, 256 * 2**20
-"""Bytes of the store, whatever the disk."""
-PROBE_BYTES = 2**20
+SECONDS = 1.5
+"""Writing once and reading twice is to take about as long."""
+FIRST_BYTES, LARGEST_BYTES = 8 * 2**20, 256 * 2**20
+"""Of the store that is tried first, and of the largest."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,21 @@ class CodecSpeed:
 
 
 def disk_speed(folder: Path, numbers: NDArray[np.uint8], *, run: int, threads: int) -> DiskSpeed:
-    """Write bytes (N, C, H, W) over and over as a store in `folder`, read it twice, and delete it."""
-    path, sample_bytes = folder / TRIAL, numbers[0].nbytes
-    chunk = chunk_samples(run, sample_bytes)
-    probe = SECONDS * disk_bytes_per_second(folder, PROBE_BYTES)
-    chunks = max(int(np.clip(probe, SMALLEST, LARGEST)) // (chunk * sample_bytes), 2 * threads)
+    """Write bytes (N, C, H, W) over and over as a store in `folder`, read it twice, and delete it.
+
+    A little first; where that took next to no time, as much as takes a while.
+    """
+    chunk = chunk_samples(run, numbers[0].nbytes)
     rows = np.ascontiguousarray(np.resize(numbers, (chunk, *numbers.shape[1:])))
-    nbytes = chunks * rows.nbytes
+    few = max(FIRST_BYTES // rows.nbytes, 2 * threads)
+    speed, seconds = _trial(folder, rows, few, threads)
+    many = min(int(few * SECONDS / seconds), LARGEST_BYTES // rows.nbytes)
+    return speed if many < 2 * few else _trial(folder, rows, many, threads)[0]
+
+
+def _trial(folder: Path, rows: NDArray[np.uint8], chunks: int, threads: int) -> tuple[DiskSpeed, float]:
+    """As measured with some chunks, and the seconds that it took."""
+    path, nbytes = folder / TRIAL, chunks * rows.nbytes
     shutil.rmtree(path, ignore_errors=True)
     try:
         write = _timed(lambda: _write(path, rows, chunks, threads))
@@ -71,7 +78,8 @@ def disk_speed(folder: Path, numbers: NDArray[np.uint8], *, run: int, threads: i
         again = _timed(lambda: _read(path, threads))
     finally:
         shutil.rmtree(path, ignore_errors=True)
-    return DiskSpeed(nbytes / read[0], nbytes / write[0], again[1] / nbytes, write[1] / nbytes)
+    speed = DiskSpeed(nbytes / read[0], nbytes / write[0], again[1] / nbytes, write[1] / nbytes)
+    return speed, write[0] + read[0] + again[0]
 
 
 def codec_speed(chunk: NDArray[Any], codec: CodecName) -> CodecSpeed:

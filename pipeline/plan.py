@@ -1,6 +1,6 @@
 """The plan of a run: which x_j to store and when each goes, what every stage then takes, and what else there was."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -112,27 +112,33 @@ def make_plan(
     run: RunFolder | None = None,
     shares: Mapping[int, float] | None = None,
     uses: Mapping[int, DeviceUse] | None = None,
+    stores: Sequence[int] | None = None,
 ) -> Plan:
-    """The plan of least predicted time within the disk budget, for what of a run is still to do.
+    """The plan of least predicted time within the disk budget, for what of a run is still to do; or that of given
+    stores, whether or not they fit.
 
     `shares` is what compression leaves of some x_i, `uses` what is known of the device. Raises DiskError where not
     even the images fit.
     """
     load = workload(outline, rates, budgets, run=run, shares=shares, device=device)
-    route = shortest_route(load.choices, budgets.disk)
+    if stores is not None:
+        route: Route | None = route_of(load.choices, (0, *sorted(stores)), budgets.disk)
+    else:
+        route = shortest_route(load.choices, budgets.disk)
     if route is None:
         raise DiskError(
             f"x_0 alone takes {size(load.known[0].nbytes)}, and the disk budget is {size(budgets.disk)}\n"
             f"next: a larger budget, or a smaller data.canvas"
         )
+    stages = [_stage(load, route, j, outline, rates, (uses or {}).get(j)) for j in range(len(outline.shapes))]
     return Plan(
         anchors=list(route.anchors),
-        stages=[_stage(load, route, j, outline, rates, (uses or {}).get(j)) for j in range(len(outline.shapes))],
-        seconds=route.seconds + sum(_reading_back(load, route, j, rates) for j in range(len(outline.shapes))),
+        stages=stages,
+        seconds=sum(stage.seconds for stage in stages),
         peak_bytes=route.peak_bytes,
         disk_bytes=budgets.disk,
         is_bound=any(load.known[i].is_bound for i in route.anchors[1:]),
-        alternatives=list(_alternatives(outline, rates, budgets, load, route, device)),
+        alternatives=list(_alternatives(outline, rates, budgets, load, device)),
         machine=rates.machine,
     )
 
@@ -186,7 +192,7 @@ def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
 
 
 def _alternatives(
-    outline: Outline, rates: Rates, budgets: Budgets, load: Workload, route: Route, device: torch.device
+    outline: Outline, rates: Rates, budgets: Budgets, load: Workload, device: torch.device
 ) -> Iterator[Alternative]:
     """What else could be done, in a line each."""
 
