@@ -54,12 +54,19 @@ class Outline:
         is_canvas = self.config.augment.policy == "canvas"
         return self.channels * (canvas_side(self.config, self.side) if is_canvas else self.shapes[0].in_side) ** 2
 
+    def written_samples(self, index: int) -> int:
+        """In x_index, over all splits and views."""
+        return sum(count * self._views(index, split) for split, count in self.samples.items())
+
     def raw_bytes(self, index: int) -> int:
-        """Of the chunks of x_index on disk without compression, over all splits and views."""
-        views, sample = self.config.augment.stored_views if index else 1, self.sample_bytes(index)
+        """Of the chunks of x_index on disk without compression, over all splits and views; the last ones are whole."""
+        sample = self.sample_bytes(index)
         chunk = chunk_samples(self.config.order.run, sample)
-        chunks = sum((views if split == "train" else 1) * -(-count // chunk) for split, count in self.samples.items())
+        chunks = sum(self._views(index, split) * -(-count // chunk) for split, count in self.samples.items())
         return chunks * (chunk * sample + CHECKSUM_BYTES)
+
+    def _views(self, index: int, split: str) -> int:
+        return self.config.augment.stored_views if index and split == "train" else 1
 
 
 def read_outline(folder: Path, config: Config) -> Outline:

@@ -301,11 +301,12 @@ class _Bench:
         count = min(max(count, MIN_BATCH), batch)
         return self._seconds(of(count)) / count
 
-    def _seconds(self, work: Callable[[], object], *, at_least: float = SECONDS) -> float:
+    def _seconds(self, work: Callable[[], object], *, at_least: float | None = None) -> float:
         """Seconds of a run, after one that warms up: the lower quartile, since other work only ever adds time."""
         work()
         times: list[float] = []
-        while len(times) < REPEATS or sum(times) < at_least:
+        least = SECONDS if at_least is None else at_least
+        while len(times) < REPEATS or sum(times) < least:
             self._wait()
             began = time.perf_counter()
             work()

@@ -102,7 +102,8 @@ def _known(outline: Outline, index: int, run: RunFolder | None, share: float | N
         return Known(nbytes, run.open_store(index, "train").codec, is_bound=False, exists=True)
     codec: CodecName = ("none" if index == 0 else CODED) if own == "auto" else own
     if share is not None:
-        return Known(round(min(share, 1.0) * raw), codec, is_bound=False, exists=False)
+        coded = share * outline.written_samples(index) * outline.sample_bytes(index)
+        return Known(round(coded), codec, is_bound=False, exists=False)
     return Known(raw, codec, is_bound=own != "none", exists=False)
 
 

@@ -1,5 +1,6 @@
 """Planning a run folder: measured, kept, and held against what comes of it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pipeline.device import choose_device
 from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
 from pipeline.outline import read_outline
-from pipeline.plan import Plan
+from pipeline.plan import Plan, make_plan
 from pipeline.planning import encoded_share, encoded_shares, plan_run
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
@@ -22,9 +23,11 @@ from pipeline.runfolder import RunFolder
 from pipeline.training import train_stage
 from tests.conftest import Outcome
 from tests.runs import SMALL, reopened
+from tests.test_plan import PLENTY, made_up_rates
 from tests.trained import CPU, copied, trained_run, whole
 
 __all__ = ["whole"]
+MADE_UP = made_up_rates(3)
 
 
 class Said(Reporter):
@@ -103,8 +106,11 @@ def test_a_sample_says_what_compression_leaves_within_a_fiftieth(tmp_path: Path)
     run = trained_run(tmp_path / "run", "order.run=128", stages=1)
     outline = read_outline(run.path, run.config)
     files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
-    predicted = encoded_share(run, 0, CPU) * outline.raw_bytes(1)
-    assert predicted == pytest.approx(sum(file.stat().st_size for file in files), rel=0.02)
+    shares = {1: encoded_share(run, 0, CPU)}
+    empty = RunFolder(copied(run, tmp_path / "copy").path, run.config)
+    shutil.rmtree(empty.store(1, "train"))
+    plan = make_plan(outline, MADE_UP, PLENTY, device=CPU, run=empty, shares=shares, stores=[1])
+    assert plan.stages[0].written_bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.02)
     assert Store(run.store(1, "train")).codec == "lz4"
 
 
