@@ -45,8 +45,10 @@ class Work:
     """At the end of a stage."""
     views: int
     """Of the training samples, in every x_i but x_0."""
-    window_share: float
-    """Of an epoch's samples, those that are read before the first step."""
+    window: int
+    """Samples of an epoch that are read before the first step."""
+    window_in_order: int
+    """The same where samples come as they are stored."""
     epochs: NDArray[np.int64]
     """Of each stage, still to come."""
     is_trained: NDArray[np.bool_]
@@ -55,6 +57,8 @@ class Work:
     """Of a training step: block and head, forward and backward."""
     test_seconds: Seconds
     """Block and head in evaluation."""
+    checkpoint_seconds: Seconds
+    """Not of a sample: keeping a stage as it is, on disk, after each epoch and twice at its end."""
     field_seconds: Seconds
     """A block of a prefix and its quantiser, on what stores hold: canvases under the policy "canvas"."""
     window_seconds: Seconds
@@ -128,8 +132,8 @@ def training(work: Work, machine: Machine) -> Parts:
     first = np.minimum(views, epochs)  # of every view once, before any of it is in memory
     replay = replay_seconds(work)
     step = replay + work.render_seconds[:, None] + work.step_seconds[None, :]
-    begin = _Flow(n * first, n * first, work.window_share)
-    then = _Flow(n * (epochs - first), n * (epochs - first) * missed, work.window_share)
+    begin = _Flow(n * first, n * first, _share(work.window, n))
+    then = _Flow(n * (epochs - first), n * (epochs - first) * missed, _share(work.window, n))
     return _together(_phase(work, machine, step, replay, flow) for flow in (begin, then))
 
 
@@ -137,17 +141,20 @@ def validation(work: Work, machine: Machine) -> Parts:
     """Stage j from x_i, for i <= j: the held-out samples after every epoch."""
     m, epochs, missed = work.validation_samples, work.epochs[None, :].astype(float), 1 - work.kept_share[:, None]
     begun = np.minimum(epochs, 1)
-    flow = _Flow(m * epochs, m * (begun + (epochs - begun) * missed), 0.0)
+    flow = _Flow(m * epochs, m * (begun + (epochs - begun) * missed), _share(work.window_in_order, m))
     return _phase(work, machine, _testing(work), replay_seconds(work), flow)
 
 
 def ending(work: Work, machine: Machine) -> Parts:
-    """Stage j from x_i, for i <= j: its test, and the scale of its output, which is taken from the images."""
+    """Stage j from x_i, for i <= j: its test, the scale of its output, which is taken from the images, and whatever is
+    kept of it on disk on the way."""
     samples = np.where(work.is_trained, 0.0, float(work.test_samples))[None, :]
-    parts = _phase(work, machine, _testing(work), replay_seconds(work), _Flow(samples, samples, 0.0))
+    flow = _Flow(samples, samples, _share(work.window_in_order, work.test_samples))
+    parts = _phase(work, machine, _testing(work), replay_seconds(work), flow)
     through = replay_seconds(work, to_fields=True)[0] + work.field_seconds + work.render_seconds[0]
     calibrated = np.where(work.is_trained, 0.0, work.calibration_samples * through)[None, :]
-    return parts._replace(total=parts.total + calibrated, device=parts.device + calibrated)
+    kept = np.where(work.is_trained, 0.0, (work.epochs + 2) * work.checkpoint_seconds)[None, :]
+    return parts._replace(total=parts.total + calibrated + kept, device=parts.device + calibrated)
 
 
 def writing(work: Work, machine: Machine) -> Parts:
@@ -159,7 +166,8 @@ def writing(work: Work, machine: Machine) -> Parts:
     fetched = samples * (1 - work.kept_share[:, None])
     written = samples * (work.disk_bytes / machine.write_bytes_per_second)[None, :]
     packed = samples * work.pack_seconds[None, :]
-    return _phase(work, machine, device, replay, _Flow(samples, fetched, 0.0), written, packed)
+    flow = _Flow(samples, fetched, _share(work.window_in_order, work.train_samples))
+    return _phase(work, machine, device, replay, flow, written, packed)
 
 
 def replay_seconds(work: Work, *, to_fields: bool = False) -> Seconds:
@@ -175,6 +183,10 @@ def replay_seconds(work: Work, *, to_fields: bool = False) -> Seconds:
 def _testing(work: Work) -> Seconds:
     """[i, j], (J, J): a sample's way from x_i through stage j in evaluation."""
     return replay_seconds(work) + work.render_seconds[:, None] + work.test_seconds[None, :]
+
+
+def _share(window: int, samples: int) -> float:
+    return min(window / samples, 1.0) if samples else 0.0
 
 
 def _together(phases: Iterable[Parts]) -> Parts:

@@ -47,7 +47,7 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     training_seconds: float
     """Of its epochs with their validation."""
     ending_seconds: float
-    """Of its test, and the scale of its output."""
+    """Of its test, the scale of its output, and of what is kept of it on disk on the way."""
     writing_seconds: float
     """Of the store at its end, and of reading it back before another goes."""
     replaying_seconds: float

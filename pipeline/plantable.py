@@ -44,7 +44,7 @@ def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
 def _totals(plan: Plan) -> str:
     parts = {
         "training": sum(stage.training_seconds for stage in plan.stages),
-        "tests and scales": sum(stage.ending_seconds for stage in plan.stages),
+        "tests, scales and checkpoints": sum(stage.ending_seconds for stage in plan.stages),
         "writing": sum(stage.writing_seconds for stage in plan.stages),
     }
     shares = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())

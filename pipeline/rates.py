@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache import CODECS, codec_speed, disk_speed, encode, packed_share
+from cache import CODECS, codec_speed, disk_speed, encode, packed_share, replace_file
 from cache.encodings import LEVELS
 from cascade import Quantiser, StageShape, make_block, make_head
 from cascade.quantiser import ENCODINGS
@@ -33,8 +33,10 @@ from pipeline.outline import Outline
 from pipeline.progress import Reporter, duration
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.transfer import host_buffer
+from pipeline.weights import save_tensors
 
 RATES = "rates.json"
+TRIAL_FILE = ".disk-speed"
 SECONDS = 0.2
 """That a measurement repeats its work for, at least."""
 REPEATS = 3
@@ -73,6 +75,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Of each stage's block and head in evaluation."""
     forward_seconds: list[float]
     """Of each block and its quantiser in evaluation."""
+    checkpoint_seconds: list[float]
+    """Not of a sample: keeping each stage's weights and momentum on disk."""
     image_seconds: float
     """To cut a window of an image and normalise it, by a number of it."""
     decode_seconds: dict[str, float]
@@ -129,11 +133,11 @@ def measure(folder: Path, outline: Outline, device: torch.device) -> Rates:
     began = time.perf_counter()
     dtype = autocast_type(device, outline.config.network.precision)
     bench = _Bench(outline, device, dtype)
-    measured: dict[str, tuple[float, float, float]] = {}
+    measured: dict[str, tuple[float, ...]] = {}
     for shape in outline.shapes:
         if (name := bench.name(shape)) not in measured:
-            measured[name] = bench.stage(shape)
-    steps, tests, forwards = zip(*(measured[bench.name(shape)] for shape in outline.shapes), strict=True)
+            measured[name] = bench.stage(shape, folder)
+    steps, tests, forwards, checkpoints = zip(*(measured[bench.name(shape)] for shape in outline.shapes), strict=True)
     numbers = bench.stored_numbers(outline.shapes[0])
     disk = disk_speed(folder, numbers["uint8"], run=outline.config.order.run, threads=outline.config.machine.threads)
     codecs = [
@@ -147,6 +151,7 @@ def measure(folder: Path, outline: Outline, device: torch.device) -> Rates:
         step_seconds=list(steps),
         test_seconds=list(tests),
         forward_seconds=list(forwards),
+        checkpoint_seconds=list(checkpoints),
         image_seconds=bench.image(),
         decode_seconds={encoding: bench.decoding(sample, encoding) for encoding, sample in numbers.items()},
         cut_seconds=bench.cutting(numbers["uint8"]),
@@ -174,8 +179,8 @@ class _Bench:
         """What makes a stage take the time that it takes."""
         return repr([shape, *_settings(self.config, shape.j)]).replace(f"j={shape.j}", "")
 
-    def stage(self, shape: StageShape) -> tuple[float, float, float]:
-        """Seconds of a sample in a training step, in block and head, and in block and quantiser."""
+    def stage(self, shape: StageShape, folder: Path) -> tuple[float, ...]:
+        """Seconds of a sample in a training step, in block and head, and in block and quantiser; of a checkpoint."""
         learner = self._learner(shape)
         quantiser = Quantiser(self.config.for_stage(shape.j).store.encoding, shape.out_channels).to(self.device)
         progress = Progress.fresh(self.device)
@@ -197,7 +202,19 @@ class _Bench:
         learner.train(False)
         testing = self._per_sample(inference(learner.logits), self.config.order.run)
         replaying = self._per_sample(inference(lambda x: quantiser(learner.block(x))), batch)
-        return stepping, testing, replaying
+        return stepping, testing, replaying, self._keeping(learner, folder / TRIAL_FILE)
+
+    def _keeping(self, learner: Learner, path: Path) -> float:
+        """Seconds of keeping a stage that has taken a step, and a line of its metrics."""
+
+        def keep() -> None:
+            save_tensors(path, learner.tensors())
+            replace_file(path, b"{}")
+
+        try:
+            return self._seconds(keep, at_least=0.0)
+        finally:
+            path.unlink(missing_ok=True)
 
     def stored_numbers(self, shape: StageShape) -> dict[str, NDArray[Any]]:
         """Some output of a block with fresh weights, in each encoding."""

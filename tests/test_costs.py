@@ -23,11 +23,13 @@ def work(stages: int = 3, **changes: Any) -> Work:
         "validation_samples": 0,
         "test_samples": 0,
         "views": 2,
-        "window_share": 0.0,
+        "window": 0,
+        "window_in_order": 0,
         "epochs": np.full(stages, 2),
         "is_trained": np.zeros(stages, bool),
         "step_seconds": ones,
         "test_seconds": 0.5 * ones,
+        "checkpoint_seconds": zeros,
         "field_seconds": 0.1 * ones,
         "window_seconds": 0.1 * ones,
         "cut_at": np.arange(stages),
@@ -61,7 +63,7 @@ def test_what_reading_takes_longer_than_training_is_waited_for() -> None:
 
 
 def test_the_first_window_is_read_before_anything_is_computed() -> None:
-    parts = costs.training(work(disk_bytes=np.full(3, 50.0), window_share=0.2), machine())
+    parts = costs.training(work(disk_bytes=np.full(3, 50.0), window=2), machine())
     assert at(parts, 0, 0) == pytest.approx(20 + 0.2 * 10)
 
 
@@ -104,6 +106,12 @@ def test_validation_comes_after_every_epoch_and_the_test_once() -> None:
 def test_a_scale_is_taken_through_the_whole_prefix_from_whichever_anchor() -> None:
     parts = costs.ending(work(calibration_samples=np.full(3, 10)), machine())
     assert [at(parts, i, 2) for i in (0, 1, 2)] == pytest.approx([3, 3, 3])
+
+
+def test_a_stage_is_kept_after_each_epoch_and_twice_at_its_end() -> None:
+    parts = costs.ending(work(checkpoint_seconds=np.full(3, 3.0)), machine())
+    assert at(parts, 0, 0) == pytest.approx(4 * 3)
+    assert at(costs.training(work(checkpoint_seconds=np.full(3, 3.0)), machine()), 0, 0) == pytest.approx(20)
 
 
 def test_writing_replays_all_views_and_overlaps_with_reading_and_packing() -> None:

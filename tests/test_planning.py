@@ -85,14 +85,15 @@ def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.
     asked: list[int] = []
     stage = rates._Bench.stage
 
-    def counted(bench: rates._Bench, shape: StageShape) -> tuple[float, float, float]:
+    def counted(bench: rates._Bench, shape: StageShape, folder: Path) -> tuple[float, ...]:
         asked.append(shape.j)
-        return stage(bench, shape)
+        return stage(bench, shape, folder)
 
     monkeypatch.setattr(rates._Bench, "stage", counted)
     found = rates.measure(empty, read_outline(empty, config), CPU)
     assert asked == [0, 1]
     assert len(set(found.step_seconds[1:])) == 1
+    assert [file.name for file in empty.iterdir()] == ["cascade.toml"]
 
 
 def test_raw_stores_take_the_bytes_that_were_planned(tmp_path: Path) -> None:

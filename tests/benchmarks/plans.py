@@ -4,9 +4,10 @@
 
 Five stages on images of noise, in one thread. Reads and writes of stores go through a bucket of tokens, so fast that
 reading x_2 takes a stated share of the time that training on it takes. Every set of stores is trained to its end, in
-interleaved rounds. Then three disk budgets: all of them, x_2 alone, x_4 alone. For each the planner's choice is
-compared with the best of all sets that stay within it, by the medians over the rounds, and every stage's predicted
-time with its measured one.
+interleaved rounds, each after the machine was measured anew, since a shared one drifts. Then three disk budgets: for
+all of them, for x_2 alone, for x_4 alone. For each the planner's choices, by the rates of each round, are compared with
+the best of all sets that stay within it, by the medians over the rounds; and every stage's predicted time with its
+measured one.
 """
 
 import argparse
@@ -31,10 +32,10 @@ from cache.place import _File
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
 from pipeline.outline import read_outline
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter, size
-from pipeline.rates import measure
+from pipeline.rates import Rates, measure
 from pipeline.runfolder import RunFolder
 from pipeline.runs import ingest_data
 from pipeline.training import train_stage
@@ -127,18 +128,95 @@ def executed(template: Path, folder: Path, stores: Stores, device: torch.device)
     return seconds
 
 
-def measured(template: Path, all_stores: Sequence[Stores], repeat: int, device: torch.device) -> dict[Stores, Any]:
-    """Seconds of each stage, (repeat, stages), of every set of stores, in interleaved rounds."""
-    rounds: dict[Stores, list[list[float]]] = {stores: [] for stores in all_stores}
-    for number in range(repeat):
-        for stores in all_stores:
-            rounds[stores].append(executed(template, template.parent / "run", stores, device))
-            print(f"round {number + 1}  {named(stores):<14}  {sum(rounds[stores][-1]):6.2f} s", flush=True)
-    return {stores: np.array(times) for stores, times in rounds.items()}
-
-
 def named(stores: Stores) -> str:
     return ", ".join(f"x_{i}" for i in stores) or "none"
+
+
+class Benchmark:
+    """A run folder with its images, trained with every set of stores."""
+
+    def __init__(self, template: Path, share: float, device: torch.device) -> None:
+        self.template = template
+        self.device = device
+        self.config = load_config(template)
+        self.outline = read_outline(template, self.config)
+        self.sizes = [self.outline.raw_bytes(i) for i in range(len(self.outline.shapes))]
+        step = measure(template, self.outline, device).step_seconds[2]
+        self.bytes_per_second = self.outline.sample_bytes(2) / (share * step)
+        self.rates: list[Rates] = []
+        stored = range(1, len(self.sizes))
+        self.seconds: dict[Stores, list[list[float]]] = {
+            stores: [] for count in range(len(self.sizes)) for stores in combinations(stored, count)
+        }
+
+    def round(self) -> None:
+        """Measure the machine, then train with each set of stores."""
+        with throttled(self.bytes_per_second):
+            self.rates.append(measure(self.template, self.outline, self.device))
+            for stores, rounds in self.seconds.items():
+                rounds.append(executed(self.template, self.template.parent / "run", stores, self.device))
+                print(f"round {len(rounds)}  {named(stores):<18}  {sum(rounds[-1]):6.2f} s", flush=True)
+
+    def plan(self, rates: Rates, disk: int, stores: Stores | None = None) -> Plan:
+        budgets = Budgets(disk, self.config.host_memory_bytes, 0)
+        return make_plan(self.outline, rates, budgets, device=self.device, stores=stores)
+
+    def stages(self) -> list[dict[str, Any]]:
+        """Every stage with every set of stores: seconds, and predicted over measured, medians over the rounds."""
+        everything, rows = sum(self.sizes), []
+        for stores, rounds in self.seconds.items():
+            plans = [self.plan(rates, everything, stores) for rates in self.rates]
+            for j in range(len(self.sizes)):
+                pairs = [(plan.stages[j].seconds, times[j]) for plan, times in zip(plans, rounds, strict=True)]
+                rows.append(
+                    {
+                        "stores": stores,
+                        "j": j,
+                        "predicted_seconds": [predicted for predicted, _ in pairs],
+                        "measured_seconds": [real for _, real in pairs],
+                        "ratio": median(predicted / real for predicted, real in pairs),
+                    }
+                )
+        return rows
+
+    def choices(self) -> list[dict[str, Any]]:
+        """For each budget what is planned with each round's rates, and its time over that of the best set."""
+        totals = {stores: median(map(sum, rounds)) for stores, rounds in self.seconds.items()}
+        images, rows = self.sizes[0], []
+        for disk in (sum(self.sizes), images + self.sizes[2], images + self.sizes[4]):
+            within = {s: total for s, total in totals.items() if self.plan(self.rates[0], disk, s).peak_bytes <= disk}
+            best = min(within, key=within.__getitem__)
+            planned = [tuple(self.plan(rates, disk).stores) for rates in self.rates]
+            rows.append(
+                {
+                    "disk": disk,
+                    "planned": planned,
+                    "best": best,
+                    "ratios": [totals[stores] / totals[best] for stores in planned],
+                }
+            )
+        return rows
+
+
+def report(benchmark: Benchmark, stages: list[dict[str, Any]], choices: list[dict[str, Any]]) -> None:
+    """Tables: the sets of stores, the choices, and how well each stage was predicted."""
+    rows = []
+    for stores, rounds in sorted(benchmark.seconds.items(), key=lambda item: median(map(sum, item[1]))):
+        own = [stage for stage in stages if stage["stores"] == stores]
+        predicted = median(map(sum, zip(*(stage["predicted_seconds"] for stage in own), strict=True)))
+        ratios = ", ".join(f"{stage['ratio']:.2f}" for stage in own)
+        total = median(map(sum, rounds))
+        rows.append([named(stores), f"{total:.2f}", f"{predicted:.2f}", f"{predicted / total:.2f}", ratios])
+    machine.print_table(["stores", "measured s", "predicted s", "ratio", "by stage"], rows)
+    rows = [
+        [size(one["disk"]), named(stores), named(one["best"]), f"{ratio:.3f}"]
+        for one in choices
+        for stores, ratio in zip(one["planned"], one["ratios"], strict=True)
+    ]
+    machine.print_table(["disk", "planned", "best", "planned/best"], rows)
+    near = [stage for stage in stages if abs(stage["ratio"] - 1) <= 0.25]
+    lowest, *_, highest = sorted(stage["ratio"] for stage in stages)
+    print(f"{len(near)} of {len(stages)} stages within 25%, from {lowest:.2f} to {highest:.2f}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -151,54 +229,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    device = choose_device("cpu")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary) / "template"
         source = noise(Path(temporary) / "noise.npz", arguments.images)
         write_preset("digits", folder, [f"data.source=npz:{source}", *SETTINGS])
-        config = load_config(folder)
-        ingest_data(config, folder, Reporter())
-        outline = read_outline(folder, config)
-        unthrottled = measure(folder, outline, device)
-        rate = outline.sample_bytes(2) / (arguments.share * unthrottled.step_seconds[2])
-        with throttled(rate):
-            rates = measure(folder, outline, device)
-            all_stores = [stores for count in range(5) for stores in combinations(range(1, 5), count)]
-            seconds = measured(folder, all_stores, arguments.repeat, device)
-    host = config.host_memory_bytes
-
-    def plan(disk: int, stores: Stores | None = None) -> Any:
-        return make_plan(outline, rates, Budgets(disk, host, 0), device=device, stores=stores)
-
-    sizes = [outline.raw_bytes(i) for i in range(5)]
-    budgets = {"all": sum(sizes), "x_2": sizes[0] + sizes[2], "x_4": sizes[0] + sizes[4]}
-    totals = {stores: median(times.sum(1)) for stores, times in seconds.items()}
-    results: dict[str, Any] = {"bytes_per_second": rate, "rates": rates, "budgets": []}
-    print(f"\nthe disk: {size(rate)}/s, measured as {size(rates.read_bytes_per_second)}/s read, ", end="")
-    print(f"{size(rates.write_bytes_per_second)}/s written; x_0 to x_4: {', '.join(map(size, sizes))}\n")
-    rows = []
-    for stores, total in sorted(totals.items(), key=lambda item: item[1]):
-        predicted = plan(sum(sizes), stores).seconds
-        rows.append([named(stores), f"{total:.2f}", f"{predicted:.2f}", f"{predicted / total:.2f}"])
-    machine.print_table(["stores", "measured s", "predicted s", "ratio"], rows)
-    rows = []
-    for name, disk in budgets.items():
-        chosen = tuple(plan(disk).stores)
-        feasible = {stores: total for stores, total in totals.items() if plan(disk, stores).peak_bytes <= disk}
-        best = min(feasible, key=feasible.__getitem__)
-        ratio = totals[chosen] / totals[best]
-        rows.append([name, size(disk), named(chosen), named(best), f"{ratio:.3f}"])
-        results["budgets"].append({"disk": disk, "chosen": chosen, "best": best, "ratio": ratio})
-    machine.print_table(["budget", "bytes", "planned", "best", "planned/best"], rows)
-    rows, results["stages"] = [], []
-    for stores, times in seconds.items():
-        for j, stage in enumerate(plan(sum(sizes), stores).stages):
-            real = float(median(times[:, j]))
-            rows.append([named(stores), str(j), f"{real:.2f}", f"{stage.seconds:.2f}", f"{stage.seconds / real:.2f}"])
-            results["stages"].append({"stores": stores, "j": j, "measured": times[:, j], "predicted": stage.seconds})
-            results["stages"][-1]["measured"] = times[:, j].tolist()
-    machine.print_table(["stores", "stage", "measured s", "predicted s", "ratio"], rows)
+        ingest_data(load_config(folder), folder, Reporter())
+        benchmark = Benchmark(folder, arguments.share, choose_device("cpu"))
+        for _ in range(arguments.repeat):
+            benchmark.round()
+    stages, choices = benchmark.stages(), benchmark.choices()
+    print(f"\nthe disk: {size(benchmark.bytes_per_second)}/s; x_0 to x_4: {', '.join(map(size, benchmark.sizes))}\n")
+    report(benchmark, stages, choices)
     if arguments.json:
+        record = {"bytes_per_second": benchmark.bytes_per_second, "rates": benchmark.rates}
+        results = {**record, "choices": choices, "stages": stages}
         machine.write_json(arguments.json, {"machine": machine.record(), **results})
     return 0
 
