@@ -33,6 +33,7 @@ def cascade() -> None:
     \b
     cascade demo                    a whole training in under a minute
     cascade init cifar10-k3 DIR     a config to edit; then, in DIR:
+    cascade plan                    which x_j to store, and how long it all takes
     cascade run                     ingest the images, train every stage
     cascade train-stage --j 3       train one
     cascade evaluate                every stage and the ensemble on the test images
@@ -170,6 +171,24 @@ def _run(
         ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
         folder = _open(run_path, settings, accept_before=accept_before)
         run_stages(folder, first, last, device, reporter, lock=lock, strict=strict, should_stop=should_stop)
+
+
+@cascade.command()
+@click.option("--measure", "anew", is_flag=True, help="Measure this machine again, though it was before.")
+@shared_options(run_option, set_option, device_option, json_option)
+def plan(anew: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+    """Say which x_J to store for the least time on this machine and disk, what each stage takes, and what else could
+    be done. Before anything is ingested, too."""
+    from pipeline.device import choose_device
+    from pipeline.planning import plan_run
+    from pipeline.plantable import plan_json, plan_table
+
+    config = _config(run_path, settings)
+    name = config.machine.device if device is None else device
+    found = plan_run(
+        run_path, config, choose_device(name, deterministic=config.machine.deterministic), _reporter(), anew=anew
+    )
+    click.echo(plan_json(found) if as_json else plan_table(found))
 
 
 @cascade.command()

@@ -37,6 +37,7 @@ from cache.place import Folder
 from cache.readback import read_back
 from cache.reader import Reader, ring_samples
 from cache.removal import remove_folder, sweep_removed
+from cache.speed import TRIAL, codec_speed, disk_speed
 from cache.store import Store
 from cache.timing import Timings
 from cache.windows import Batch, Indices, Rank, Run, Window, in_batches
@@ -47,6 +48,7 @@ __all__ = [
     "JOURNAL",
     "MANIFEST",
     "SMALL_CODEC",
+    "TRIAL",
     "Batch",
     "BudgetError",
     "ChunkCache",
@@ -74,8 +76,10 @@ __all__ = [
     "aligned_buffer",
     "choose_codec",
     "chunk_samples",
+    "codec_speed",
     "committed_codec",
     "decode",
+    "disk_speed",
     "drop_journal",
     "encode",
     "filled_up",

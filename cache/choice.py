@@ -74,7 +74,7 @@ def choose(costs: list[CodecCost], disk: float, threads: int, training_seconds: 
 def measure(chunk: NDArray[Any], codec: CodecName) -> CodecCost:
     """Code and decode a chunk in this thread."""
     body, decoded = pack(chunk, codec), np.empty_like(chunk)
-    return CodecCost(codec, len(body), _fastest(lambda: unpack(body, codec, decoded)))
+    return CodecCost(codec, len(body), fastest(lambda: unpack(body, codec, decoded)))
 
 
 def packed_share(numbers: NDArray[Any], codec: CodecName) -> float:
@@ -94,12 +94,12 @@ def disk_bytes_per_second(folder: Path, nbytes: int) -> float:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 os.preadv(file.fileno(), [data.data], 0)
 
-            return nbytes / _fastest(read)
+            return nbytes / fastest(read)
     finally:
         path.unlink(missing_ok=True)
 
 
-def _fastest(work: Callable[[], object]) -> float:
+def fastest(work: Callable[[], object]) -> float:
     """Seconds that the fastest of a few runs takes."""
     times = []
     for _ in range(REPEATS):

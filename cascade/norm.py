@@ -19,5 +19,5 @@ class GroupedBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not 0 < self.group < len(x):
             return super().forward(x)
-        starts = range(0, len(x), self.group)
-        return torch.cat([super(GroupedBatchNorm, self).forward(x[i : i + self.group]) for i in starts])
+        groups = torch.split(x, self.group)  # whose gradients are joined; those of slices would be padded and summed
+        return torch.cat([super(GroupedBatchNorm, self).forward(group) for group in groups])

@@ -137,9 +137,9 @@ class StoreSection(Section, frozen=True, kw_only=True):
 
 
 class Cache(Section, frozen=True, kw_only=True):
-    keep: Literal["all", "needed", "none"] | list[Positive] = "all"
-    """Which x_j to store, j >= 1: "all" up to x_{J-1}; "needed", the same, each deleted once nothing will read it
-    again; "none"; or a list. Changes no result."""
+    keep: Literal["auto", "all", "needed", "none"] | list[Positive] = "auto"
+    """Which x_j to store, j >= 1: those of the plan; "all" up to x_{J-1}; "needed", the same, each deleted once nothing
+    will read it again; "none"; or a list. Changes no result."""
 
 
 class Machine(Section, frozen=True, kw_only=True):
@@ -148,6 +148,9 @@ class Machine(Section, frozen=True, kw_only=True):
     micro_batch: Natural = 0
     """Samples that are taken through a stage at a time; the gradients of a batch are summed. Divides the batch size,
     in whole groups of `network.bn_group`. 0 is the most that fits in `budget.device`."""
+    recompute: Literal["auto", "never", "always"] = "auto"
+    """Whether a stage keeps only the inputs of its parts for the backward pass and computes the rest once more: less
+    memory for a third more arithmetic. "auto": where nothing else fits in `budget.device`."""
     shrink: bool = False
     """Where the device is out of memory, go on from the last checkpoint with a smaller micro-batch; else stop."""
     compile: bool = False
@@ -212,10 +215,10 @@ class Config(Section, frozen=True, kw_only=True):
         )
 
     def keeps(self, j: int) -> bool:
-        """Whether x_j, j >= 1, is to be stored for training."""
+        """Whether x_j, j >= 1, is to be stored for training; where a plan is to say so, and none does, all are."""
         if self.augment.last_anchor(j) < j or self.cache.keep == "none":
             return False
-        return j < self.network.stages if self.cache.keep in ("all", "needed") else j in self.cache.keep
+        return j < self.network.stages if isinstance(self.cache.keep, str) else j in self.cache.keep
 
 
 def budget_bytes(value: str | int) -> int | None:

@@ -48,6 +48,12 @@ def free_bytes(folder: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
+def room(run_folder: Path, budget: int | None) -> int:
+    """Bytes that may still be written to a run folder: what its disk has free, of a `budget` what is left of it."""
+    free = free_bytes(run_folder)
+    return free if budget is None else max(min(free, budget - folder_bytes(run_folder)), 0)
+
+
 def folder_size(path: Path) -> StoreSize:
     """What a folder takes, or a file; links are not followed, and what vanishes meanwhile takes nothing."""
     nbytes = files = 0
@@ -74,13 +80,15 @@ def check_room(
     sample: Callable[[], NDArray[Any]],
     *,
     there: StoreSize = NOTHING,
+    budget: int | None = None,
     remedy: str,
 ) -> None:
-    """Raise DiskError where `folder` has no room for what is to be written there, of which `there` is already.
+    """Raise DiskError where a run folder has no room for what is to be written there, of which `there` is already.
 
-    Where the numbers fit as they are, nothing more is asked; else the codec is tried on a sample of them.
+    Room is on its disk and, where there is one, in its `budget`. Where the numbers fit as they are, nothing more is
+    asked; else the codec is tried on a sample of them.
     """
-    free, blocks = free_bytes(folder), max(needed.files - there.files, 0) * os.statvfs(folder).f_frsize
+    free, blocks = room(folder, budget), max(needed.files - there.files, 0) * os.statvfs(folder).f_frsize
     if needed.nbytes + blocks - there.nbytes <= free:
         return
     share, how = 1.0, "not compressed"
@@ -91,6 +99,13 @@ def check_room(
     bytes_to_come = round(share * needed.nbytes) + blocks - there.nbytes
     if bytes_to_come > free:
         raise DiskError(
-            f"{what} needs {size(bytes_to_come)} ({how}), and {size(free)} are free on the disk of {folder}\n"
-            f"next: {remedy}"
+            f"{what} needs {size(bytes_to_come)} ({how}), and {described_room(folder, budget)}\nnext: {remedy}"
         )
+
+
+def described_room(run_folder: Path, budget: int | None) -> str:
+    """What there is, as in "3.1 GB are free on the disk of runs/c10" or "are left of budget.disk = 50 GB"."""
+    left = size(room(run_folder, budget))
+    if budget is None or budget - folder_bytes(run_folder) > free_bytes(run_folder):
+        return f"{left} are free on the disk of {run_folder}"
+    return f"{left} are left of budget.disk, {size(budget)}"

@@ -27,11 +27,22 @@ from pipeline.sealed import write_sealed
 from pipeline.weights import module_tensors, save_tensors
 
 
-def fit_stage(run: RunFolder, feed: Feed, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]) -> None:
-    """Fit, test and keep stage j of a feed of x_j. Raises like `train_stage`."""
+def fit_stage(
+    run: RunFolder,
+    feed: Feed,
+    report: Reporter,
+    *,
+    recompute: bool = False,
+    strict: bool,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Fit, test and keep stage j of a feed of x_j. Raises like `train_stage`.
+
+    With `recompute`, a step keeps only the inputs of the stage's parts for the backward pass.
+    """
     make_folder(run.stages[feed.j].path)
     reset_peak_memory(feed.device)
-    fit = _Fit(run, feed, make_learner(run, feed.j, feed.device), report, should_stop)
+    fit = _Fit(run, feed, make_learner(run, feed.j, feed.device, recompute=recompute), report, should_stop)
     fit.join(strict=strict)
     fit.train()
     fit.finish()
@@ -62,6 +73,7 @@ class _Fit:
         state, settings = self.state, self.run.config.machine
         machine = machine_record(self.feed.device, self.feed.dtype)
         machine |= {"compiled": settings.compile, "deterministic": settings.deterministic}
+        machine |= {"micro_batch": self.feed.micro_batch}
         changes = "; ".join(differences(state.sessions[-1].machine, machine)) if state.sessions else ""
         if changes and strict:
             raise RefusedError(
@@ -213,6 +225,7 @@ class _Fit:
             f"{'x'.join(map(str, shape.output))}, {parameter_count([learner.block]):,} parameters, "
             f"head {parameter_count([learner.head]):,}; "
             f"{str(self.feed.dtype).removeprefix('torch.')} on {self.feed.device}"
+            + (f"; in micro-batches of {self.feed.micro_batch}" if self.feed.micro_batch < self.feed.batch_size else "")
             + (f"; going on at epoch {len(state.epochs) + 1}" if state.epochs or consumed else "")
             + (f", image {consumed:,}" if consumed else "")
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cache import remove_folder, sync
+from cache import TRIAL, remove_folder, sync
 from pipeline.acceptance import accept_stale as accepting
 from pipeline.branches import changes, read_records
 from pipeline.data_info import X_0
@@ -147,12 +147,13 @@ def _places(run: RunFolder, index: int) -> set[Path]:
 
 def _leftovers(run: RunFolder) -> Iterator[Garbage]:
     """What interrupted commands left beside the places it was meant for."""
-    partial = run.path / f"{X_0}.partial"
-    if partial.is_dir() and not partial.is_symlink():
-        yield Garbage(partial, "leftover", "an ingest that did not end", folder_bytes(partial))
+    for name, why in ((f"{X_0}.partial", "an ingest that did not end"), (TRIAL, "a store to time the disk with")):
+        partial = run.path / name
+        if partial.is_dir() and not partial.is_symlink():
+            yield Garbage(partial, "leftover", why, folder_bytes(partial))
     for path in (one for pattern in ASIDE_PATHS for one in _folders(run.path, pattern)):
-        if (name := ASIDE.fullmatch(path.name)) and not _takes_its_place(path, name):
-            what = "a repair" if name["ending"] == ".repair" else "a removal"
+        if (name_aside := ASIDE.fullmatch(path.name)) and not _takes_its_place(path, name_aside):
+            what = "a repair" if name_aside["ending"] == ".repair" else "a removal"
             yield Garbage(path, "leftover", f"{what} that did not end", folder_bytes(path))
     folders = [folder for place in PLACES for folder in ([run.path] if place == "." else _folders(run.path, place))]
     for path in sorted(file for folder in folders for name in TEMPORARY for file in matching(folder, name)):

@@ -14,7 +14,7 @@ from PIL import ImageFile
 
 from cache import CodecChoice, CodecName, choose_codec, drop_journal, read_summary, sync
 from pipeline.bad_images import BAD_IMAGES, printable, write_skipped
-from pipeline.config import Config
+from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, DataInfo, check_crop, check_same_data, read_data_info
 from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.errors import RefusedError
@@ -196,6 +196,7 @@ class _Ingest:
             sum(sizes, StoreSize(0, 0)),
             lambda: self._codec("train", sieve.splits["train"]),
             lambda: self._first_images("train", sieve.splits["train"]),
+            budget=budget_bytes(self.config.budget.disk),
             remedy="make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
         )
 

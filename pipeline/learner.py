@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cascade import recomputed, stage_parts
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
@@ -90,16 +91,21 @@ class Learner:
         return nn.ModuleDict({"block": self.block, "head": self.head}).named_parameters()
 
 
-def make_learner(run: RunFolder, j: int, device: torch.device) -> Learner:
-    """Block, head and optimiser of stage j with their initial weights, on the device."""
+def make_learner(run: RunFolder, j: int, device: torch.device, *, recompute: bool = False) -> Learner:
+    """Block, head and optimiser of stage j with their initial weights, on the device.
+
+    With `recompute`, a training step keeps only the inputs of the stage's parts for the backward pass.
+    """
     config = run.config.for_stage(j)
     block, head = new_block(run, j), new_head(run, j)
     draw_weights(config.seed, j, block, head)
     for module in (block, head):
         place(module, device)
     optimiser = make_optimiser([block, head], config.train, device)
-    network = nn.Sequential(block, head)
-    return Learner(block, head, optimiser, compiled(network, device) if config.machine.compile else network)
+    forward: Callable[[Tensor], Tensor] = nn.Sequential(block, head)
+    if recompute:
+        forward = recomputed(stage_parts(block, head))
+    return Learner(block, head, optimiser, compiled(forward, device) if config.machine.compile else forward)
 
 
 def make_optimiser(modules: Iterable[nn.Module], train: Train, device: torch.device) -> torch.optim.SGD:
@@ -113,7 +119,7 @@ def make_optimiser(modules: Iterable[nn.Module], train: Train, device: torch.dev
     )
 
 
-def compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+def compiled(network: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
     """What torch.compile makes of a network. Raises ConfigError where a CPU has no compiler to make it with."""
     if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise ConfigError(

@@ -1,27 +1,26 @@
 """Micro-batches: the parts in which a batch is taken through a stage. The machine's business, not the method's."""
 
-from pipeline.config import MIN_BATCH
+from pipeline.config import MIN_BATCH, Config
 from pipeline.errors import ConfigError
-from pipeline.runfolder import RunFolder
 
 
-def micro_batches(run: RunFolder, j: int) -> list[int]:
+def micro_batches(config: Config, j: int) -> list[int]:
     """Sizes that a batch of stage j may be taken in, the largest, the whole batch, first.
 
     Each divides the batch and is of whole groups of `network.bn_group`; without batch norm of whole eights, since fewer
     samples round differently on a CPU. Batch norm over the whole batch leaves no other size.
     """
-    network, batch = run.config.network, run.config.for_stage(j).train.batch_size
+    network, batch = config.network, config.for_stage(j).train.batch_size
     unit = (network.bn_group or batch) if network.batch_norm else MIN_BATCH
     return [size for size in range(batch, 0, -1) if batch % size == 0 and (size == batch or size % unit == 0)]
 
 
-def check_micro_batch(run: RunFolder, j: int) -> None:
+def check_micro_batch(config: Config, j: int) -> None:
     """Raise ConfigError where `machine.micro_batch` is no size for stage j."""
-    asked, allowed = run.config.machine.micro_batch, micro_batches(run, j)
+    asked, allowed = config.machine.micro_batch, micro_batches(config, j)
     if asked and asked not in allowed:
         hint = ""
-        if len(allowed) == 1 and run.config.network.batch_norm:
+        if len(allowed) == 1 and config.network.batch_norm:
             hint = "\nnext: set network.bn_group, over which batch norm then takes its statistics; that trains anew"
         raise ConfigError(
             f"machine.micro_batch = {asked}: stage {j} takes batches of {allowed[0]} in parts of "

@@ -54,7 +54,7 @@ def free_stores(run: RunFolder, report: Reporter) -> None:
         nbytes = sum(map(folder_bytes, stores))
         for store in stores:
             remove_folder(store)
-        report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again (cache.keep = needed)")
+        report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again")
 
 
 def verify(run: RunFolder, index: int) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from cascade import CentreWindow, Network, Prefix, Quantiser, make_block, make_head
+from cascade import CentreWindow, Head, Network, Prefix, Quantiser, make_block, make_head
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
@@ -38,7 +38,7 @@ def new_block(run: RunFolder, j: int) -> nn.Module:
     return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
 
 
-def new_head(run: RunFolder, j: int) -> nn.Module:
+def new_head(run: RunFolder, j: int) -> Head:
     """gamma_j, not trained."""
     config: Config = run.config.for_stage(j)
     return make_head(

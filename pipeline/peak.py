@@ -13,6 +13,7 @@ import torch
 from cache import sample_bytes
 from cascade import StageShape
 from pipeline.ledger import Memory, memory_of
+from pipeline.outline import Outline
 from pipeline.programs import (
     BUFFERS,
     FROZEN,
@@ -28,7 +29,6 @@ from pipeline.programs import (
     training,
     writing,
 )
-from pipeline.runfolder import RunFolder
 from pipeline.shapes import canvas_side
 from pipeline.transfer import batches_held
 
@@ -51,6 +51,8 @@ class Work:
     k: int
     classes: int
     batch_norm: bool
+    bn_group: int = 0
+    """Samples that batch norm takes its statistics over; 0 is a whole micro-batch."""
     pool: int = 1
     """Of the head."""
     dtype: torch.dtype
@@ -165,7 +167,7 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
     own = [STORED, FROZEN, PARAMETERS]
     return Peak(
-        training=step.peak(micro_batch) + stored + WORKSPACE_BYTES,
+        training=step.peak(micro_batch) + stored + _joined(work, micro_batch) + WORKSPACE_BYTES,
         replay=held + stored + _replaying(near).peak(micro_batch, without=own),
         evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
         calibration=constant
@@ -178,25 +180,38 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     )
 
 
-def stage_work(run: RunFolder, j: int, *, anchor: int, device_type: str, dtype: torch.dtype) -> Work:
+def stage_work(
+    outline: Outline, j: int, *, anchor: int, device_type: str, dtype: torch.dtype, recompute: bool = False
+) -> Work:
     """Stage j of a run that reads x_anchor, on a device of that type."""
-    config = run.config.for_stage(j)
-    stored = run.config.for_stage(anchor - 1 if anchor else j).store.encoding
+    config = outline.config.for_stage(j)
+    stored = outline.config.for_stage(anchor - 1 if anchor else j).store.encoding
     return Work(
-        shapes=tuple(run.shapes[: j + 1]),
+        shapes=tuple(outline.shapes[: j + 1]),
         anchor=anchor,
         k=config.head.k,
-        classes=run.classes,
+        classes=outline.classes,
         batch_norm=config.network.batch_norm,
+        bn_group=config.network.bn_group,
         pool=config.head.pool,
         dtype=dtype,
         encoding=stored,
         batch_size=config.train.batch_size,
         run_samples=config.order.run,
-        image_side=run.info.side,
-        canvas_side=canvas_side(config, run.info.side) if config.augment.policy == "canvas" else 0,
+        image_side=outline.side,
+        canvas_side=canvas_side(config, outline.side) if config.augment.policy == "canvas" else 0,
+        recompute=recompute,
         device_type=device_type,
     )
+
+
+def _joined(work: Work, micro_batch: int) -> int:
+    """Bytes that batch norm over more than one group takes beside: its groups' results, until they are one."""
+    if not work.batch_norm or not 0 < work.bn_group < micro_batch:
+        return 0
+    shape, side = work.shapes[-1], work.shapes[-1].out_side // work.pool
+    in_head = shape.head_width * side**2 if work.k > 1 else 0
+    return micro_batch * max(shape.out_channels * shape.out_side**2, in_head) * work.dtype.itemsize
 
 
 @cache

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from cache import CodecName, Store
 from pipeline.budget import stored_sample_bytes
-from pipeline.disk import NOTHING, StoreSize, check_room, folder_size, free_bytes, store_size
+from pipeline.config import budget_bytes
+from pipeline.disk import NOTHING, StoreSize, check_room, described_room, folder_size, room, store_size
 from pipeline.errors import DiskError
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
@@ -26,13 +27,14 @@ def output_size(run: RunFolder, j: int, split: str) -> StoreSize:
 def kept_bytes(run: RunFolder) -> int:
     """Bytes of all x_j, j >= 1, that are kept at a time, over all splits and views, before compression.
 
-    Under cache.keep = "needed" these are the two largest neighbours: x_j is deleted once x_{j+1} is written.
+    Where stores are deleted once nothing reads them these are the two largest neighbours: x_j goes once x_{j+1} is
+    written.
     """
     sizes = [
         sum(output_size(run, j, split).nbytes for split in run.splits) if run.config.keeps(j + 1) else 0
         for j in range(len(run.stages))
     ]
-    if run.config.cache.keep == "needed":
+    if run.frees:
         return max(map(sum, zip(sizes, [*sizes[1:], 0], strict=True)))
     return sum(sizes)
 
@@ -46,12 +48,12 @@ def check_output_room(
     """
     needed, there = _due(run, j)
     what = f"stage {j} is trained and kept, and x_{j + 1}"
-    check_room(what, run.path, needed, codec, sample, there=there, remedy=_remedy(run))
+    check_room(what, run.path, needed, codec, sample, there=there, budget=_budget(run), remedy=_remedy(run))
 
 
 def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
     """Raise DiskError where x_{j+1} can hardly fit, before stage j is trained; where nobody can know, say its bound."""
-    (due, there), free = _due(run, j), free_bytes(run.path)
+    (due, there), free = _due(run, j), room(run.path, _budget(run))
     needed = due.nbytes - there.nbytes
     if needed <= free:
         return
@@ -59,15 +61,19 @@ def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
     if share is None:
         report.say(
             f"x_{j + 1} may not fit: at most {size(needed)} before compression, which nothing is known of yet, "
-            f"and {size(free)} are free on the disk of {run.path}"
+            f"and {described_room(run.path, _budget(run))}"
         )
     elif share * due.nbytes - there.nbytes > free:
         how = "not compressed" if share == 1 else f"compressed to {share:.0%}, as the last x_j was"
         raise DiskError(
             f"x_{j + 1} will need {size(share * due.nbytes - there.nbytes)} ({how}), "
-            f"and {size(free)} are free on the disk of {run.path}\n"
+            f"and {described_room(run.path, _budget(run))}\n"
             f"next: {_remedy(run)}"
         )
+
+
+def _budget(run: RunFolder) -> int | None:
+    return budget_bytes(run.config.budget.disk)
 
 
 def _due(run: RunFolder, j: int) -> tuple[StoreSize, StoreSize]:
@@ -92,6 +98,6 @@ def _known_share(run: RunFolder, j: int) -> float | None:
 
 def _remedy(run: RunFolder) -> str:
     return (
-        f'{run.command("gc")} says what can be freed; or set cache.keep to "needed" or to fewer x_j, or another '
+        f'{run.command("gc")} says what can be freed; or set cache.keep to "auto", "needed" or fewer x_j, or another '
         f"store.codec or store.encoding, or fewer augment.views; then the same command goes on"
     )

@@ -1,6 +1,8 @@
 """A run folder: everything of one training, and where in it what lies.
 
 cascade.toml                        the config
+rates.json                          what the machine does with the network's stages
+plan.json                           the stores to keep, with what they were predicted to take
 x_0/{train,validation,test}/        the images, ingested
 stages/J-KEY/                       one trained stage, KEY the first digits of its key
     stage.json                      its record, written last
@@ -17,12 +19,15 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
+
+import msgspec
 
 from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summary
 from cascade import StageShape
 from pipeline.branches import nearest_changes, read_records
-from pipeline.config import Config
+from pipeline.config import Cache, Config
 from pipeline.data_info import (
     X_0,
     DataInfo,
@@ -35,9 +40,10 @@ from pipeline.data_info import (
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
 from pipeline.links import check_unlinked
+from pipeline.outline import Outline
 from pipeline.paths import matching
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
-from pipeline.shapes import canvas_side, network_shapes
+from pipeline.shapes import network_shapes
 
 
 class StageFolder:
@@ -117,6 +123,8 @@ class RunFolder:
         self.settings = settings
         self.accepted = accepted
         self.accepts_stale = accepts_stale
+        self.frees = config.cache.keep == "needed"
+        """Whether each x_j is deleted once nothing will read it again."""
         info = read_data_info(path)
         if info is None:
             raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{_run_option(path)}")
@@ -142,13 +150,28 @@ class RunFolder:
     def classes(self) -> int:
         return len(self.info.classes)
 
+    @property
+    def outline(self) -> Outline:
+        """The run as arithmetic."""
+        return Outline(
+            config=self.config,
+            channels=self.info.channels,
+            side=self.info.side,
+            classes=self.classes,
+            samples=dict(self.info.samples),
+            shapes=self.shapes,
+        )
+
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
-        shape = self.shapes[j]
-        if self.config.augment.policy != "canvas":
-            return shape.output
-        side = canvas_side(self.config, self.info.side) * shape.out_side // self.shapes[0].in_side
-        return (shape.out_channels, side, side)
+        return self.outline.output_shape(j)
+
+    def following(self, stores: Sequence[int], *, frees: bool) -> "RunFolder":
+        """The same folder with these x_j to be stored, j >= 1, which changes no key."""
+        run = copy(self)
+        run.config = msgspec.structs.replace(self.config, cache=Cache(keep=list(stores)))
+        run.frees = frees
+        return run
 
     def command(self, command: str) -> str:
         """A cascade command for this folder and these settings, to show to the user."""

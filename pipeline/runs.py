@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_budget, host_memory_error, ring_bytes
@@ -15,6 +17,9 @@ from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.microbatch import check_micro_batch
 from pipeline.needed import free_stores
+from pipeline.ondevice import limit_device
+from pipeline.planning import as_planned, plan_run
+from pipeline.plantable import plan_table
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes
 from pipeline.runfolder import RunFolder, store_bytes
@@ -66,10 +71,11 @@ def run_stages(
 ) -> None:
     """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone.
 
-    Under cache.keep = "needed" no store is written, or stays, that nothing will read. The folder is held over all of
-    them, if not by `lock` already.
+    Under cache.keep = "auto" a plan is made first, said and followed. Under "needed", and where the plan has them
+    deleted, no store is written, or stays, that nothing will read. The folder is held over all of them, if not by
+    `lock` already.
     """
-    stages, machine, frees = len(run.stages), run.config.machine, run.config.cache.keep == "needed"
+    stages, machine = len(run.stages), run.config.machine
     first, last = 0 if first is None else first, stages - 1 if last is None else last
     for j in (first, last):
         run.check_stage(j)
@@ -81,7 +87,9 @@ def run_stages(
             machine.device if device_name is None else device_name, deterministic=machine.deterministic
         )
         for j in range(first, last + 1):
-            check_micro_batch(run, j)
+            check_micro_batch(run.config, j)
+        limit_device(run.config, device)
+        run = _planned(run, first, last, device, report, held)
         check_host_memory(run, hold=batches_held(device))
         _say_room(run, first, last, report)
         if run.accepted:
@@ -90,11 +98,22 @@ def run_stages(
             if should_stop():
                 raise Stopped(f"stopped before stage {j}")
             held.says(f"stage {j} of {first}..{last}")
-            asked = first == last and not frees
+            asked = first == last and not run.frees
             if not train_stage(run, j, device, report, output_asked_for=asked, strict=strict, should_stop=should_stop):
                 report.say(f"stage {j}  done already")
-            if frees:
+            if run.frees:
                 free_stores(run, report)
+
+
+def _planned(run: RunFolder, first: int, last: int, device: torch.device, report: Reporter, held: Lock) -> RunFolder:
+    """The run with the stores of a plan, where the config leaves them to one and anything is to be trained."""
+    if run.config.cache.keep != "auto":
+        return run
+    if all(stage.record is not None for stage in run.stages[first : last + 1]):
+        return as_planned(run)
+    plan = plan_run(run.path, run.config, device, report, lock=held)
+    report.say(plan_table(plan))
+    return run.following(plan.stores, frees=plan.frees)
 
 
 def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
@@ -109,7 +128,7 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
 def _say_room(run: RunFolder, first: int, last: int, report: Reporter) -> None:
     """Say what the stores may take. Raises DiskError where already the first cannot fit."""
     if any(stage.record is None for stage in run.stages[first : last + 1]):
-        at_a_time = " at a time" if run.config.cache.keep == "needed" else ""
+        at_a_time = " at a time" if run.frees else ""
         report.say(
             f"stores past the images: at most {size(kept_bytes(run))}{at_a_time} before compression; "
             f"{size(free_bytes(run.path))} are free"

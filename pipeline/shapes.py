@@ -35,6 +35,15 @@ def network_shapes(config: Config, *, channels: int, image_side: int) -> list[St
     return shapes
 
 
+def stored_shape(config: Config, shapes: Sequence[StageShape], j: int, *, image_side: int) -> tuple[int, int, int]:
+    """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
+    shape = shapes[j]
+    if config.augment.policy != "canvas":
+        return shape.output
+    side = canvas_side(config, image_side) * shape.out_side // shapes[0].in_side
+    return (shape.out_channels, side, side)
+
+
 def canvas_side(config: Config, image_side: int) -> int:
     """Side of the field that training windows are cut from, in pixels: the image with its padding."""
     return image_side + 2 * config.augment.padding

@@ -18,10 +18,10 @@ from pipeline.verify import Checked, Damage
 
 BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
-
-
 DAMAGE_SHOWN = 20
 """Damaged files of a store or stage that a table names."""
+NUMBERS = ("stored", "bytes", "files", "written", "on disk", "device", "images/s", "time")
+"""Columns of numbers, beside those in percent."""
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
@@ -29,7 +29,7 @@ PLAIN_WIDTH = 160
 def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
     "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}]}`"""
-    return _json(
+    return as_json(
         {
             "stages": [asdict(row) for row in rows],
             "policy": run.config.augment.rendering,
@@ -42,7 +42,7 @@ def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[
 
 def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
     """The stages, then what else lies in the run folder."""
-    table = _table("stage", "state", "test %", "input", "stored", "reason")
+    table = new_table("stage", "state", "test %", "input", "stored", "reason")
     for row in rows:
         table.add_row(
             str(row.j),
@@ -59,7 +59,7 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence
         for one in branches
     ]
     damage = [*stored.unreadable, f"next: {run.command('verify')}"] if stored.unreadable else []
-    return "\n".join([_text(table), total, policy, *notes, *damage])
+    return "\n".join([as_text(table), total, policy, *notes, *damage])
 
 
 def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str:
@@ -69,22 +69,22 @@ def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str
     """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
     stale = {"accepted": accepted} if accepted else {}
-    return _json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **stale})
+    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **stale})
 
 
 def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
     """`{"deleted", "total_bytes", "garbage": [{"path", "kind", "why", "bytes"}]}`"""
     rows = [{"path": str(one.path), "kind": one.kind, "why": one.why, "bytes": one.nbytes} for one in garbage]
-    return _json({"deleted": deleted, "total_bytes": sum(one.nbytes for one in garbage), "garbage": rows})
+    return as_json({"deleted": deleted, "total_bytes": sum(one.nbytes for one in garbage), "garbage": rows})
 
 
 def garbage_table(run: RunFolder, garbage: Sequence[Garbage], *, deleted: bool) -> str:
     """What is, or was, to be freed, and how much in all."""
-    table = _table("bytes", "what", "where", "why")
+    table = new_table("bytes", "what", "where", "why")
     for one in garbage:
         table.add_row(size(one.nbytes), one.kind, str(one.path.relative_to(run.path)), one.why)
     total = size(sum(one.nbytes for one in garbage))
-    return "\n".join([_text(table), f"{total} {'freed' if deleted else 'would be freed'}"])
+    return "\n".join([as_text(table), f"{total} {'freed' if deleted else 'would be freed'}"])
 
 
 def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
@@ -93,32 +93,32 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
     is_balanced = min(counts) >= BALANCED_BELOW * max(counts)
     has_top5 = evaluation.ensemble.top5 is not None
     columns = ["stage", "top-1 %", *(["top-5 %"] if has_top5 else []), *([] if is_balanced else ["balanced %"])]
-    table = _table(*columns)
+    table = new_table(*columns)
     for name, scores in [
         *((str(j), scores) for j, scores in evaluation.stages.items()),
         ("ensemble", evaluation.ensemble),
     ]:
         cells = [scores.top1, *([scores.top5] if has_top5 else []), *([] if is_balanced else [scores.balanced])]
         table.add_row(name, *map(_percent, cells))
-    return _text(table)
+    return as_text(table)
 
 
 def verification_json(rows: Sequence[Checked]) -> str:
     """`{"damaged": N, "checked": [{"what", "kind", "files", "nbytes", "recomputed", "damage", "note"}]}`, damage as a
     list of `{"file", "reason", "remedy"}`."""
-    return _json({"damaged": sum(len(row.damage) for row in rows), "checked": [asdict(row) for row in rows]})
+    return as_json({"damaged": sum(len(row.damage) for row in rows), "checked": [asdict(row) for row in rows]})
 
 
 def verification_table(rows: Sequence[Checked]) -> str:
     """Every store and stage with what is damaged of it, then the damaged files with their remedy, and the sum."""
     is_deep = any(row.recomputed or row.note for row in rows)
-    table = _table("what", "files", "stored", *(["computed again"] if is_deep else []), "damaged")
+    table = new_table("what", "files", "stored", *(["computed again"] if is_deep else []), "damaged")
     for row in rows:
         again = [str(row.recomputed or "-")] if is_deep else []
         table.add_row(row.what, f"{row.files:,}", size(row.nbytes), *again, str(len(row.damage) or "-"))
     notes = [f"{row.what}: {row.note}" for row in rows if row.note]
     damage = [line for row in rows for line in _damage_lines(row)]
-    return "\n".join([_text(table), *notes, *damage, verification_sum(rows)])
+    return "\n".join([as_text(table), *notes, *damage, verification_sum(rows)])
 
 
 def _damage_lines(row: Checked) -> list[str]:
@@ -152,7 +152,7 @@ def count(number: int, what: str) -> str:
 
 def repair_json(outcomes: Sequence[Repaired]) -> str:
     """`{"stores": [{"what", "put_back", "left"}]}`, left as `{file: reason}`."""
-    return _json({"stores": [asdict(outcome) for outcome in outcomes]})
+    return as_json({"stores": [asdict(outcome) for outcome in outcomes]})
 
 
 def repair_text(outcomes: Sequence[Repaired]) -> str:
@@ -173,15 +173,17 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table; columns of numbers are aligned on the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        is_number = "%" in name or name in ("stored", "bytes", "files")
+        is_number = "%" in name or name in NUMBERS
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     return table
 
 
-def _text(table: Table) -> str:
+def as_text(table: Table) -> str:
+    """A table as wide as the terminal, or of PLAIN_WIDTH."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
@@ -190,5 +192,6 @@ def _text(table: Table) -> str:
     return captured.get().rstrip("\n")
 
 
-def _json(content: object) -> str:
+def as_json(content: object) -> str:
+    """On one line."""
     return msgspec.json.encode(content).decode()

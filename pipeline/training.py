@@ -12,6 +12,7 @@ from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit_stage
 from pipeline.microbatch import micro_batches
+from pipeline.ondevice import choose_on_device
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
@@ -57,12 +58,21 @@ def _fitted(
     run: RunFolder, j: int, device: torch.device, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]
 ) -> Feed:
     """Train the stage, if it is not; where the device has no room for it and the config allows, in smaller parts."""
-    sizes = [size for size in micro_batches(run, j) if size <= (run.config.machine.micro_batch or size)]
+    chosen = choose_on_device(run.outline, j, anchor=run.anchor(j), device=device)
+    sizes = [size for size in micro_batches(run.config, j) if size <= chosen.micro_batch]
     while True:
-        feed = Feed(run, j, device, micro_batch=sizes[0], should_stop=should_stop)
+        feed = Feed(
+            run,
+            j,
+            device,
+            micro_batch=sizes[0],
+            prefix_bytes=chosen.prefix_bytes,
+            device_memory_bytes=chosen.store_bytes,
+            should_stop=should_stop,
+        )
         try:
             if run.stages[j].record is None:
-                fit_stage(run, feed, report, strict=strict, should_stop=should_stop)
+                fit_stage(run, feed, report, recompute=chosen.recompute, strict=strict, should_stop=should_stop)
             return feed
         except RuntimeError as error:
             if not (is_out_of_memory(error) and run.config.machine.shrink and len(sizes) > 1):

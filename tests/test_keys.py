@@ -111,6 +111,7 @@ OTHER_VALUES: dict[str, Any] = {
     "cache.keep": "needed",
     "machine.device": "cuda:1",
     "machine.micro_batch": 64,
+    "machine.recompute": "always",
     "machine.shrink": True,
     "budget.device": "2 GB",
     "budget.host": "2 GB",

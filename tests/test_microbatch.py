@@ -56,11 +56,11 @@ def test_micro_batches_divide_the_batch_into_whole_groups(
     tmp_path: Path, settings: tuple[str, ...], sizes: list[int]
 ) -> None:
     run = digits_run(tmp_path / "run", *settings)
-    assert micro_batches(run, 1) == sizes
+    assert micro_batches(run.config, 1) == sizes
     with pytest.raises(
         ConfigError, match=rf"micro_batch = 7: stage 1 takes batches of {sizes[0]} in parts of {sizes[0]}"
     ):
-        check_micro_batch(reopened(run.path, *settings, "machine.micro_batch=7"), 1)
+        check_micro_batch(reopened(run.path, *settings, "machine.micro_batch=7").config, 1)
 
 
 def test_a_group_that_does_not_divide_the_batch_is_a_fault_of_the_config(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_autocast_gives_the_types_of_cuda() -> None:
 
 def test_a_run_says_what_its_stages_do(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", 'augment.policy="canvas"', "augment.padding=2", "head.pool=2")
-    asked = stage_work(run, 1, anchor=1, device_type="cuda", dtype=torch.float32)
+    asked = stage_work(run.outline, 1, anchor=1, device_type="cuda", dtype=torch.float32)
     assert asked.shapes == tuple(run.shapes)
     assert (asked.pool, asked.run_samples, asked.classes) == (2, 8, run.classes)
     assert asked.canvas_side == run.info.side + 4

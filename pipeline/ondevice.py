@@ -1,0 +1,107 @@
+"""How a stage is taken through the memory of its device: in which parts, and what else may stay there."""
+
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.config import Config, budget_bytes
+from pipeline.device import autocast_type
+from pipeline.errors import DeviceMemoryError
+from pipeline.microbatch import micro_batches
+from pipeline.outline import Outline
+from pipeline.peak import Peak, predicted_peak, stage_work
+from pipeline.progress import size
+
+HEADROOM = 0.95
+"""Share of a budget that predictions may fill: the allocator rounds, and keeps freed blocks in pieces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """What is chosen for a stage."""
+
+    micro_batch: int
+    recompute: bool
+    """Whether only the inputs of the stage's parts are kept for the backward pass."""
+    peak_bytes: int | None
+    """As predicted, prefix weights streamed; None where there is no budget to hold it against."""
+    prefix_bytes: int | None
+    """Of the prefix's weights that may stay on the device; None is all of them."""
+    store_bytes: int
+    """Of stored x_i that may stay there."""
+
+
+def device_budget(config: Config, device: torch.device) -> int | None:
+    """Bytes of the device that a stage may take; None where nothing limits it, as on a CPU, whose memory the host has.
+
+    On a CPU a stated budget limits the micro-batch too, so that a small GPU can be tried out.
+    """
+    stated = budget_bytes(config.budget.device)
+    if stated is not None or device.type != "cuda":
+        return stated
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device))
+
+
+def limit_device(config: Config, device: torch.device) -> None:
+    """Have torch itself refuse what goes beyond a stated budget."""
+    stated = budget_bytes(config.budget.device)
+    if stated is not None and device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(stated / total, 1.0), device)
+
+
+def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.device) -> OnDevice:
+    """The largest micro-batch of stage j whose predicted peak fits in the budget, without recomputation if that can be.
+
+    What is left holds the prefix's weights and, on a GPU, stored x_i. Raises DeviceMemoryError where nothing fits.
+    """
+    config = outline.config
+    sizes = [config.machine.micro_batch] if config.machine.micro_batch else micro_batches(config, j)
+    budget = device_budget(config, device)
+    if budget is None:
+        return OnDevice(
+            micro_batch=sizes[0],
+            recompute=config.machine.recompute == "always",
+            peak_bytes=None,
+            prefix_bytes=None,
+            store_bytes=0,
+        )
+    room, dtype = int(HEADROOM * budget), autocast_type(device, config.network.precision)
+    ways = {"auto": (False, True), "never": (False,), "always": (True,)}[config.machine.recompute]
+    smallest: Peak | None = None
+    for recompute in ways:
+        work = stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
+        for micro_batch in sizes:
+            peak = predicted_peak(work, micro_batch)
+            smallest = peak if smallest is None or peak.streamed < smallest.streamed else smallest
+            if (left := room - peak.streamed) < 0:
+                continue
+            stays = peak.prefix_resident - peak.prefix_streamed <= left
+            return OnDevice(
+                micro_batch=micro_batch,
+                recompute=recompute,
+                peak_bytes=peak.resident if stays else peak.streamed,
+                prefix_bytes=None if stays else 0,
+                store_bytes=(room - peak.resident if stays else left) if device.type == "cuda" else 0,
+            )
+    assert smallest is not None, "a batch has a size"
+    raise _too_small(config, j, budget, smallest)
+
+
+def _too_small(config: Config, j: int, budget: int, peak: Peak) -> DeviceMemoryError:
+    phases = {
+        "a training step": peak.training,
+        f"evaluating {config.order.run} samples (order.run)": peak.evaluation,
+        f"writing {config.order.run} samples back (order.run)": peak.write_back,
+    }
+    worst = max(phases, key=phases.__getitem__)
+    parts = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in peak.parts.items() if nbytes)
+    grouped = config.network.bn_group or not config.network.batch_norm
+    return DeviceMemoryError(
+        f"stage {j} needs at least {size(peak.streamed)} of device memory, for {worst}; {size(budget)} are allowed, of "
+        f"which {HEADROOM:.0%} is planned with (a training step: {parts})\n"
+        f"next: raise budget.device; or, which trains anew, "
+        f"{'' if grouped else 'set network.bn_group, so that a batch can go through in parts, or '}"
+        f"head.pool = 2, a smaller head.width, network.bn_group or order.run"
+    )

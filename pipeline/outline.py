@@ -1,0 +1,90 @@
+"""What is known of a run before anything of it is there: its config, its images by number and size, its shapes."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cache import chunk_samples, sample_bytes
+from cache.codecs import CHECKSUM_BYTES
+from cascade import StageShape
+from pipeline.config import Config
+from pipeline.data_info import check_same_data, read_data_info
+from pipeline.probe import find_channels, find_side
+from pipeline.shapes import canvas_side, network_shapes, stored_shape
+from pipeline.sources import open_source
+from pipeline.splits import split_indices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """A run as arithmetic."""
+
+    config: Config
+    channels: int
+    """Of the images."""
+    side: int
+    """Of the images, in pixels."""
+    classes: int
+    samples: dict[str, int]
+    """Split -> number of images."""
+    shapes: list[StageShape]
+    """Of every stage, on training windows."""
+
+    def under(self, config: Config) -> "Outline":
+        """The same images under another config. Raises ConfigError where the network does not fit them."""
+        return replace(self, config=config, shapes=network_shapes(config, channels=self.channels, image_side=self.side))
+
+    def output_shape(self, j: int) -> tuple[int, int, int]:
+        """(C, H, W) of x_{j+1} as it is stored."""
+        return stored_shape(self.config, self.shapes, j, image_side=self.side)
+
+    def encoding(self, index: int) -> str:
+        """Of x_index."""
+        return self.config.for_stage(index - 1).store.encoding if index else "identity"
+
+    def sample_bytes(self, index: int) -> int:
+        """Of a sample of x_index as it is stored, before compression."""
+        if index == 0:
+            return self.channels * self.side**2
+        return sample_bytes(self.encoding(index), self.output_shape(index - 1))
+
+    def numbers(self, index: int) -> int:
+        """Activations of a sample of x_index as it is stored; of x_0 of what is cut from it for a store."""
+        if index:
+            return int(np.prod(self.output_shape(index - 1)))
+        is_canvas = self.config.augment.policy == "canvas"
+        return self.channels * (canvas_side(self.config, self.side) if is_canvas else self.shapes[0].in_side) ** 2
+
+    def written_samples(self, index: int) -> int:
+        """In x_index, over all splits and views."""
+        return sum(count * self._views(index, split) for split, count in self.samples.items())
+
+    def raw_bytes(self, index: int) -> int:
+        """Of the chunks of x_index on disk without compression, over all splits and views; the last ones are whole."""
+        sample = self.sample_bytes(index)
+        chunk = chunk_samples(self.config.order.run, sample)
+        chunks = sum(self._views(index, split) * -(-count // chunk) for split, count in self.samples.items())
+        return chunks * (chunk * sample + CHECKSUM_BYTES)
+
+    def _views(self, index: int, split: str) -> int:
+        return self.config.augment.stored_views if index and split == "train" else 1
+
+
+def read_outline(folder: Path, config: Config) -> Outline:
+    """The outline of a run folder: from its x_0 or, where nothing is ingested yet, from the data set itself.
+
+    Raises ConfigError where there is no such data set or the network does not fit its images, RefusedError where x_0
+    is of other data than the config's.
+    """
+    info = read_data_info(folder)
+    if info is not None:
+        check_same_data(info, config, folder)
+        channels, side, classes, samples = info.channels, info.side, len(info.classes), dict(info.samples)
+    else:
+        source = open_source(config.data.source)
+        channels = config.data.channels or find_channels(source)
+        side, classes = config.data.canvas or find_side(source), len(source.classes)
+        samples = {split: len(ids) for split, ids in split_indices(source, config.data).items()}
+    shapes = network_shapes(config, channels=channels, image_side=side)
+    return Outline(config=config, channels=channels, side=side, classes=classes, samples=samples, shapes=shapes)

@@ -1,0 +1,236 @@
+"""The plan of a run: which x_j to store and when each goes, what every stage then takes, and what else there was."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import torch
+
+from pipeline.anchors import Route, route_of, shortest_route
+from pipeline.config import Augment, Config
+from pipeline.errors import ConfigError, DiskError
+from pipeline.ondevice import choose_on_device
+from pipeline.outline import Outline
+from pipeline.progress import size
+from pipeline.rates import Rates
+from pipeline.runfolder import RunFolder
+from pipeline.sealed import read_sealed, write_sealed
+from pipeline.workload import Budgets, Workload, workload
+
+PLAN = "plan.json"
+POLICIES = get_args(Augment.__annotations__["policy"])
+
+
+class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is predicted of a stage."""
+
+    j: int
+    anchor: int
+    """The index of the x_i that it starts from."""
+    writes: int | None
+    """The index of the store that is written at its end."""
+    written_bytes: int
+    """Of that store."""
+    deletes: int | None
+    """The index of the store that goes then."""
+    alive_bytes: int
+    """Of all stores of the plan on disk, x_0 included, when it ends, before any goes."""
+    training_seconds: float
+    """Of its epochs with their validation."""
+    ending_seconds: float
+    """Of its test, the scale of its output, and of what is kept of it on disk on the way."""
+    writing_seconds: float
+    """Of the store at its end, and of reading it back before another goes."""
+    replaying_seconds: float
+    """Of all these, what the device spends on the prefix."""
+    reading_seconds: float
+    """What the disk is read for, beside the rest."""
+    images_per_second: float | None
+    """Trained; None where no epoch is left."""
+    limited_by: str
+    """What the training waits for: device, disk or threads."""
+    micro_batch: int
+    device_peak_bytes: int | None
+    """Predicted; None where nothing limits it, and nothing was predicted."""
+
+    @property
+    def seconds(self) -> float:
+        return self.training_seconds + self.ending_seconds + self.writing_seconds
+
+
+class Alternative(msgspec.Struct, frozen=True, kw_only=True):
+    """Another way, in a line."""
+
+    name: str
+    anchors: list[int]
+    seconds: float
+    peak_bytes: int
+    fits: bool
+    """Whether the disk has room for it."""
+    changes_results: bool
+    """Whether it is another method, which trains anew: its time is that of the whole run."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """plan.json."""
+
+    anchors: list[int]
+    """Indices of the x_i that stages start from; the first is 0, the images."""
+    stages: list[StagePlan]
+    seconds: float
+    """Of all that is still to do."""
+    peak_bytes: int
+    """Of the stores on disk at a time, x_0 included."""
+    disk_bytes: int
+    """The budget."""
+    is_bound: bool
+    """Whether the bytes are those before compression, which leaves fewer."""
+    alternatives: list[Alternative]
+    machine: dict[str, Any]
+    """What the rates were measured on."""
+
+    @property
+    def frees(self) -> bool:
+        """Whether stores are deleted on the way."""
+        return any(stage.deletes is not None for stage in self.stages)
+
+    @property
+    def stores(self) -> list[int]:
+        """Indices of the x_j to store, j >= 1."""
+        return self.anchors[1:]
+
+
+def make_plan(
+    outline: Outline,
+    rates: Rates,
+    budgets: Budgets,
+    *,
+    device: torch.device,
+    run: RunFolder | None = None,
+    shares: Mapping[int, float] | None = None,
+    stores: Sequence[int] | None = None,
+) -> Plan:
+    """The plan of least predicted time within the disk budget, for what of a run is still to do; or that of given
+    stores, whether or not they fit.
+
+    `shares` is what compression leaves of some x_i. Raises DiskError where not even the images fit, DeviceMemoryError
+    where a stage does not.
+    """
+    load = workload(outline, rates, budgets, run=run, shares=shares, device=device)
+    if stores is not None:
+        route: Route | None = route_of(load.choices, (0, *sorted(stores)), budgets.disk)
+    else:
+        route = shortest_route(load.choices, budgets.disk)
+    if route is None:
+        raise DiskError(
+            f"x_0 alone takes {size(load.known[0].nbytes)}, and the disk budget is {size(budgets.disk)}\n"
+            f"next: a larger budget, or a smaller data.canvas"
+        )
+    stages = [_stage(load, route, j, outline, rates, device) for j in range(len(outline.shapes))]
+    return Plan(
+        anchors=list(route.anchors),
+        stages=stages,
+        seconds=sum(stage.seconds for stage in stages),
+        peak_bytes=route.peak_bytes,
+        disk_bytes=budgets.disk,
+        is_bound=any(load.known[i].is_bound for i in route.anchors[1:]),
+        alternatives=list(_alternatives(outline, rates, budgets, load, device)),
+        machine=rates.machine,
+    )
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan kept in a run folder. Raises CorruptDataError."""
+    return read_sealed(folder / PLAN, Plan, remedy="delete it; cascade plan makes it again")
+
+
+def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
+    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included."""
+    earlier = read_plan(folder)
+    if earlier is not None and run is not None and len(earlier.stages) == len(plan.stages):
+        rows = zip(run.stages, earlier.stages, plan.stages, strict=True)
+        stages = [then if stage.record is not None else now for stage, then, now in rows]
+        plan = msgspec.structs.replace(plan, stages=stages)
+    write_sealed(folder / PLAN, plan)
+    return plan
+
+
+def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates, device: torch.device) -> StagePlan:
+    anchor = route.anchor(j)
+    chosen = choose_on_device(outline, j, anchor=anchor, device=device)
+    writes = j + 1 if j + 1 in route.anchors else None
+    at = [(part, j) for part in (load.training, load.validation, load.ending)]
+    at += [(load.writing, j + 1)] if writes else []
+    training, validation, ending, *writing = (float(part.total[anchor, where]) for part, where in at)
+    return StagePlan(
+        j=j,
+        anchor=anchor,
+        writes=writes,
+        written_bytes=load.known[j + 1].nbytes if writes else 0,
+        deletes=anchor if route.last_reader(anchor) == j else None,
+        alive_bytes=sum(load.known[i].nbytes for i in route.alive(j)),
+        training_seconds=training + validation,
+        ending_seconds=ending,
+        writing_seconds=sum(writing) + _reading_back(load, route, j, rates),
+        replaying_seconds=sum(float(part.replay[anchor, where]) for part, where in at),
+        reading_seconds=sum(float(part.read[anchor, where]) for part, where in at),
+        images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
+        limited_by=(load.training if training or not writing else load.writing).limit(anchor, j + (not training)),
+        micro_batch=chosen.micro_batch,
+        device_peak_bytes=chosen.peak_bytes,
+    )
+
+
+def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
+    """Seconds of verifying what stage j wrote, where another store is deleted for it."""
+    if route.last_reader(route.anchor(j)) != j:
+        return 0.0
+    return load.known[j + 1].nbytes / rates.read_bytes_per_second
+
+
+def _alternatives(
+    outline: Outline, rates: Rates, budgets: Budgets, load: Workload, device: torch.device
+) -> Iterator[Alternative]:
+    """What else could be done, in a line each."""
+
+    def one(name: str, found: Route | None, *, changes_results: bool = False) -> Iterator[Alternative]:
+        if found is not None:
+            yield Alternative(
+                name=name,
+                anchors=list(found.anchors),
+                seconds=found.seconds,
+                peak_bytes=found.peak_bytes,
+                fits=found.peak_bytes <= budgets.disk,
+                changes_results=changes_results,
+            )
+
+    choices = load.choices
+    stores = [i for i in range(1, choices.stages) if choices.may_store[i]]
+    yield from one("all cached", route_of(choices, (0, *stores), budgets.disk))
+    yield from one("all recomputed", route_of(choices, (0,), budgets.disk))
+    yield from one(f"half the disk, {size(budgets.disk // 2)}", shortest_route(choices, budgets.disk // 2))
+    for name, config in _other_methods(outline.config):
+        try:
+            other = outline.under(config)
+        except ConfigError:
+            continue
+        choices = workload(other, rates, budgets, device=device).choices
+        yield from one(name, shortest_route(choices, budgets.disk), changes_results=True)
+
+
+def _other_methods(config: Config) -> Iterator[tuple[str, Config]]:
+    """Configs that train something else, in less space or with other augmentation, by what names the difference."""
+    if config.store.encoding != "uint4":
+        store = msgspec.structs.replace(config.store, encoding="uint4")
+        stages = {
+            j: msgspec.structs.replace(own, store={name: own.store[name] for name in own.store if name != "encoding"})
+            for j, own in config.stages.items()
+        }
+        yield "store.encoding = uint4", msgspec.structs.replace(config, store=store, stages=stages)
+    augment = config.augment
+    policies = POLICIES if augment.crop or augment.padding or augment.flip else ()
+    for policy in policies:
+        if policy != augment.policy:
+            other = msgspec.structs.replace(augment, policy=policy)
+            yield f"augment.policy = {other.rendering}", msgspec.structs.replace(config, augment=other)

@@ -1,0 +1,89 @@
+"""`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache import chunk_samples, packed_share
+from pipeline.budget import host_budget
+from pipeline.calibration import SAMPLES
+from pipeline.config import Config, budget_bytes
+from pipeline.data_info import read_data_info
+from pipeline.disk import folder_bytes, free_bytes
+from pipeline.feed import Feed
+from pipeline.lock import Lock, lock_folder
+from pipeline.outline import read_outline
+from pipeline.plan import Plan, keep_plan, make_plan, read_plan
+from pipeline.progress import Reporter
+from pipeline.rates import rates_of
+from pipeline.runfolder import RunFolder
+from pipeline.workload import CODED, Budgets
+from pipeline.writeback import Output
+
+
+def plan_run(
+    folder: Path,
+    config: Config,
+    device: torch.device,
+    report: Reporter,
+    *,
+    budgets: Budgets | None = None,
+    anew: bool = False,
+    lock: Lock | None = None,
+) -> Plan:
+    """Plan what of a run folder is still to do, which may be all, and keep the plan there.
+
+    The machine is measured where that was not done yet, or `anew`. Raises DiskError where not even the images fit.
+    """
+    with lock_folder(folder, "planning", held=lock):
+        outline = read_outline(folder, config)
+        run = RunFolder(folder, config) if read_data_info(folder) else None
+        rates = rates_of(folder, outline, device, report, anew=anew)
+        shares = encoded_shares(run, device) if run else {}
+        budgets = budgets or budgets_of(folder, config, device)
+        plan = make_plan(outline, rates, budgets, device=device, run=run, shares=shares)
+        return keep_plan(folder, plan, run)
+
+
+def budgets_of(folder: Path, config: Config, device: torch.device) -> Budgets:
+    """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already.
+
+    The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
+    """
+    stated = budget_bytes(config.budget.disk)
+    disk = free_bytes(folder) + folder_bytes(folder)
+    return Budgets(disk=disk if stated is None else min(stated, disk), host=host_budget(config), device=0)
+
+
+def as_planned(run: RunFolder) -> RunFolder:
+    """The run folder with the stores of the plan that is kept in it, where the config leaves them to one."""
+    if run.config.cache.keep != "auto" or (plan := read_plan(run.path)) is None:
+        return run
+    return run.following(plan.stores, frees=plan.frees)
+
+
+def encoded_shares(run: RunFolder, device: torch.device) -> dict[int, float]:
+    """What compression leaves of every x_i that could be written now, measured on some training samples."""
+    if all(stage.record is not None for stage in run.stages):
+        return {}
+    return {
+        stage.j + 1: encoded_share(run, stage.j, device)
+        for stage in run.stages
+        if stage.record is not None
+        and stage.scale.exists()
+        and not run.is_stored(stage.j + 1)
+        and run.config.augment.last_anchor(stage.j + 1) > stage.j
+        and run.config.for_stage(stage.j).store.codec != "none"
+    }
+
+
+def encoded_share(run: RunFolder, j: int, device: torch.device) -> float:
+    """What compression leaves of x_{j+1}, by the chunk, over the first of its training samples."""
+    config = run.config.for_stage(j).store
+    output = Output(run, j, Feed(run, j, device, sequential_only=True))
+    numbers = np.concatenate(list(output.runs("train", stop=SAMPLES)))
+    chunk = min(chunk_samples(run.config.order.run, numbers[0].nbytes), len(numbers))
+    codec = CODED if config.codec == "auto" else config.codec
+    whole = range(0, len(numbers) - chunk + 1, chunk)
+    return float(np.mean([packed_share(numbers[first : first + chunk], codec) for first in whole]))

@@ -1,0 +1,73 @@
+"""A plan as a table for people and as JSON for scripts."""
+
+from collections.abc import Sequence
+
+from pipeline.feed import describe_input
+from pipeline.plan import Alternative, Plan, StagePlan
+from pipeline.progress import duration, size
+from pipeline.tables import as_json, as_text, new_table
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as it is kept in plan.json, on one line."""
+    return as_json(plan)
+
+
+def plan_table(plan: Plan) -> str:
+    """The stages, what all of them take, and what else could be done."""
+    has_device = any(stage.device_peak_bytes is not None for stage in plan.stages)
+    on_device = ["device", "micro-batch"] if has_device else []
+    table = new_table(
+        "stage", "input", "writes", "written", "deletes", "on disk", *on_device, "images/s", "time", "waits for"
+    )
+    for stage in plan.stages:
+        table.add_row(*_cells(stage, has_device=has_device))
+    return "\n".join([as_text(table), "", _totals(plan), "", _alternatives(plan.alternatives)])
+
+
+def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
+    peak = "-" if stage.device_peak_bytes is None else size(stage.device_peak_bytes)
+    return [
+        str(stage.j),
+        describe_input(stage.anchor, stage.j),
+        _store(stage.writes),
+        size(stage.written_bytes) if stage.writes else "-",
+        _store(stage.deletes),
+        size(stage.alive_bytes),
+        *([peak, str(stage.micro_batch or "-")] if has_device else []),
+        "-" if stage.images_per_second is None else f"{stage.images_per_second:,.0f}",
+        duration(stage.seconds),
+        stage.limited_by,
+    ]
+
+
+def _totals(plan: Plan) -> str:
+    parts = {
+        "training": sum(stage.training_seconds for stage in plan.stages),
+        "tests, scales and checkpoints": sum(stage.ending_seconds for stage in plan.stages),
+        "writing": sum(stage.writing_seconds for stage in plan.stages),
+    }
+    shares = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
+    replaying = duration(sum(stage.replaying_seconds for stage in plan.stages))
+    reading = duration(sum(stage.reading_seconds for stage in plan.stages))
+    bound = " at most, before compression" if plan.is_bound else ""
+    return (
+        f"in all {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
+        f"on disk at a time: {size(plan.peak_bytes)}{bound}, of {size(plan.disk_bytes)}"
+    )
+
+
+def _alternatives(alternatives: Sequence[Alternative]) -> str:
+    table = new_table("instead", "stores", "on disk", "time", "note")
+    for one in alternatives:
+        notes = [
+            "" if one.fits else "does not fit on the disk",
+            "another method, which trains anew" if one.changes_results else "",
+        ]
+        stores = ", ".join(f"x_{i}" for i in one.anchors[1:]) or "-"
+        table.add_row(one.name, stores, size(one.peak_bytes), duration(one.seconds), "; ".join(filter(None, notes)))
+    return as_text(table)
+
+
+def _store(index: int | None) -> str:
+    return "-" if index is None else f"x_{index}"

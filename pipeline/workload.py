@@ -1,0 +1,198 @@
+"""From config, run folder and rates to what a plan is made from: work, machine, and the choices between stores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache import CodecName, chunk_samples, ring_samples
+from pipeline import costs
+from pipeline.anchors import Choices
+from pipeline.budget import RUNS_AHEAD
+from pipeline.calibration import SAMPLES
+from pipeline.costs import Machine, Parts, Work
+from pipeline.metrics import read_metrics
+from pipeline.outline import Outline
+from pipeline.rates import Rates
+from pipeline.runfolder import RunFolder
+from pipeline.shapes import canvas_side
+from pipeline.transfer import batches_held
+
+PASSES = {"float32": 0, "float16": 0, "uint8": 1, "uint4": 2}
+"""Over SAMPLES samples, that taking an encoding's scale takes; what it costs is then measured from the first sample to
+the last of as many again."""
+CODED: CodecName = "zstd"
+"""The codec whose time is reckoned with where "auto" is still to choose: the slowest, and what it mostly chooses."""
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a run may take, in bytes."""
+
+    disk: int
+    """Of stores on disk at a time, x_0 included."""
+    host: int
+    """Of host memory for reading."""
+    device: int
+    """Of a GPU's memory for stored x_j."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What of x_i is known, before or after it is written."""
+
+    nbytes: int
+    """On disk, over all splits and views: as it is, or at most."""
+    codec: CodecName
+    is_bound: bool
+    """Whether compression will leave less."""
+    exists: bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All that a run may do, with its prices."""
+
+    choices: Choices
+    known: list[Known]
+    """Of x_0..x_{J-1}."""
+    epochs: NDArray[np.int64]
+    """Of each stage, still to come."""
+    training: Parts
+    validation: Parts
+    ending: Parts
+    writing: Parts
+
+
+def workload(
+    outline: Outline,
+    rates: Rates,
+    budgets: Budgets,
+    *,
+    run: RunFolder | None = None,
+    shares: Mapping[int, float] | None = None,
+    device: torch.device,
+) -> Workload:
+    """Of a run as it is, or of one that begins where there is none.
+
+    `shares` has what compression leaves of some x_i, as measured on samples of them.
+    """
+    known = [_known(outline, i, run, (shares or {}).get(i)) for i in range(len(outline.shapes))]
+    work, machine = _work(outline, rates, budgets, known, run, device), _machine(outline, rates)
+    parts = [of(work, machine) for of in (costs.training, costs.validation, costs.ending, costs.writing)]
+    last_anchor, hold = outline.config.augment.last_anchor, batches_held(device)
+    choices = Choices(
+        train_seconds=sum((part.total for part in parts[1:3]), parts[0].total),
+        write_seconds=parts[3].total,
+        store_bytes=np.array([one.nbytes for one in known]),
+        may_store=np.array(
+            [last_anchor(i) >= i and _ring_bytes(outline, i, hold) <= budgets.host for i in range(len(known))]
+        ),
+    )
+    return Workload(choices, known, work.epochs, *parts)
+
+
+def _known(outline: Outline, index: int, run: RunFolder | None, share: float | None) -> Known:
+    raw = outline.raw_bytes(index)
+    own = outline.config.for_stage(max(index - 1, 0)).store.codec
+    if run is not None and run.is_stored(index):
+        nbytes = sum(run.stored_bytes(index, split) for split in run.splits)
+        return Known(nbytes, run.open_store(index, "train").codec, is_bound=False, exists=True)
+    codec: CodecName = ("none" if index == 0 else CODED) if own == "auto" else own
+    if share is not None:
+        coded = share * outline.written_samples(index) * outline.sample_bytes(index)
+        return Known(round(coded), codec, is_bound=False, exists=False)
+    return Known(raw, codec, is_bound=own != "none", exists=False)
+
+
+def _work(
+    outline: Outline, rates: Rates, budgets: Budgets, known: list[Known], run: RunFolder | None, device: torch.device
+) -> Work:
+    config, samples, stages = outline.config, outline.samples, len(outline.shapes)
+    area = (canvas_side(config, outline.side) / outline.shapes[0].in_side) ** 2
+    is_canvas = config.augment.policy == "canvas"
+    forward = np.array(rates.forward_seconds)
+    stored = np.array([outline.sample_bytes(i) for i in range(stages)], float)
+    on_disk = stored * [one.nbytes / outline.raw_bytes(i) for i, one in enumerate(known)]
+    coding = [rates.codec(outline.encoding(i), one.codec) for i, one in enumerate(known)]
+    is_trained = [run is not None and run.stages[j].record is not None for j in range(stages)]
+    return Work(
+        train_samples=samples["train"],
+        validation_samples=samples.get("validation", 0),
+        test_samples=samples["test"],
+        views=config.augment.stored_views,
+        window=config.order.window,
+        window_in_order=RUNS_AHEAD * config.order.run,
+        epochs=np.array([0 if is_trained[j] else _epochs_left(outline, j, run) for j in range(stages)]),
+        is_trained=np.array(is_trained),
+        step_seconds=np.array(rates.step_seconds),
+        test_seconds=np.array(rates.test_seconds),
+        checkpoint_seconds=np.array(rates.checkpoint_seconds),
+        field_seconds=forward * (area if is_canvas else 1.0),
+        window_seconds=forward,
+        cut_at=np.array([config.augment.last_anchor(j) if is_canvas else j for j in range(stages)]),
+        render_seconds=np.array([_render_seconds(outline, rates, i) for i in range(stages)]),
+        disk_bytes=on_disk,
+        copied_bytes=stored,
+        fetch_seconds=on_disk * rates.fetch_seconds_per_byte + stored * [rate.unpack_seconds for rate in coding],
+        pack_seconds=on_disk * rates.write_seconds_per_byte + stored * [rate.pack_seconds for rate in coding],
+        kept_share=np.array([_kept_share(outline, i, budgets, batches_held(device)) for i in range(stages)]),
+        calibration_samples=np.array([_calibration_samples(outline, j) for j in range(stages)]),
+        exists=np.array([one.exists for one in known]),
+    )
+
+
+def _machine(outline: Outline, rates: Rates) -> Machine:
+    return Machine(
+        read_bytes_per_second=rates.read_bytes_per_second,
+        write_bytes_per_second=rates.write_bytes_per_second,
+        threads=outline.config.machine.threads,
+        copy_bytes_per_second=rates.copy_bytes_per_second or np.inf,
+        stolen=rates.stolen,
+    )
+
+
+def _epochs_left(outline: Outline, j: int, run: RunFolder | None) -> int:
+    return outline.config.for_stage(j).train.epochs - (len(read_metrics(run.stages[j])) if run else 0)
+
+
+def _render_seconds(outline: Outline, rates: Rates, index: int) -> float:
+    """Of a sample of x_index: cut and normalised, or decoded; of canvases a window is cut first."""
+    if index == 0:
+        return rates.image_seconds * outline.numbers(0)
+    decoding = rates.decode_seconds[outline.encoding(index)]
+    if outline.config.augment.policy != "canvas":
+        return decoding * outline.numbers(index)
+    shape = outline.shapes[index - 1]
+    return (rates.cut_seconds + decoding) * shape.out_channels * shape.out_side**2
+
+
+def _calibration_samples(outline: Outline, j: int) -> int:
+    if j + 1 == len(outline.shapes) and not outline.config.keeps(j + 1):
+        return 0
+    samples = outline.samples["train"]
+    others = SAMPLES if samples >= 2 * SAMPLES else 0
+    passes = PASSES[outline.config.for_stage(j).store.encoding]
+    return passes * min(SAMPLES, samples) + min(others + SAMPLES, samples)
+
+
+def _kept_share(outline: Outline, index: int, budgets: Budgets, hold: int) -> float:
+    """Of x_index, what stays in the device's or the host's memory once it was read."""
+    nbytes = outline.raw_bytes(index)
+    if nbytes <= budgets.device:
+        return 1.0
+    sample = outline.sample_bytes(index)
+    reading = 2 * chunk_samples(outline.config.order.run, sample) * sample * outline.config.machine.threads
+    room = budgets.host - _ring_bytes(outline, index, hold) - reading
+    return float(np.clip(room / nbytes, 0, 1))
+
+
+def _ring_bytes(outline: Outline, index: int, hold: int) -> int:
+    """Bytes of the ring for reading x_index, in whichever stage it takes the most."""
+    order, samples = outline.config.order, outline.samples["train"]
+    batches = {min(outline.config.for_stage(j).train.batch_size, samples) for j in range(index, len(outline.shapes))}
+    training = max(ring_samples(min(order.window, samples), batch, hold=hold) for batch in batches)
+    sequential = ring_samples(RUNS_AHEAD * order.run, order.run, hold=hold)
+    return max(training, sequential) * outline.sample_bytes(index)

@@ -1,0 +1,157 @@
+"""Plans of a small network, with rates made up."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.anchors import route_of
+from pipeline.config import Config
+from pipeline.device import choose_device
+from pipeline.errors import DiskError
+from pipeline.outline import Outline, read_outline
+from pipeline.plan import Plan, keep_plan, make_plan, read_plan
+from pipeline.plantable import plan_json, plan_table
+from pipeline.rates import CodecRate, Rates
+from pipeline.workload import Budgets, workload
+from tests.configs import loaded
+from tests.runs import copied
+from tests.trained import whole
+
+__all__ = ["whole"]
+CPU = choose_device("cpu")
+PLENTY = Budgets(disk=10**12, host=10**9, device=0)
+HOST_OF_X_1 = 3_200_000
+"""Enough to read x_1, of which nothing is kept then."""
+SETTINGS = ("network.downsample_at=[1]", "data.validation=0", "store.codec=none", "augment.policy=none")
+
+
+def made_up_rates(stages: int, **changes: Any) -> Rates:
+    """A block takes a millisecond, a step four; the disk moves a gigabyte a second, and nothing else takes any time."""
+    own: dict[str, Any] = {
+        "machine": {"device": "made up"},
+        "network": "",
+        "step_seconds": [4e-3] * stages,
+        "test_seconds": [0.0] * stages,
+        "forward_seconds": [1e-3] * stages,
+        "checkpoint_seconds": [0.0] * stages,
+        "image_seconds": 0.0,
+        "decode_seconds": dict.fromkeys(("float32", "float16", "uint8", "uint4"), 0.0),
+        "cut_seconds": 0.0,
+        "read_bytes_per_second": 1e9,
+        "write_bytes_per_second": 1e9,
+        "fetch_seconds_per_byte": 0.0,
+        "write_seconds_per_byte": 0.0,
+        "codecs": [
+            CodecRate(encoding=encoding, codec=codec, share=0.5, pack_seconds=0.0, unpack_seconds=0.0)
+            for encoding in ("float32", "float16", "uint8", "uint4")
+            for codec in ("none", "lz4", "zstd")
+        ],
+        "copy_bytes_per_second": None,
+        "stolen": 0.0,
+        "seconds": 1.0,
+    }
+    return Rates(**{**own, **changes})
+
+
+@pytest.fixture
+def outline(tmp_path: Path) -> Outline:
+    """Three stages on 1,440 digits: x_1 of 8x8x8, x_2 of 16x4x4."""
+    return read_outline(tmp_path, loaded(tmp_path, *SETTINGS))
+
+
+def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
+    return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host, 0), device=CPU)
+
+
+def test_with_room_and_a_fast_disk_every_store_is_kept(outline: Outline) -> None:
+    plan = planned(outline)
+    assert plan.anchors == [0, 1, 2]
+    assert plan.peak_bytes == sum(map(outline.raw_bytes, range(3)))
+    assert [stage.deletes for stage in plan.stages] == [None] * 3
+    assert [stage.limited_by for stage in plan.stages] == ["device"] * 3
+
+
+def test_with_a_byte_less_two_neighbours_are_one_too_many(outline: Outline) -> None:
+    everything = sum(map(outline.raw_bytes, range(3)))
+    plan = planned(outline, everything - 1)
+    assert plan.anchors == [0, 1]  # either saves as much, and x_1 is written through one block less
+
+
+def test_on_a_slow_disk_a_store_that_costs_more_than_its_prefix_is_not_kept(outline: Outline) -> None:
+    rates = made_up_rates(3, read_bytes_per_second=outline.sample_bytes(1) / 20e-3)
+    plan = make_plan(outline, rates, Budgets(PLENTY.disk, HOST_OF_X_1, 0), device=CPU)
+    assert 1 not in plan.stores
+    assert plan.stages[1].replaying_seconds > 0
+
+
+def test_what_is_predicted_of_a_stage_adds_up(outline: Outline) -> None:
+    plan, rates = planned(outline), made_up_rates(3)
+    stage = plan.stages[1]
+    images = outline.samples["train"]
+    assert stage.training_seconds == pytest.approx(images * 50 * 4e-3, rel=0.01)  # and the first window's reading
+    assert stage.images_per_second == pytest.approx(250, rel=0.01)
+    assert stage.writing_seconds == pytest.approx((images + outline.samples["test"]) * 1e-3, rel=0.01)
+    assert stage.ending_seconds == pytest.approx(1024 * 2e-3, rel=0.01)  # its scale, through two blocks
+    load = workload(outline, rates, PLENTY, device=CPU)
+    assert plan.seconds == pytest.approx(route_of(load.choices, (0, 1, 2), PLENTY.disk).seconds)
+
+
+def test_the_images_alone_may_be_too_much(outline: Outline) -> None:
+    with pytest.raises(DiskError, match=r"x_0 alone takes .* and the disk budget is 1\.0 KB\nnext: a larger budget"):
+        planned(outline, 1000)
+
+
+def test_what_the_host_memory_cannot_read_is_no_anchor(outline: Outline) -> None:
+    plan = make_plan(outline, made_up_rates(3), Budgets(PLENTY.disk, HOST_OF_X_1 // 2, 0), device=CPU)
+    assert plan.stores == [2]
+
+
+def test_alternatives_have_their_price_and_say_what_does_not_fit(outline: Outline) -> None:
+    plan = planned(outline, sum(map(outline.raw_bytes, range(3))) - 1)
+    found = {one.name.split(",")[0]: one for one in plan.alternatives}
+    assert list(found)[:3] == ["all cached", "all recomputed", "half the disk"]
+    assert (found["all cached"].anchors, found["all cached"].fits) == ([0, 1, 2], False)
+    assert (found["all recomputed"].anchors, found["all recomputed"].fits) == ([0], True)
+    assert all(one.seconds >= plan.seconds for one in plan.alternatives if one.fits and not one.changes_results)
+    assert found["store.encoding = uint4"].changes_results
+    assert found["store.encoding = uint4"].anchors == [0, 1, 2]  # a quarter of the bytes
+    assert found["augment.policy = recompute"].anchors == [0]
+    assert "does not fit on the disk" in plan_table(plan)
+
+
+def test_the_plan_of_given_stores_is_theirs(outline: Outline) -> None:
+    plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, stores=[2])
+    assert plan.anchors == [0, 2]
+    assert [stage.anchor for stage in plan.stages] == [0, 0, 2]
+
+
+def test_table_and_json_show_it(outline: Outline) -> None:
+    plan = planned(outline)
+    assert "x_1 stored" in plan_table(plan)
+    assert "micro-batch" not in plan_table(plan)
+    assert msgspec.json.decode(plan_json(plan), type=Plan) == plan
+
+
+def of_run(config: Config, run: Any) -> Outline:
+    return read_outline(run.path, config)
+
+
+def test_trained_stages_and_stores_cost_nothing_more(whole: Any) -> None:
+    outline = of_run(whole.config, whole)
+    plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=whole)
+    assert [stage.seconds > 0 for stage in plan.stages] == [False, False, True]
+    assert plan.stages[2].anchor == 2
+    assert plan.peak_bytes == sum(whole.stored_bytes(i, split) for i in plan.anchors for split in whole.splits)
+
+
+def test_a_later_plan_keeps_what_was_predicted_of_stages_that_are_trained_now(whole: Any, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    outline = of_run(run.config, run)
+    before = make_plan(outline, made_up_rates(3), PLENTY, device=CPU)
+    keep_plan(run.path, before, None)
+    now = make_plan(outline, made_up_rates(3, step_seconds=[1.0] * 3), PLENTY, device=CPU, run=run)
+    kept = keep_plan(run.path, now, run)
+    assert kept.stages == [*before.stages[:2], now.stages[2]]
+    assert read_plan(run.path) == kept

@@ -1,0 +1,149 @@
+"""Planning a run folder: measured, kept, and held against what comes of it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cache import Store, speed
+from cascade import StageShape
+from pipeline import rates
+from pipeline.config_file import load_config
+from pipeline.device import choose_device
+from pipeline.ingest import ingest
+from pipeline.lock import lock_folder
+from pipeline.outline import read_outline
+from pipeline.plan import Plan, make_plan
+from pipeline.planning import encoded_share, encoded_shares, plan_run
+from pipeline.presets import write_preset
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+from pipeline.training import train_stage
+from tests.conftest import Outcome
+from tests.runs import SMALL, copied, reopened
+from tests.test_plan import PLENTY, made_up_rates
+from tests.trained import CPU, trained_run, whole
+
+__all__ = ["whole"]
+MADE_UP = made_up_rates(3)
+
+
+class Said(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each, whatever comes out."""
+    monkeypatch.setattr(rates, "SECONDS", 0.0)
+    monkeypatch.setattr(rates, "REPEATS", 1)
+    monkeypatch.setattr(rates, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(rates, "CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(speed, "FIRST_BYTES", 2**16)
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A run folder with nothing but a config."""
+    write_preset("digits", tmp_path / "run", SMALL)
+    return tmp_path / "run"
+
+
+def test_an_empty_folder_is_planned_as_an_ingested_one(empty: Path) -> None:
+    before = plan_run(empty, load_config(empty), CPU, Said())
+    ingest(load_config(empty), empty, Reporter())
+    after = plan_run(empty, load_config(empty), CPU, Said())
+    assert [stage.written_bytes for stage in before.stages if stage.writes] == [
+        stage.written_bytes for stage in after.stages if stage.writes
+    ]
+    assert before.stages[0].images_per_second == pytest.approx(after.stages[0].images_per_second, rel=0.01)
+
+
+def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path) -> None:
+    first, again, anew, wider = Said(), Said(), Said(), Said()
+    plan_run(empty, load_config(empty), CPU, first)
+    kept = (empty / rates.RATES).read_bytes()
+    plan_run(empty, load_config(empty), CPU, again)
+    assert (empty / rates.RATES).read_bytes() == kept
+    plan_run(empty, load_config(empty), CPU, anew, anew=True)
+    plan_run(empty, load_config(empty, ["network.width=4"]), CPU, wider)
+    assert [bool(said.lines) for said in (first, again, anew, wider)] == [True, False, True, True]
+
+
+def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(empty, ["network.stages=6", "network.downsample_at=[]"])
+    asked: list[int] = []
+    stage = rates._Bench.stage
+
+    def counted(bench: rates._Bench, shape: StageShape, folder: Path) -> tuple[float, ...]:
+        asked.append(shape.j)
+        return stage(bench, shape, folder)
+
+    monkeypatch.setattr(rates._Bench, "stage", counted)
+    found = rates.measure(empty, read_outline(empty, config), CPU)
+    assert asked == [0, 1]
+    assert len(set(found.step_seconds[1:])) == 1
+    assert [file.name for file in empty.iterdir()] == ["cascade.toml"]
+
+
+def test_raw_stores_take_the_bytes_that_were_planned(tmp_path: Path) -> None:
+    run = trained_run(tmp_path / "run", "store.codec=none", stages=1)
+    outline = read_outline(run.path, run.config)
+    files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
+    assert sum(file.stat().st_size for file in files) == outline.raw_bytes(1)
+
+
+def test_a_sample_says_what_compression_leaves_within_a_fiftieth(tmp_path: Path) -> None:
+    run = trained_run(tmp_path / "run", "order.run=128", stages=1)
+    outline = read_outline(run.path, run.config)
+    files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
+    shares = {1: encoded_share(run, 0, CPU)}
+    empty = RunFolder(copied(run, tmp_path / "copy").path, run.config)
+    shutil.rmtree(empty.store(1, "train"))
+    plan = make_plan(outline, MADE_UP, PLENTY, device=CPU, run=empty, shares=shares, stores=[1])
+    assert plan.stages[0].written_bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.02)
+    assert Store(run.store(1, "train")).codec == "lz4"
+
+
+def test_only_what_could_be_written_now_is_encoded_for_it(whole: RunFolder, tmp_path: Path) -> None:
+    assert encoded_shares(whole, CPU) == {}  # all of it is stored
+    run = trained_run(tmp_path / "run", "cache.keep=none", stages=1)
+    assert list(encoded_shares(run, CPU)) == [1]
+    assert list(encoded_shares(reopened(run.path, "store.codec=none"), CPU)) == []
+    train_stage(run, 1, CPU, Reporter())
+    train_stage(run, 2, CPU, Reporter())
+    assert encoded_shares(run, CPU) == {}
+
+
+def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]) -> None:
+    code, out, err = cascade("plan", "--run", empty, "--device", "cpu")
+    assert (code, out.splitlines()[0].split()[:3]) == (0, ["stage", "input", "writes"])
+    assert "in all " in out
+    assert "all recomputed" in out
+    assert "measured in" in err
+    code, out, err = cascade("plan", "--run", empty, "--device", "cpu", "--json")
+    assert (code, err) == (0, "")
+    assert msgspec.json.decode(out, type=Plan).stages[0].anchor == 0
+    assert (empty / "plan.json").exists()
+
+
+def test_a_folder_in_use_is_not_planned(empty: Path, cascade: Callable[..., Outcome]) -> None:
+    with lock_folder(empty, "training"):
+        code, _, _ = cascade("plan", "--run", empty)
+    assert code == 5
+
+
+def test_stores_of_a_copied_run_are_found(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    plan = plan_run(run.path, run.config, choose_device("cpu"), Said())
+    assert [stage.seconds > 0 for stage in plan.stages] == [False, False, True]
