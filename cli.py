@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.runfolder import RunFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
+BUDGETS = {"device": "device_memory", "host": "host_memory", "disk": "disk"}
 
 EXIT_CODES = """
 \b
@@ -74,6 +76,23 @@ accept_before_option = accept_option("Go on from earlier stages of other setting
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
 
 
+def budget_options(command: F) -> F:
+    """--device-memory, --host-memory and --disk, as the settings that they are."""
+
+    @wraps(command)
+    def with_budget(settings: tuple[str, ...], **options: Any) -> Any:
+        stated = {name: options.pop(option) for name, option in BUDGETS.items()}
+        budget = (f'budget.{name}="{value}"' for name, value in stated.items() if value is not None)
+        return command(settings=(*settings, *budget), **options)
+
+    texts = {"device": "the GPU's memory", "host": "the host's memory that reading takes", "disk": "the run folder"}
+    for name, option in BUDGETS.items():
+        flag = f"--{option.replace('_', '-')}"
+        add = click.option(flag, option, metavar="BYTES", help=f'budget.{name}: {texts[name]}, as in "6 GB".')
+        with_budget = add(with_budget)
+    return cast(F, with_budget)
+
+
 def shared_options(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Several options in the order given."""
 
@@ -108,7 +127,7 @@ def init(preset: str, folder: Path, settings: tuple[str, ...]) -> None:
 
 
 @cascade.command()
-@shared_options(run_option, set_option, skip_bad_option)
+@shared_options(run_option, set_option, budget_options, skip_bad_option)
 def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
     """Decode and resize the images once, into x_0."""
     from pipeline.runs import ingest_data
@@ -118,7 +137,7 @@ def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
 
 @cascade.command("train-stage")
 @click.option("--j", "j", type=int, required=True, help="Index of the stage, from 0.")
-@shared_options(run_option, set_option, device_option, strict_option, accept_before_option)
+@shared_options(run_option, set_option, budget_options, device_option, strict_option, accept_before_option)
 def train_stage(
     j: int, run_path: Path, settings: tuple[str, ...], device: str | None, strict: bool, accept_stale: bool
 ) -> None:
@@ -132,7 +151,9 @@ def train_stage(
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
 @click.option("--to", "last", type=int, help="Last stage; default the network's last.")
-@shared_options(run_option, set_option, device_option, skip_bad_option, strict_option, accept_before_option)
+@shared_options(
+    run_option, set_option, budget_options, device_option, skip_bad_option, strict_option, accept_before_option
+)
 def run(
     first: int | None,
     last: int | None,
@@ -175,7 +196,7 @@ def _run(
 
 @cascade.command()
 @click.option("--measure", "anew", is_flag=True, help="Measure this machine again, though it was before.")
-@shared_options(run_option, set_option, device_option, json_option)
+@shared_options(run_option, set_option, budget_options, device_option, json_option)
 def plan(anew: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
     """Say which x_J to store for the least time on this machine and disk, what each stage takes, and what else could
     be done. Before anything is ingested, too."""
@@ -204,7 +225,7 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
-    folder = _open(run_path, settings)
+    folder = _open_accepting(run_path, settings, False)
     rows = stage_status(folder, accepting=accept_stale)
     found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
     click.echo(status_json(*found) if as_json else status_table(*found))
@@ -312,7 +333,7 @@ def gc(
     from pipeline.gc import collect
     from pipeline.tables import garbage_json, garbage_table
 
-    folder = _open(run_path, settings)
+    folder = _open_accepting(run_path, settings, False)
     garbage = collect(folder, delete=yes, keep_branches=keep_branches, accept_stale=accept_stale)
     click.echo(garbage_json(garbage, deleted=yes) if as_json else garbage_table(folder, garbage, deleted=yes))
     if garbage and not yes and not as_json:
@@ -360,10 +381,12 @@ def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | Non
 
 
 def _open_accepting(run_path: Path, settings: tuple[str, ...], accept_stale: bool) -> RunFolder:
-    """The run folder; with `accept_stale`, with the stages in it that a command with that flag goes on from."""
+    """The run folder to look at, as its plan has it; with `accept_stale`, with the stages in it that a command with that
+    flag goes on from."""
     from pipeline.acceptance import accept_stale as accepting
+    from pipeline.plan import as_planned
 
-    folder = _open(run_path, settings)
+    folder = as_planned(_open(run_path, settings))
     return accepting(folder) if accept_stale else folder
 
 

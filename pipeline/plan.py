@@ -145,6 +145,13 @@ def read_plan(folder: Path) -> Plan | None:
     return read_sealed(folder / PLAN, Plan, remedy="delete it; cascade plan makes it again")
 
 
+def as_planned(run: RunFolder) -> RunFolder:
+    """The run folder with the stores of the plan that is kept in it, where the config leaves them to one."""
+    if run.config.cache.keep != "auto" or (plan := read_plan(run.path)) is None:
+        return run
+    return run.following(plan.stores, frees=plan.frees)
+
+
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
     """Put a plan in place of an earlier one, what that predicted of stages that are trained now included."""
     earlier = read_plan(folder)
@@ -176,10 +183,17 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         replaying_seconds=sum(float(part.replay[anchor, where]) for part, where in at),
         reading_seconds=sum(float(part.read[anchor, where]) for part, where in at),
         images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
-        limited_by=(load.training if training or not writing else load.writing).limit(anchor, j + (not training)),
+        limited_by=_limit(load, anchor, j, is_trained=bool(training), is_written=bool(writing)),
         micro_batch=chosen.micro_batch,
         device_peak_bytes=chosen.peak_bytes,
     )
+
+
+def _limit(load: Workload, anchor: int, j: int, *, is_trained: bool, is_written: bool) -> str:
+    """What the training waits for; where none is left, the write-back."""
+    if is_trained:
+        return load.training.limit(anchor, j)
+    return load.writing.limit(anchor, j + 1) if is_written else "-"
 
 
 def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:

@@ -14,7 +14,7 @@ from pipeline.disk import folder_bytes, free_bytes
 from pipeline.feed import Feed
 from pipeline.lock import Lock, lock_folder
 from pipeline.outline import read_outline
-from pipeline.plan import Plan, keep_plan, make_plan, read_plan
+from pipeline.plan import Plan, keep_plan, make_plan
 from pipeline.progress import Reporter
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
@@ -54,13 +54,6 @@ def budgets_of(folder: Path, config: Config, device: torch.device) -> Budgets:
     stated = budget_bytes(config.budget.disk)
     disk = free_bytes(folder) + folder_bytes(folder)
     return Budgets(disk=disk if stated is None else min(stated, disk), host=host_budget(config), device=0)
-
-
-def as_planned(run: RunFolder) -> RunFolder:
-    """The run folder with the stores of the plan that is kept in it, where the config leaves them to one."""
-    if run.config.cache.keep != "auto" or (plan := read_plan(run.path)) is None:
-        return run
-    return run.following(plan.stores, frees=plan.frees)
 
 
 def encoded_shares(run: RunFolder, device: torch.device) -> dict[int, float]:

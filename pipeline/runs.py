@@ -18,7 +18,8 @@ from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.microbatch import check_micro_batch
 from pipeline.needed import free_stores
 from pipeline.ondevice import limit_device
-from pipeline.planning import as_planned, plan_run
+from pipeline.plan import as_planned
+from pipeline.planning import plan_run
 from pipeline.plantable import plan_table
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes
