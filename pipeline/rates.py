@@ -40,6 +40,8 @@ TRIAL_FILE = ".disk-speed"
 SECONDS = 0.2
 """That a measurement repeats its work for, at least."""
 REPEATS = 3
+LONG_SECONDS = 1.0
+"""After which it is enough, however often."""
 BATCH_SECONDS = 0.25
 """What a batch that is measured may take: on a slow device a smaller one than it trains on."""
 COPY_BYTES = 64 * 2**20
@@ -315,7 +317,9 @@ class _Bench:
         """Seconds of a sample of work on a batch, a smaller one where it would take long."""
         first = self._seconds(of(MIN_BATCH), at_least=0.0)
         count = int(MIN_BATCH * BATCH_SECONDS / first) // MIN_BATCH * MIN_BATCH
-        count = min(max(count, MIN_BATCH), batch)
+        count = min(count, batch)
+        if count <= MIN_BATCH:
+            return first / MIN_BATCH
         return self._seconds(of(count)) / count
 
     def _seconds(self, work: Callable[[], object], *, at_least: float | None = None) -> float:
@@ -323,7 +327,7 @@ class _Bench:
         work()
         times: list[float] = []
         least = SECONDS if at_least is None else at_least
-        while len(times) < REPEATS or sum(times) < least:
+        while sum(times) < least or (len(times) < REPEATS and sum(times) < LONG_SECONDS):
             self._wait()
             began = time.perf_counter()
             work()

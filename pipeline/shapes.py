@@ -31,7 +31,7 @@ def network_shapes(config: Config, *, channels: int, image_side: int) -> list[St
             raise ConfigError(f"the network does not fit the images: {error}") from error
         shapes.append(up_to_j[j])
     if config.augment.policy == "canvas":
-        _check_canvas(config, shapes, image_side=image_side)
+        check_canvas(config, shapes, image_side=image_side)
     return shapes
 
 
@@ -49,7 +49,8 @@ def canvas_side(config: Config, image_side: int) -> int:
     return image_side + 2 * config.augment.padding
 
 
-def _check_canvas(config: Config, shapes: Sequence[StageShape], *, image_side: int) -> None:
+def check_canvas(config: Config, shapes: Sequence[StageShape], *, image_side: int) -> None:
+    """Raise ConfigError where canvases of the images cannot be sampled down as often as they would be."""
     last = config.augment.last_anchor(len(shapes))
     factor = shapes[0].in_side // shapes[last - 1].out_side
     side = canvas_side(config, image_side)
