@@ -1,6 +1,7 @@
 """`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.disk import free_bytes
 from pipeline.feed import Feed
 from pipeline.ingest import read_data_info
 from pipeline.lock import Lock, lock_folder
+from pipeline.metrics import read_metrics
 from pipeline.outline import read_outline
 from pipeline.plan import DeviceUse, Plan, keep_plan, make_plan
 from pipeline.progress import Reporter
@@ -52,6 +54,43 @@ def free_budgets(folder: Path, config: Config, device: torch.device, run: RunFol
     stored = run.all_stored_bytes() if run else 0
     on_device = config.device_memory_bytes if device.type != "cpu" else 0
     return Budgets(disk=free_bytes(folder) + stored, host=config.host_memory_bytes, device=on_device)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was predicted of a stage that is trained, and what came of it."""
+
+    j: int
+    predicted_seconds: float
+    """Of its epochs with their validation."""
+    seconds: float
+    predicted_images_per_second: float | None
+    images_per_second: float
+    """Trained, over all epochs."""
+    predicted_bytes: int
+    """Of x_{j+1}, if it was to be stored; before compression a bound."""
+    stored_bytes: int
+
+
+def outcomes(run: RunFolder, plan: Plan) -> list[Outcome]:
+    """Every trained stage beside what the plan said of it."""
+    found = []
+    for stage, planned in zip(run.stages, plan.stages, strict=True):
+        if (record := stage.record) is None:
+            continue
+        rates = [1 / epoch.images_per_second for epoch in read_metrics(stage)]
+        found.append(
+            Outcome(
+                j=stage.j,
+                predicted_seconds=planned.training_seconds,
+                seconds=record.seconds,
+                predicted_images_per_second=planned.images_per_second,
+                images_per_second=len(rates) / sum(rates),
+                predicted_bytes=planned.written_bytes,
+                stored_bytes=sum(run.stored_bytes(stage.j + 1, split) for split in run.splits),
+            )
+        )
+    return found
 
 
 def encoded_shares(run: RunFolder, device: torch.device) -> dict[int, float]:
