@@ -381,8 +381,8 @@ def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | Non
 
 
 def _open_accepting(run_path: Path, settings: tuple[str, ...], accept_stale: bool) -> RunFolder:
-    """The run folder to look at, as its plan has it; with `accept_stale`, with the stages in it that a command with that
-    flag goes on from."""
+    """The run folder to look at, as its plan has it; with `accept_stale`, with the stages in it that a command with it
+    goes on from."""
     from pipeline.acceptance import accept_stale as accepting
     from pipeline.plan import as_planned
 

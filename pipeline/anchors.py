@@ -5,6 +5,7 @@ deleted, unless it is x_0: so no more than x_0 and two neighbours are ever on th
 fits there depends on its two ends alone. That makes the cheapest path exact in J^2 steps.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Route:
 
     def anchor(self, j: int) -> int:
         """The index of what stage j starts from."""
-        return max(i for i in self.anchors if i <= j)
+        return self.anchors[bisect_right(self.anchors, j) - 1]
 
     def alive(self, j: int) -> list[int]:
         """The x_i on disk when stage j ends, before any is deleted."""

@@ -110,8 +110,9 @@ class Parts(NamedTuple):
 
     def limit(self, *at: int) -> str:
         """What takes longest there."""
-        busy = {"device": self.device, "disk": self.read + self.write, "threads": self.threads}
-        return max(busy, key=lambda name: float(busy[name][at]))
+        disk = self.read[at] + self.write[at]
+        busy = {"device": float(self.device[at]), "disk": float(disk), "threads": float(self.threads[at])}
+        return max(busy, key=busy.__getitem__)
 
 
 class _Flow(NamedTuple):

@@ -11,7 +11,7 @@ from cascade import StageShape
 from pipeline.config import Config
 from pipeline.data_info import check_same_data, read_data_info
 from pipeline.probe import find_channels, find_side
-from pipeline.shapes import canvas_side, network_shapes, stored_shape
+from pipeline.shapes import canvas_side, check_canvas, network_shapes, stored_shape
 from pipeline.sources import open_source
 from pipeline.splits import split_indices
 
@@ -32,8 +32,11 @@ class Outline:
     """Of every stage, on training windows."""
 
     def under(self, config: Config) -> "Outline":
-        """The same images under another config. Raises ConfigError where the network does not fit them."""
-        return replace(self, config=config, shapes=network_shapes(config, channels=self.channels, image_side=self.side))
+        """The same network on the same images under another encoding or policy. Raises ConfigError where a canvas does
+        not fit."""
+        if config.augment.policy == "canvas":
+            check_canvas(config, self.shapes, image_side=self.side)
+        return replace(self, config=config)
 
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored."""

@@ -1,5 +1,6 @@
 """`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.data_info import read_data_info
 from pipeline.disk import folder_bytes, free_bytes
 from pipeline.feed import Feed
 from pipeline.lock import Lock, lock_folder
+from pipeline.metrics import read_metrics
 from pipeline.outline import read_outline
 from pipeline.plan import Plan, keep_plan, make_plan
 from pipeline.progress import Reporter
@@ -54,6 +56,43 @@ def budgets_of(folder: Path, config: Config, device: torch.device) -> Budgets:
     stated = budget_bytes(config.budget.disk)
     disk = free_bytes(folder) + folder_bytes(folder)
     return Budgets(disk=disk if stated is None else min(stated, disk), host=host_budget(config), device=0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was predicted of a stage that is trained, and what came of it."""
+
+    j: int
+    predicted_seconds: float
+    """Of its epochs with their validation."""
+    seconds: float
+    predicted_images_per_second: float | None
+    images_per_second: float
+    """Trained, over all epochs."""
+    predicted_bytes: int
+    """Of x_{j+1}, if it was to be stored; before compression a bound."""
+    stored_bytes: int
+
+
+def outcomes(run: RunFolder, plan: Plan) -> list[Outcome]:
+    """Every trained stage beside what the plan said of it."""
+    found = []
+    for stage, planned in zip(run.stages, plan.stages, strict=True):
+        if (record := stage.record) is None:
+            continue
+        rates = [1 / epoch.images_per_second for epoch in read_metrics(stage)]
+        found.append(
+            Outcome(
+                j=stage.j,
+                predicted_seconds=planned.training_seconds,
+                seconds=record.seconds,
+                predicted_images_per_second=planned.images_per_second,
+                images_per_second=len(rates) / sum(rates),
+                predicted_bytes=planned.written_bytes,
+                stored_bytes=sum(run.stored_bytes(stage.j + 1, split) for split in run.splits),
+            )
+        )
+    return found
 
 
 def encoded_shares(run: RunFolder, device: torch.device) -> dict[int, float]:

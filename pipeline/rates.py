@@ -40,6 +40,8 @@ TRIAL_FILE = ".disk-speed"
 SECONDS = 0.2
 """That a measurement repeats its work for, at least."""
 REPEATS = 3
+LONG_SECONDS = 1.0
+"""After which it is enough, however often."""
 BATCH_SECONDS = 0.25
 """What a batch that is measured may take: on a slow device a smaller one than it trains on."""
 COPY_BYTES = 64 * 2**20
@@ -293,8 +295,16 @@ class _Bench:
         """A stage's block, head and optimiser with fresh weights."""
         config = self.config.for_stage(shape.j)
         norm = config.network.batch_norm
-        block = make_block(shape, batch_norm=norm)
-        head = make_head(shape, k=config.head.k, classes=self.outline.classes, batch_norm=norm, pool=config.head.pool)
+        group = config.network.bn_group
+        block = make_block(shape, batch_norm=norm, bn_group=group)
+        head = make_head(
+            shape,
+            k=config.head.k,
+            classes=self.outline.classes,
+            batch_norm=norm,
+            pool=config.head.pool,
+            bn_group=group,
+        )
         for module in (block, head):
             place(module, self.device)
         fused, parameters = self.device.type in FUSED_ON, [*block.parameters(), *head.parameters()]
@@ -315,7 +325,9 @@ class _Bench:
         """Seconds of a sample of work on a batch, a smaller one where it would take long."""
         first = self._seconds(of(MIN_BATCH), at_least=0.0)
         count = int(MIN_BATCH * BATCH_SECONDS / first) // MIN_BATCH * MIN_BATCH
-        count = min(max(count, MIN_BATCH), batch)
+        count = min(count, batch)
+        if count <= MIN_BATCH:
+            return first / MIN_BATCH
         return self._seconds(of(count)) / count
 
     def _seconds(self, work: Callable[[], object], *, at_least: float | None = None) -> float:
@@ -323,7 +335,7 @@ class _Bench:
         work()
         times: list[float] = []
         least = SECONDS if at_least is None else at_least
-        while len(times) < REPEATS or sum(times) < least:
+        while sum(times) < least or (len(times) < REPEATS and sum(times) < LONG_SECONDS):
             self._wait()
             began = time.perf_counter()
             work()
@@ -339,4 +351,4 @@ class _Bench:
 def _settings(config: Config, j: int) -> Sequence[object]:
     """What of a stage's settings its time depends on, beside its shape."""
     own = config.for_stage(j)
-    return [own.head.k, own.head.pool, own.train.batch_size, own.store.encoding]
+    return [own.head.k, own.head.pool, own.train.batch_size, own.network.bn_group, own.store.encoding]

@@ -12,26 +12,27 @@ def network_shapes(config: Config, *, channels: int, image_side: int) -> list[St
 
     Raises ConfigError where they do not fit.
     """
-    window = config.augment.crop or image_side
-    shapes = []
-    for j in range(config.network.stages):
-        head = config.for_stage(j).head
-        try:
-            up_to_j = stage_shapes(  # no further: later stages have heads of their own
+    heads = [(head.width, head.pool) for head in (config.for_stage(j).head for j in range(config.network.stages))]
+    last = {head: j for j, head in enumerate(heads)}
+    try:
+        of_head = {
+            (width, pool): stage_shapes(  # no further than it is used: later stages have heads of their own
                 stages=j + 1,
                 in_channels=channels,
-                in_side=window,
+                in_side=config.augment.crop or image_side,
                 width=config.network.width,
-                head_width=head.width,
+                head_width=width,
                 downsample_at=[i for i in config.network.downsample_at if i <= j],
                 downsample=config.network.downsample,
-                head_pool=head.pool,
+                head_pool=pool,
             )
-        except ValueError as error:
-            raise ConfigError(f"the network does not fit the images: {error}") from error
-        shapes.append(up_to_j[j])
+            for (width, pool), j in last.items()
+        }
+    except ValueError as error:
+        raise ConfigError(f"the network does not fit the images: {error}") from error
+    shapes = [of_head[head][j] for j, head in enumerate(heads)]
     if config.augment.policy == "canvas":
-        _check_canvas(config, shapes, image_side=image_side)
+        check_canvas(config, shapes, image_side=image_side)
     return shapes
 
 
@@ -49,7 +50,8 @@ def canvas_side(config: Config, image_side: int) -> int:
     return image_side + 2 * config.augment.padding
 
 
-def _check_canvas(config: Config, shapes: Sequence[StageShape], *, image_side: int) -> None:
+def check_canvas(config: Config, shapes: Sequence[StageShape], *, image_side: int) -> None:
+    """Raise ConfigError where canvases of the images cannot be sampled down as often as they would be."""
     last = config.augment.last_anchor(len(shapes))
     factor = shapes[0].in_side // shapes[last - 1].out_side
     side = canvas_side(config, image_side)

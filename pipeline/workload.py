@@ -82,13 +82,13 @@ def workload(
     known = [_known(outline, i, run, (shares or {}).get(i)) for i in range(len(outline.shapes))]
     work, machine = _work(outline, rates, budgets, known, run, device), _machine(outline, rates)
     parts = [of(work, machine) for of in (costs.training, costs.validation, costs.ending, costs.writing)]
-    last_anchor, hold = outline.config.augment.last_anchor, batches_held(device)
+    last_anchor, ring = outline.config.augment.last_anchor, _ring_samples(outline, batches_held(device))
     choices = Choices(
         train_seconds=sum((part.total for part in parts[1:3]), parts[0].total),
         write_seconds=parts[3].total,
         store_bytes=np.array([one.nbytes for one in known]),
         may_store=np.array(
-            [last_anchor(i) >= i and _ring_bytes(outline, i, hold) <= budgets.host for i in range(len(known))]
+            [last_anchor(i) >= i and ring * outline.sample_bytes(i) <= budgets.host for i in range(len(known))]
         ),
     )
     return Workload(choices, known, work.epochs, *parts)
@@ -111,6 +111,7 @@ def _work(
     outline: Outline, rates: Rates, budgets: Budgets, known: list[Known], run: RunFolder | None, device: torch.device
 ) -> Work:
     config, samples, stages = outline.config, outline.samples, len(outline.shapes)
+    ring = _ring_samples(outline, batches_held(device))
     area = (canvas_side(config, outline.side) / outline.shapes[0].in_side) ** 2
     is_canvas = config.augment.policy == "canvas"
     forward = np.array(rates.forward_seconds)
@@ -138,7 +139,7 @@ def _work(
         copied_bytes=stored,
         fetch_seconds=on_disk * rates.fetch_seconds_per_byte + stored * [rate.unpack_seconds for rate in coding],
         pack_seconds=on_disk * rates.write_seconds_per_byte + stored * [rate.pack_seconds for rate in coding],
-        kept_share=np.array([_kept_share(outline, i, budgets, batches_held(device)) for i in range(stages)]),
+        kept_share=np.array([_kept_share(outline, i, budgets, ring) for i in range(stages)]),
         calibration_samples=np.array([_calibration_samples(outline, j) for j in range(stages)]),
         exists=np.array([one.exists for one in known]),
     )
@@ -178,21 +179,21 @@ def _calibration_samples(outline: Outline, j: int) -> int:
     return passes * min(SAMPLES, samples) + min(others + SAMPLES, samples)
 
 
-def _kept_share(outline: Outline, index: int, budgets: Budgets, hold: int) -> float:
+def _kept_share(outline: Outline, index: int, budgets: Budgets, ring: int) -> float:
     """Of x_index, what stays in the device's or the host's memory once it was read."""
     nbytes = outline.raw_bytes(index)
     if nbytes <= budgets.device:
         return 1.0
     sample = outline.sample_bytes(index)
     reading = 2 * chunk_samples(outline.config.order.run, sample) * sample * outline.config.machine.threads
-    room = budgets.host - _ring_bytes(outline, index, hold) - reading
+    room = budgets.host - ring * sample - reading
     return float(np.clip(room / nbytes, 0, 1))
 
 
-def _ring_bytes(outline: Outline, index: int, hold: int) -> int:
-    """Bytes of the ring for reading x_index, in whichever stage it takes the most."""
+def _ring_samples(outline: Outline, hold: int) -> int:
+    """Samples of the ring that a stage is read through, in whichever stage they are the most."""
     order, samples = outline.config.order, outline.samples["train"]
-    batches = {min(outline.config.for_stage(j).train.batch_size, samples) for j in range(index, len(outline.shapes))}
-    training = max(ring_samples(min(order.window, samples), batch, hold=hold) for batch in batches)
-    sequential = ring_samples(RUNS_AHEAD * order.run, order.run, hold=hold)
-    return max(training, sequential) * outline.sample_bytes(index)
+    batches = {outline.config.for_stage(j).train.batch_size for j in range(len(outline.shapes))}
+    window = min(order.window, samples)
+    training = max(ring_samples(window, min(batch, samples), hold=hold) for batch in batches)
+    return max(training, ring_samples(RUNS_AHEAD * order.run, order.run, hold=hold))

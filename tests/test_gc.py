@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cache import TRIAL
 from pipeline.acceptance import accept_stale
 from pipeline.device import choose_device
 from pipeline.disk import folder_bytes
@@ -83,8 +84,9 @@ def test_leftovers_of_interrupted_commands_are_listed_and_a_write_back_that_goes
         path.write_bytes(b"x" * 1000)
     (folder / "x_0.partial" / "train").mkdir(parents=True)
     (folder / "x_0.partial" / "train" / "c").write_bytes(b"x" * 10)
+    (folder / TRIAL / "x").mkdir(parents=True)
     listed = {name for name, one in found(folder).items() if one.kind == "leftover"}
-    expected = [*beside, folder / "x_0.partial", run.store(1, "test")]
+    expected = [*beside, folder / "x_0.partial", folder / TRIAL, run.store(1, "test")]
     assert listed == {str(path.relative_to(folder)) for path in expected}
 
 

@@ -1,5 +1,7 @@
 """Plans of a small network, with rates made up."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,15 @@ def test_table_and_json_show_it(outline: Outline) -> None:
     assert "x_1 stored" in plan_table(plan)
     assert "micro-batch" not in plan_table(plan)
     assert msgspec.json.decode(plan_json(plan), type=Plan) == plan
+
+
+def test_a_thousand_blocks_are_planned_in_seconds(tmp_path: Path) -> None:
+    outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, "network.stages=100", "augment.padding=1"))
+    shapes = [replace(outline.shapes[min(j, 3)], j=j) for j in range(1000)]
+    began = time.process_time()
+    plan = make_plan(replace(outline, shapes=shapes), made_up_rates(1000), PLENTY, device=CPU)
+    assert time.process_time() - began < 8  # a second of it on a machine that does nothing else
+    assert len(plan.stages) == 1000
 
 
 def of_run(config: Config, run: Any) -> Outline:

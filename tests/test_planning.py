@@ -16,7 +16,7 @@ from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
 from pipeline.outline import read_outline
 from pipeline.plan import Plan, make_plan
-from pipeline.planning import encoded_share, encoded_shares, plan_run
+from pipeline.planning import encoded_share, encoded_shares, outcomes, plan_run
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -141,6 +141,18 @@ def test_a_folder_in_use_is_not_planned(empty: Path, cascade: Callable[..., Outc
     with lock_folder(empty, "training"):
         code, _, _ = cascade("plan", "--run", empty)
     assert code == 5
+
+
+def test_what_was_predicted_stands_beside_what_came_of_it(whole: RunFolder) -> None:
+    outline = read_outline(whole.path, whole.config)
+    plan = make_plan(outline, MADE_UP, PLENTY, device=CPU, stores=[1, 2])
+    found = outcomes(whole, plan)
+    assert [one.j for one in found] == [0, 1]
+    record = whole.stages[0].record
+    assert record is not None
+    assert (found[0].predicted_seconds, found[0].seconds) == (plan.stages[0].training_seconds, record.seconds)
+    assert found[0].images_per_second > 0
+    assert 0 < found[0].stored_bytes < found[0].predicted_bytes  # coded, and a bound
 
 
 def test_stores_of_a_copied_run_are_found(whole: RunFolder, tmp_path: Path) -> None:
