@@ -252,16 +252,17 @@ def train_step(
     learner: Learner, parts: Iterable[tuple[Tensor, Tensor]], samples: int, dtype: torch.dtype, progress: Progress
 ) -> None:
     """One step of SGD on a batch of x_j, whose `samples` come in parts. The host does not wait for the device."""
-    learner.optimiser.zero_grad(set_to_none=True)
     for x, y in parts:
         with autocast(x.device, dtype):
             logits = learner.forward(x)
+            del x  # what the backward pass takes of it is kept by that
             loss = cross_entropy(logits.float(), y, reduction="sum")
         torch.autograd.backward(loss / samples)
         progress.loss += loss.detach()
         progress.correct += (logits.detach().argmax(1) == y).sum()
-        del x, y, logits, loss  # before the next part is made
+        del y, logits, loss  # before the next part is made
     learner.optimiser.step()
+    learner.optimiser.zero_grad(set_to_none=True)  # no room for gradients while a batch is made
     progress.seen += samples
     progress.sound.add_(progress.loss.isfinite(), alpha=samples)
     progress.consumed += samples

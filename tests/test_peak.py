@@ -127,7 +127,8 @@ def test_weights_of_a_prefix_stream_or_stay() -> None:
 
 
 def test_recomputing_takes_less() -> None:
-    assert predicted_peak(work(recompute=True), 64).training < 0.9 * predicted_peak(work(), 64).training
+    shallow = work(shapes=shapes()[:2], dtype=torch.float32)
+    assert predicted_peak(replace(shallow, recompute=True), 256).training < predicted_peak(shallow, 256).training
 
 
 def test_a_pooled_head_takes_less() -> None:
