@@ -44,7 +44,6 @@ def set_free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def set_to(nbytes: int) -> None:
         monkeypatch.setattr(disk, "free_bytes", lambda _: nbytes)
-        monkeypatch.setattr("pipeline.room.free_bytes", lambda _: nbytes)
         monkeypatch.setattr("pipeline.runs.free_bytes", lambda _: nbytes)
 
     return set_to
@@ -291,3 +290,13 @@ def test_a_disk_that_is_really_too_small(
     filler.unlink()
     assert cascade("train-stage", "--j", 0, "--run", path)[0] == 0
     assert bytes_of(reopened(path), 0) == whole
+
+
+def test_a_budget_counts_like_a_disk_of_its_size(folder: Path, cascade: Callable[..., Outcome]) -> None:
+    run = reopened(folder)
+    shutil.rmtree(run.stages[0].path / "x_1")
+    there = disk.folder_bytes(folder)
+    code, _, err = cascade("train-stage", "--j", 0, "--run", folder, "--disk", there + 50_000)
+    assert code == 6
+    assert f"and 50.0 KB are left of budget.disk, {size(there + 50_000)}" in err
+    assert cascade("train-stage", "--j", 0, "--run", folder, "--disk", "1 GB")[0] == 0

@@ -1,0 +1,73 @@
+"""A run whose stores are left to a plan makes one, says it and follows it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.plan import as_planned, read_plan
+from pipeline.runfolder import RunFolder
+from tests.conftest import Outcome
+from tests.runs import digits_run, reopened
+from tests.test_plan import made_up_rates
+
+SETTINGS = ("cache.keep=auto", "train.epochs=3", "augment.policy=none", "network.width=4", "head.width=4", "store.codec=none")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """Ingested, on a machine for which every store is worth its bytes."""
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: made_up_rates(3))
+    return digits_run(tmp_path / "run", *SETTINGS)
+
+
+def stored(run: RunFolder) -> list[int]:
+    return [i for i in range(1, len(run.stages)) if reopened(run.path).is_stored(i)]
+
+
+def test_with_room_for_all_that_saves_time_it_is_stored(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    code, _, err = cascade("run", "--run", run.path)
+    assert code == 0
+    assert "instead" in err, "the plan is said, and what else there was"
+    assert stored(run) == [1, 2]
+
+
+def test_with_less_room_than_any_store_takes_everything_is_recomputed(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    code, _, err = cascade("run", "--run", run.path, "--disk", "400 KB")
+    assert code == 0, err
+    assert stored(run) == []
+    plan = read_plan(run.path)
+    assert plan is not None
+    assert plan.peak_bytes <= plan.disk_bytes == 400_000
+    assert "was deleted" not in cascade("status", "--run", run.path)[1], "it was never to be there"
+
+
+def test_with_room_for_two_neighbours_the_first_goes_when_the_second_is_there(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    assert cascade("run", "--run", run.path, "--to", 1)[0] == 0
+    sizes = {i: sum(run.stored_bytes(i, split) for split in run.splits) for i in (0, 1, 2)}
+    assert stored(run) == [1, 2]
+    followed = as_planned(run)
+    assert not followed.frees
+    assert [followed.config.keeps(j) for j in (1, 2)] == [True, True]
+    assert read_plan(run.path).peak_bytes == pytest.approx(sum(sizes.values()), rel=0.05)  # type: ignore[union-attr]
+
+
+def test_the_weights_do_not_depend_on_the_plan(run: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    other = digits_run(tmp_path / "other", *SETTINGS)
+    assert cascade("run", "--run", run.path)[0] == 0
+    assert cascade("run", "--run", other.path, "--disk", "400 KB")[0] == 0
+    assert other.stages[2].block.read_bytes() == run.stages[2].block.read_bytes()
+
+
+def test_a_device_that_is_too_small_is_refused_before_anything_is_trained(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    code, _, err = cascade("run", "--run", run.path, "--device-memory", "10 KB")
+    assert code == 6
+    assert "stage 0 needs at least" in err
+    assert "raise budget.device" in err
+    assert not list(run.path.glob("stages/*/*"))

@@ -1,0 +1,97 @@
+"""Budgets of the device: the largest micro-batch that is predicted to fit, recomputation where nothing else does."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.device import choose_device
+from pipeline.errors import DeviceMemoryError
+from pipeline.ondevice import HEADROOM, OnDevice, choose_on_device
+from pipeline.outline import Outline
+from pipeline.shapes import network_shapes
+from tests.configs import loaded
+
+CPU = choose_device("cpu")
+TEXT = """
+[data]
+source = "digits:"
+[network]
+stages = 3
+width = 16
+bn_group = 16
+precision = "bfloat16"
+[head]
+k = 3
+width = 32
+[augment]
+flip = true
+[train]
+batch_size = 64
+[order]
+run = 8
+window = 64
+"""
+
+
+def outline(folder: Path, *settings: str) -> Outline:
+    config: Config = loaded(folder, *settings, text=TEXT)
+    shapes = network_shapes(config, channels=3, image_side=32)
+    samples = {"train": 640, "validation": 64, "test": 64}
+    return Outline(config=config, channels=3, side=32, classes=10, samples=samples, shapes=shapes)
+
+
+def chosen(folder: Path, *settings: str, j: int = 1) -> OnDevice:
+    return choose_on_device(outline(folder, *settings), j, anchor=j, device=CPU)
+
+
+def peak(folder: Path, *settings: str) -> int:
+    """As predicted, where the budget is no matter."""
+    found = chosen(folder, "budget.device=1 TB", *settings).peak_bytes
+    assert found is not None
+    return found
+
+
+def budget_of(nbytes: int) -> str:
+    return f"budget.device={int(nbytes / HEADROOM) + 1}"
+
+
+def test_where_nothing_limits_it_a_batch_goes_through_as_a_whole(tmp_path: Path) -> None:
+    found = chosen(tmp_path)
+    assert (found.micro_batch, found.recompute, found.peak_bytes) == (64, False, None)
+
+
+def test_the_largest_micro_batch_that_fits_is_taken(tmp_path: Path) -> None:
+    peaks = {size: peak(tmp_path, f"machine.micro_batch={size}") for size in (64, 32, 16)}
+    assert peaks[64] > peaks[32] > peaks[16]
+    for size, nbytes in peaks.items():
+        found = chosen(tmp_path, budget_of(nbytes), "machine.recompute=never")
+        assert (found.micro_batch, found.peak_bytes) == (size, nbytes)
+
+
+def test_a_stage_recomputes_where_it_does_not_fit_otherwise_and_may(tmp_path: Path) -> None:
+    plain = peak(tmp_path, "machine.micro_batch=16", "machine.recompute=never")
+    less = peak(tmp_path, "machine.micro_batch=16", "machine.recompute=always")
+    assert less < plain
+    found = chosen(tmp_path, budget_of(less))
+    assert found.recompute
+    with pytest.raises(DeviceMemoryError):
+        chosen(tmp_path, budget_of(less), "machine.recompute=never")
+
+
+def test_what_fits_in_no_way_is_refused_with_what_would_take_less(tmp_path: Path) -> None:
+    with pytest.raises(DeviceMemoryError, match=r"stage 1 needs at least .* of device memory, for ") as caught:
+        chosen(tmp_path, "budget.device=100 KB")
+    assert "next: raise budget.device; or, which trains anew, head.pool = 2" in str(caught.value)
+    assert caught.value.exit_code == 6
+    with pytest.raises(DeviceMemoryError, match=r"set network.bn_group, so that a batch can go through in parts"):
+        chosen(tmp_path, "budget.device=100 KB", "network.bn_group=0")
+
+
+def test_the_peak_does_not_grow_with_the_prefix_that_is_replayed(tmp_path: Path) -> None:
+    deep = outline(tmp_path, "network.stages=24", "budget.device=1 TB")
+    near = choose_on_device(deep, 3, anchor=1, device=CPU)
+    tight = outline(tmp_path, "network.stages=24", budget_of(near.peak_bytes or 0))
+    far = choose_on_device(tight, 23, anchor=1, device=CPU)
+    assert far.micro_batch == near.micro_batch
+    assert far.prefix_bytes == 0, "its weights are not on the device for good"
