@@ -5,20 +5,30 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pipeline.options import (
+    accept_before_option,
+    accept_option,
+    accept_stores_option,
+    budget_options,
+    device_option,
+    json_option,
+    run_option,
+    set_option,
+    shared_options,
+    skip_bad_option,
+    strict_option,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.config import Config
     from pipeline.runfolder import RunFolder
-
-F = TypeVar("F", bound=Callable[..., Any])
-BUDGETS = {"device": "device_memory", "host": "host_memory", "disk": "disk"}
 
 EXIT_CODES = """
 \b
@@ -42,66 +52,6 @@ def cascade() -> None:
     cascade verify                  every stored byte; cascade repair, where one is damaged
     cascade gc                      what could be deleted
     """
-
-
-run_option = click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path),
-    default=".",
-    metavar="DIR",
-    help="Run folder; default: this one.",
-)
-set_option = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the config, as in train.lr=0.05."
-)
-device_option = click.option(
-    "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: the config's machine.device."
-)
-skip_bad_option = click.option(
-    "--skip-bad", is_flag=True, help="Leave damaged images out of x_0, and list them in x_0/skipped.jsonl."
-)
-strict_option = click.option(
-    "--strict", is_flag=True, help="Refuse to go on in the middle of a stage that was begun on another machine."
-)
-
-
-def accept_option(what: str) -> Callable[[F], F]:
-    """--accept-stale, and `what` it does for a command."""
-    return click.option("--accept-stale", is_flag=True, help=what)
-
-
-accept_stores_option = accept_option("Take the stores of stages that --accept-stale goes on from for the config's.")
-accept_before_option = accept_option("Go on from earlier stages of other settings, and record that.")
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, nothing else there.")
-
-
-def budget_options(command: F) -> F:
-    """--device-memory, --host-memory and --disk, as the settings that they are."""
-
-    @wraps(command)
-    def with_budget(settings: tuple[str, ...], **options: Any) -> Any:
-        stated = {name: options.pop(option) for name, option in BUDGETS.items()}
-        budget = (f'budget.{name}="{value}"' for name, value in stated.items() if value is not None)
-        return command(settings=(*settings, *budget), **options)
-
-    texts = {"device": "the GPU's memory", "host": "the host's memory that reading takes", "disk": "the run folder"}
-    for name, option in BUDGETS.items():
-        flag = f"--{option.replace('_', '-')}"
-        add = click.option(flag, option, metavar="BYTES", help=f'budget.{name}: {texts[name]}, as in "6 GB".')
-        with_budget = add(with_budget)
-    return cast(F, with_budget)
-
-
-def shared_options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options in the order given."""
-
-    def add(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 @cascade.command()
@@ -196,8 +146,13 @@ def _run(
 
 @cascade.command()
 @click.option("--measure", "anew", is_flag=True, help="Measure this machine again, though it was before.")
+@click.option(
+    "--images", type=click.IntRange(min=1), help="Plan for as many training images, as if all was to be done."
+)
 @shared_options(run_option, set_option, budget_options, device_option, json_option)
-def plan(anew: bool, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool) -> None:
+def plan(
+    anew: bool, images: int | None, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool
+) -> None:
     """Say which x_J to store for the least time on this machine and disk, what each stage takes, and what else could
     be done. Before anything is ingested, too."""
     from pipeline.device import choose_device
@@ -207,7 +162,12 @@ def plan(anew: bool, run_path: Path, settings: tuple[str, ...], device: str | No
     config = _config(run_path, settings)
     name = config.machine.device if device is None else device
     found = plan_run(
-        run_path, config, choose_device(name, deterministic=config.machine.deterministic), _reporter(), anew=anew
+        run_path,
+        config,
+        choose_device(name, deterministic=config.machine.deterministic),
+        _reporter(),
+        anew=anew,
+        images=images,
     )
     click.echo(plan_json(found) if as_json else plan_table(found))
 
@@ -221,6 +181,8 @@ def plan(anew: bool, run_path: Path, settings: tuple[str, ...], device: str | No
 )
 def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
+    from pipeline.planning import outcomes
+    from pipeline.plantable import outcome_table
     from pipeline.status import all_stored, next_action, other_branches
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
@@ -229,6 +191,8 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     rows = stage_status(folder, accepting=accept_stale)
     found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
     click.echo(status_json(*found) if as_json else status_table(*found))
+    if not as_json and (rows_of_plan := outcomes(folder)):
+        click.echo(outcome_table(rows_of_plan))
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
         click.echo(action)
 

@@ -38,6 +38,12 @@ class Outline:
             check_canvas(config, self.shapes, image_side=self.side)
         return replace(self, config=config)
 
+    def of_images(self, count: int) -> "Outline":
+        """The same with `count` training images, those held out among them, and other splits in proportion."""
+        held_out = self.samples.get("validation", 0)
+        factor = count / (self.samples["train"] + held_out)
+        return replace(self, samples={split: max(round(factor * own), 1) for split, own in self.samples.items()})
+
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored."""
         return stored_shape(self.config, self.shapes, j, image_side=self.side)

@@ -1,6 +1,6 @@
 """`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from pipeline.feed import Feed
 from pipeline.lock import Lock, lock_folder
 from pipeline.metrics import read_metrics
 from pipeline.outline import read_outline
-from pipeline.plan import Plan, keep_plan, make_plan
+from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.progress import Reporter
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
@@ -32,16 +32,26 @@ def plan_run(
     *,
     budgets: Budgets | None = None,
     anew: bool = False,
+    images: int | None = None,
     lock: Lock | None = None,
 ) -> Plan:
     """Plan what of a run folder is still to do, which may be all, and keep the plan there.
 
-    The machine is measured where that was not done yet, or `anew`. Raises DiskError where not even the images fit.
+    The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
+    training images, and is not kept; a disk budget that the config states is then not held against what is free here.
+
+    Raises DiskError where not even the images fit.
     """
     with lock_folder(folder, "planning", held=lock):
         outline = read_outline(folder, config)
         run = RunFolder(folder, config) if read_data_info(folder) else None
         rates = rates_of(folder, outline, device, report, anew=anew)
+        if images is not None:
+            stated = budget_bytes(config.budget.disk)
+            budgets = budgets_of(folder, config, device)
+            if stated is not None:
+                budgets = replace(budgets, disk=stated)
+            return make_plan(outline.of_images(images), rates, budgets, device=device)
         shares = encoded_shares(run, device) if run else {}
         budgets = budgets or budgets_of(folder, config, device)
         plan = make_plan(outline, rates, budgets, device=device, run=run, shares=shares)
@@ -72,12 +82,16 @@ class Outcome:
     predicted_bytes: int
     """Of x_{j+1}, if it was to be stored; before compression a bound."""
     stored_bytes: int
+    predicted_peak_bytes: int | None
+    """Of the device; None where nothing limited it."""
+    peak_bytes: int
+    """On a CPU, of the process."""
 
 
-def outcomes(run: RunFolder, plan: Plan) -> list[Outcome]:
-    """Every trained stage beside what the plan said of it."""
-    found = []
-    for stage, planned in zip(run.stages, plan.stages, strict=True):
+def outcomes(run: RunFolder) -> list[Outcome]:
+    """Every trained stage beside what the plan that is kept said of it; none where none is."""
+    plan, found = read_plan(run.path), []
+    for stage, planned in zip(run.stages, plan.stages if plan else (), strict=False):
         if (record := stage.record) is None:
             continue
         rates = [1 / epoch.images_per_second for epoch in read_metrics(stage)]
@@ -90,6 +104,8 @@ def outcomes(run: RunFolder, plan: Plan) -> list[Outcome]:
                 images_per_second=len(rates) / sum(rates),
                 predicted_bytes=planned.written_bytes,
                 stored_bytes=sum(run.stored_bytes(stage.j + 1, split) for split in run.splits),
+                predicted_peak_bytes=planned.device_peak_bytes,
+                peak_bytes=record.peak_memory_bytes,
             )
         )
     return found

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.feed import describe_input
 from pipeline.plan import Alternative, Plan, StagePlan
+from pipeline.planning import Outcome
 from pipeline.progress import duration, size
 from pipeline.tables import as_json, as_text, new_table
 
@@ -23,6 +24,22 @@ def plan_table(plan: Plan) -> str:
     for stage in plan.stages:
         table.add_row(*_cells(stage, has_device=has_device))
     return "\n".join([as_text(table), "", _totals(plan), "", _alternatives(plan.alternatives)])
+
+
+def outcome_table(outcomes: Sequence[Outcome]) -> str:
+    """What was predicted of trained stages, and after the slash what came of it."""
+    table = new_table("stage", "time", "images/s", "stored", "device")
+    for one in outcomes:
+        predicted = one.predicted_images_per_second
+        is_limited = one.predicted_peak_bytes is not None
+        table.add_row(
+            str(one.j),
+            f"{duration(one.predicted_seconds)} / {duration(one.seconds)}",
+            f"{'-' if predicted is None else f'{predicted:,.0f}'} / {one.images_per_second:,.0f}",
+            f"{size(one.predicted_bytes)} / {size(one.stored_bytes)}" if one.predicted_bytes else "-",
+            f"{size(one.predicted_peak_bytes or 0)} / {size(one.peak_bytes)}" if is_limited else "-",
+        )
+    return f"predicted / measured\n{as_text(table)}"
 
 
 def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:

@@ -11,7 +11,14 @@ from tests.conftest import Outcome
 from tests.runs import digits_run, reopened
 from tests.test_plan import made_up_rates
 
-SETTINGS = ("cache.keep=auto", "train.epochs=3", "augment.policy=none", "network.width=4", "head.width=4", "store.codec=none")
+SETTINGS = (
+    "cache.keep=auto",
+    "train.epochs=3",
+    "augment.policy=none",
+    "network.width=4",
+    "head.width=4",
+    "store.codec=none",
+)
 
 
 @pytest.fixture

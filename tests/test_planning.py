@@ -15,7 +15,7 @@ from pipeline.device import choose_device
 from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
 from pipeline.outline import read_outline
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, keep_plan, make_plan
 from pipeline.planning import encoded_share, encoded_shares, outcomes, plan_run
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
@@ -143,12 +143,14 @@ def test_a_folder_in_use_is_not_planned(empty: Path, cascade: Callable[..., Outc
     assert code == 5
 
 
-def test_what_was_predicted_stands_beside_what_came_of_it(whole: RunFolder) -> None:
-    outline = read_outline(whole.path, whole.config)
-    plan = make_plan(outline, MADE_UP, PLENTY, device=CPU, stores=[1, 2])
-    found = outcomes(whole, plan)
+def test_what_was_predicted_stands_beside_what_came_of_it(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    assert outcomes(run) == []
+    outline = read_outline(run.path, run.config)
+    plan = keep_plan(run.path, make_plan(outline, MADE_UP, PLENTY, device=CPU, stores=[1, 2]), None)
+    found = outcomes(run)
     assert [one.j for one in found] == [0, 1]
-    record = whole.stages[0].record
+    record = run.stages[0].record
     assert record is not None
     assert (found[0].predicted_seconds, found[0].seconds) == (plan.stages[0].training_seconds, record.seconds)
     assert found[0].images_per_second > 0
