@@ -3,7 +3,8 @@
     python -m tests.benchmarks.imagefolder made-up --images 3000 --classes 20
 
 Sides are drawn around ImageNet's commonest, 500x375, either way up, some far larger and smaller. Each class has a
-pattern of its own under coarse and fine noise, so that a network has something to learn and a file the bytes of a photo.
+pattern of its own under coarse and fine noise, so that a network has something to learn, and a
+file the bytes of a photo.
 """
 
 import argparse
