@@ -110,8 +110,12 @@ def read_journal(store: Path) -> tuple[Begun, dict[int, ChunkRecord]] | None:
 
 
 def drop_journal(store: Path) -> None:
-    """Remove the journal that a process killed right after its commit left."""
-    (store / JOURNAL).unlink(missing_ok=True)
+    """Remove the journal of a committed store, once the name of the manifest is durable: a process that was killed, or
+    whose disk failed, may have left both."""
+    journal = store / JOURNAL
+    if os.path.lexists(journal):
+        sync(store)
+        journal.unlink(missing_ok=True)
 
 
 def _line(content: Any) -> bytes:

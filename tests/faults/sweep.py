@@ -3,12 +3,13 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tests.faults.campaign import Campaign, sampled
 from tests.faults.lab import Bench, Outcome
 from tests.faults.parts import Looks, Part
-from tests.faults.protocol import reuses
+from tests.faults.protocol import breaches, reuses
 from tests.faults.syscalls import TAKES_ROOM, Event, Fault, Kind
 from tests.faults.tiny import Digest, differences, digest
 
@@ -57,7 +58,10 @@ def campaign(part: Part, name: str, trials: Sequence[Broken]) -> Campaign[Broken
 
 
 def make(bench: Bench, trial: Broken, part: Part) -> list[str]:
-    """Break a part, go on, and say what is wrong with how it ended."""
+    """Break a part, go on, and say what is wrong with how it ended.
+
+    The calls of a command that was killed are not known; of all others the order is looked at, over both commands.
+    """
     run = bench.copy(part.before)
     wrong, records = [], []
     for fault in filter(None, (trial.fault, trial.second)):
@@ -69,7 +73,10 @@ def make(bench: Bench, trial: Broken, part: Part) -> list[str]:
     wrong += wrong_end(outcome, run, part.truth)
     wrong += wrong_looks(bench, run, part.afterwards)
     wrong += differences(part.truth, digest(run))[:SHOWN] if part.afterwards else []
-    return wrong + reuses([*records, events])[:SHOWN]
+    records.append(events)
+    if all(records):
+        wrong += breaches(part.before, chain.from_iterable(records))[:SHOWN]
+    return wrong + reuses(records)[:SHOWN]
 
 
 def wrong_exit(kind: Kind, outcome: Outcome, run: Path, truth: Digest) -> list[str]:
