@@ -104,7 +104,9 @@ def read_journal(store: Path) -> tuple[Begun, dict[int, ChunkRecord]] | None:
                 return None
             chunks = [chunk for line in lines for chunk in msgspec.json.decode(line, type=Batch)]
             found = msgspec.json.decode(begun, type=Begun)
-    except (FileNotFoundError, NotADirectoryError, CorruptStoreError, RecursionError, msgspec.MsgspecError):
+    except PermissionError:
+        raise
+    except (OSError, CorruptStoreError, RecursionError, msgspec.MsgspecError):
         return None
     return found, {index: ChunkRecord(length, crc32c) for index, length, crc32c in chunks}
 
