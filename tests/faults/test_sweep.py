@@ -12,7 +12,15 @@ from tests.faults.syscalls import Fault, Kind
 
 @pytest.mark.parametrize(("kind", "twice", "count"), [("kill", False, 40), ("kill", True, 15), ("torn", False, 10)])
 def test_a_kill_at_any_call_costs_time_and_nothing_else(lab: Lab, kind: Kind, twice: bool, count: int) -> None:
-    assert not told(sweep(whole_run(lab), kind, count=count, twice=twice).run(lab))
+    report = sweep(whole_run(lab), kind, count=count, twice=twice).run(lab)
+    assert not told(report)
+    assert report.trials == count, "a kill in recovery comes at a call of the recovery"
+
+
+def test_a_trial_whose_fault_never_comes_is_not_counted(lab: Lab) -> None:
+    trials = [Broken(Fault("kill", at)) for at in (len(lab.events) // 2, 10 * len(lab.events))]
+    report = campaign(whole_run(lab), "kill", trials).run(lab)
+    assert (report.trials, report.failures, report.note) == (1, [], "1 more were never hit")
 
 
 @pytest.mark.parametrize("name", ["ingest", "stage-0", "stage-2"])
