@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cache.choice import CodecChoice
 from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, codec_of, pack_chunk, trailer
-from cache.errors import CorruptStoreError, NoStoreError
+from cache.errors import CorruptStoreError
 from cache.files import make_folder, replace_file
 from cache.layout import ChunkRecord
 from cache.manifest import Manifest, read_manifest
@@ -92,7 +92,9 @@ def salvaged_codec(path: Path) -> CodecName | None:
     try:
         text = Folder(path).read("x/zarr.json").decode()
         return codec_of(decode_metadata(text, ArrayMetadata, named=path).codecs)
-    except (FileNotFoundError, NotADirectoryError, CorruptStoreError, UnicodeDecodeError):
+    except PermissionError:
+        raise
+    except (OSError, CorruptStoreError, UnicodeDecodeError):
         return None
 
 
@@ -102,7 +104,9 @@ def committed_codec(path: Path) -> CodecChoice | None:
         manifest = read_manifest(path)
         codec = codec_of(manifest.array("x").codecs)
         return CodecChoice(codec, str(manifest.group.attributes.get("codec_reason")))
-    except (NoStoreError, CorruptStoreError, NotADirectoryError):
+    except PermissionError:
+        raise
+    except (CorruptStoreError, OSError):
         return None
 
 
@@ -115,7 +119,9 @@ def agrees(path: Path, manifest: Manifest) -> bool:
     for index in range(len(chunks)):
         try:
             data = Folder(path).read(manifest.chunk_name("x", index))
-        except (FileNotFoundError, NotADirectoryError, CorruptStoreError):
+        except PermissionError:
+            raise
+        except (CorruptStoreError, OSError):
             continue
         crc = checksum([memoryview(data)[:-CHECKSUM_BYTES]])
         if data[-CHECKSUM_BYTES:] == trailer(crc) and ChunkRecord(len(data), crc) != chunks[index]:

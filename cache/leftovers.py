@@ -27,7 +27,9 @@ def sound_chunks(store: Path, begun: Begun, pool: ThreadPoolExecutor) -> dict[in
     def is_sound(index: int, record: ChunkRecord) -> bool:
         try:
             verify(place, begun.chunk_name(index), record, begun.chunk_name(index))
-        except CorruptStoreError:
+        except PermissionError:
+            raise  # which says nothing of the file
+        except (CorruptStoreError, OSError):
             return False
         return True
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cache import read_back, remove_folder, sweep_removed
+from cache import read_back, remove_folder, sweep_removed, sync
 from pipeline.disk import folder_bytes
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
@@ -62,4 +62,5 @@ def verify(run: RunFolder, index: int) -> None:
     if run.is_stored(index):
         for split in run.splits:
             store: Path = run.store(index, split)
+            sync(store)  # who committed it may have been killed before the name of its manifest was durable
             read_back(store, threads=run.config.machine.threads)

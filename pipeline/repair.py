@@ -20,7 +20,6 @@ from cache import (
     FormatError,
     Inspected,
     Manifest,
-    NoStoreError,
     Store,
     StoreError,
     agrees,
@@ -30,7 +29,9 @@ from cache import (
     put_back_chunk,
     put_back_metadata,
     read_manifest,
+    remove_folder,
     salvaged_codec,
+    sweep_removed,
     sync,
 )
 from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, RefusedError, Stopped
@@ -111,7 +112,9 @@ class _Repair:
             self.outcome.left[MANIFEST] = str(error)
         except FormatError as error:
             self.outcome.left[MANIFEST] = f"{error}\nnext: {FORMAT_REMEDY}"
-        except (CorruptStoreError, NoStoreError):
+        except PermissionError:
+            raise  # which says nothing of the file
+        except (CorruptStoreError, OSError):
             with self._trying(MANIFEST):
                 self._write_again()
                 self.outcome.put_back.append(MANIFEST)
@@ -193,6 +196,7 @@ class _Repair:
 
     def _write_again(self) -> None:
         """The whole store, beside its place and then into it, unless a whole chunk of the old one is another."""
+        sweep_removed(self.path.parent)
         if not is_committed(self.beside):
             self.parent.write(self.split, self.beside, self._codec(), self.report)
         drop_journal(self.beside)
@@ -201,7 +205,7 @@ class _Repair:
             shutil.rmtree(self.beside)
             raise self._different([])
         if self.path.exists():
-            shutil.rmtree(self.path)
+            remove_folder(self.path)
         os.rename(self.beside, self.path)
         sync(self.path.parent)
 

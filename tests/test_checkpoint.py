@@ -16,6 +16,7 @@ from pipeline.progress import Reporter
 from pipeline.record import Session
 from pipeline.runfolder import RunFolder
 from pipeline.weights import load_tensors, save_tensors
+from tests.conftest import BadSector
 from tests.runs import tiny_run
 
 CPU = choose_device("cpu")
@@ -106,6 +107,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     save(run, again, state_after(0, 24))
     flip(folder.checkpoint)
     assert load(run)[1].under_way.consumed == 16, "the damaged one did not take the place of the good one"
+
+
+def test_a_checkpoint_on_a_bad_sector_gives_way_to_the_one_before_it(run: RunFolder, bad_sector: BadSector) -> None:
+    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    for consumed in (8, 16):
+        save(run, learner, state_after(0, consumed))
+    bad_sector(folder.checkpoint)
+    assert load(run)[1].under_way.consumed == 8
+    assert not folder.checkpoint.exists()
 
 
 def test_two_damaged_checkpoints_are_refused(run: RunFolder) -> None:

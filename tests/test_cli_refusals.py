@@ -214,6 +214,14 @@ def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
     assert not (folder / "x_0").exists()
 
 
+def test_of_a_disk_that_fails_is_said_what_finds_and_mends_what_it_took() -> None:
+    known = failure(OSError(errno.EIO, "Input/output error", "/somewhere"))
+    assert known is not None
+    assert known[0].startswith("/somewhere: Input/output error: the disk fails\nnext: look at the disk")
+    assert "cascade verify, with its --run and --set, says what can no longer be read" in known[0]
+    assert "permissions" not in known[0]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -221,6 +229,7 @@ def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ..."), 6),
         (PermissionError(errno.EACCES, "Permission denied", "/somewhere"), 1),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "/somewhere"), 1),
+        (OSError(errno.EIO, "Input/output error"), 1),
     ],
 )
 def test_what_the_machine_refuses_is_no_traceback(error: Exception, code: int) -> None:

@@ -54,6 +54,17 @@ def test_results_do_not_depend_on_it(whole: Path, tmp_path: Path) -> None:
         assert files == bytes_of(freed, j)
 
 
+def test_what_is_read_instead_is_durable_before_a_store_goes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = reopened(folder, NEEDED)
+    synced: list[Path] = []
+    monkeypatch.setattr("pipeline.needed.sync", synced.append)
+    monkeypatch.setattr("pipeline.needed.remove_folder", lambda path: synced.append(path))
+    free_stores(run, Reporter())
+    first, second = ([run.store(index, split) for split in run.splits] for index in (1, 2))
+    assert synced[: len(second)] == second
+    assert set(synced[len(second) :]) == {*first, *second}
+
+
 @pytest.mark.parametrize(("untrained", "needed"), [((), []), ((2,), [2]), ((1, 2), [1, 2]), ((0, 1, 2), [1, 2])])
 def test_a_store_is_needed_while_a_stage_is_to_be_trained_from_it(
     folder: Path, untrained: tuple[int, ...], needed: list[int]

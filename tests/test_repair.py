@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache import MANIFEST, Store
+from cache import MANIFEST, Manifest, Store, read_manifest
 from pipeline.errors import LockedError, Stopped
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.repair import Repaired, repair
 from pipeline.runfolder import RunFolder
+from tests.conftest import BadSector
 from tests.runs import copied, reopened
 from tests.trained import CPU, double_block, files_of, trained_run, whole
 
@@ -222,6 +223,52 @@ def test_a_rewriting_that_was_interrupted_anywhere_goes_on(
         (outcome,) = repaired(run).values()
         assert (outcome.put_back, outcome.left) == ([MANIFEST], {})
         assert files_of(run.path) == files_of(whole.path)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_a_bad_sector_took_comes_back(whole: RunFolder, tmp_path: Path, bad_sector: BadSector, index: int) -> None:
+    run = copied(whole, tmp_path / "run")
+    first, second, third = (run.store(index, split) for split in run.splits)
+    for path in (first / "x/c.0.0.0.0.0", second / MANIFEST, third / "x/c.0.0.0.0.0", third / "x/zarr.json"):
+        bad_sector(path)
+    (third / MANIFEST).unlink()
+    put_back = [outcome.put_back for outcome in repaired(run).values()]
+    assert put_back == [["x/c.0.0.0.0.0"], [MANIFEST], [MANIFEST]]
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_where_no_codec_can_be_read_it_is_the_configs(whole: RunFolder, tmp_path: Path, bad_sector: BadSector) -> None:
+    run = copied(whole, tmp_path / "run")
+    for split in run.splits:
+        bad_sector(run.store(1, split) / MANIFEST)
+        bad_sector(run.store(1, split) / "x/zarr.json")
+    assert [outcome.put_back for outcome in repaired(run).values()] == [[MANIFEST]] * 3
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_a_file_in_the_place_of_images_is_replaced_by_them(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    shutil.rmtree(run.store(0, "train"))
+    run.store(0, "train").write_bytes(b"no store")
+    assert [outcome.put_back for outcome in repaired(run).values()] == [[MANIFEST]]
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "train") / MANIFEST
+
+    def refused(store: Path) -> Manifest:
+        if store == path.parent:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_manifest(store)
+
+    monkeypatch.setattr("pipeline.repair.read_manifest", refused)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        repaired(run)
+    assert files_of(run.path) == files_of(whole.path)
 
 
 @pytest.mark.parametrize("left", ["nothing", "chunks"])

@@ -84,6 +84,28 @@ READING = (
         (f"{LEFTOVERS}::test_a_journaled_chunk_that_is_not_as_it_was_is_written_again",),
     ),
     Bug(
+        "a bad sector under a journaled chunk stops the write for ever",
+        (
+            (
+                "cache/leftovers.py",
+                "        except (CorruptStoreError, OSError):\n",
+                "        except CorruptStoreError:\n",
+            ),
+        ),
+        (f"{LEFTOVERS}::test_what_a_bad_sector_took_is_written_again[x/c.0.1.0.0.0-rewritten0]",),
+    ),
+    Bug(
+        "a bad sector under a manifest stops the repair of it",
+        (
+            (
+                "pipeline/repair.py",
+                "        except (CorruptStoreError, OSError):\n",
+                "        except (CorruptStoreError, FileNotFoundError):\n",
+            ),
+        ),
+        ("tests/test_repair.py::test_what_a_bad_sector_took_comes_back[1]",),
+    ),
+    Bug(
         "a write goes on with what another one began",
         (("cache/leftovers.py", " or not found[0].is_of(begun):", ":"),),
         (f"{LEFTOVERS}::test_what_was_begun_as_anything_else_is_discarded",),
