@@ -38,11 +38,11 @@ DELETING = (
     Bug(
         "a store that is not needed goes before the next is verified",
         (
-            ("pipeline/needed.py", "        verify(run, index + 1)\n        nbytes", "        nbytes"),
+            ("pipeline/needed.py", "        read_back_successor(run, index)\n        nbytes", "        nbytes"),
             (
                 "pipeline/needed.py",
                 "            remove_folder(store)\n",
-                "            remove_folder(store)\n        verify(run, index + 1)\n",
+                "            remove_folder(store)\n        read_back_successor(run, index)\n",
             ),
         ),
         ("tests/test_needed.py::test_a_damaged_successor_keeps_the_store_before_it",),
