@@ -33,7 +33,7 @@ from pipeline.data_info import (
     x_0_fingerprint,
 )
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, settings_of_views
 from pipeline.links import check_unlinked
 from pipeline.paths import matching
 from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
@@ -150,9 +150,9 @@ class RunFolder:
         side = canvas_side(self.config, self.info.side) * shape.out_side // self.shapes[0].in_side
         return (shape.out_channels, side, side)
 
-    def command(self, command: str) -> str:
-        """A cascade command for this folder and these settings, to show to the user."""
-        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
+    def command(self, command: str, *settings: str) -> str:
+        """A cascade command for this folder, its settings and then those given, to show to the user."""
+        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in (*self.settings, *settings))
         accepting = " --accept-stale" if self.accepts_stale else ""
         return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
 
@@ -213,6 +213,11 @@ class RunFolder:
         """Whether the place of x_index is for the views that the config describes, and not a stand-in's for others."""
         stand_in = self._stand_ins.get(index - 1)
         return stand_in is None or is_rendered_alike(stand_in, self.config)
+
+    def settings_of_views(self, index: int) -> list[str]:
+        """What is to be set, as "seed=1", for the config to describe the views in the place of x_index."""
+        stand_in = self._stand_ins.get(index - 1)
+        return [] if stand_in is None else settings_of_views(stand_in, self.config)
 
     def is_stand_in(self, j: int) -> bool:
         """Whether stage j is of another branch than the config's."""
