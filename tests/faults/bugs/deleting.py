@@ -52,4 +52,15 @@ DELETING = (
         (("pipeline/needed.py", " and (store == own or not others)]", "]"),),
         ("tests/test_gc.py::test_what_policies_share_is_left_to_the_one_that_still_needs_it",),
     ),
+    Bug(
+        "what nothing needs is deleted through a link",
+        (
+            (
+                "pipeline/needed.py",
+                "        for split in run.splits:\n            run.check_unlinked(run.store(index, split))\n",
+                "",
+            ),
+        ),
+        ("tests/test_needed.py::test_behind_a_link_nothing_is_deleted",),
+    ),
 )
