@@ -237,12 +237,16 @@ class RunFolder:
         """
         anchor = self.nearest(j, self.is_stored)
         self.check_trained(anchor, j)
-        if not self.is_stored(0):
+        self.check_x_0(self.splits)
+        return anchor
+
+    def check_x_0(self, needed: Sequence[str]) -> None:
+        """Raise CorruptDataError where x_0 of a split that is needed is not there, or x_0 not what was ingested."""
+        if not all(is_committed(self.store(0, split)) for split in needed):
             raise CorruptDataError(
                 f"x_0 of {self.path} is not complete\nnext: {self.command('repair')}, which makes it from the images"
             )
         check_all_images(self.info, self.path)
-        return anchor
 
     def check_stage(self, j: int) -> None:
         """Raise ConfigError where the network has no stage j."""
@@ -296,4 +300,4 @@ def store_bytes(store: Path) -> int:
 
 
 def _run_option(path: Path) -> str:
-    return "" if path.resolve() == Path.cwd() else f" --run {path}"
+    return "" if path.resolve() == Path.cwd() else f" --run {shlex.quote(str(path))}"

@@ -21,6 +21,7 @@ from cache import (
 )
 from cascade.quantiser import ENCODINGS
 from pipeline.bad_images import SKIPPED, read_skipped
+from pipeline.branches import changes, read_records
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes
 from pipeline.draws import Purpose, permutation
@@ -31,7 +32,7 @@ from pipeline.networks import EncodingRecord
 from pipeline.paths import matching
 from pipeline.progress import Reporter
 from pipeline.recompute import other_machine, parent_of, recomputed_chunks
-from pipeline.record import StageRecord, read_record
+from pipeline.record import StageRecord, read_record, stage_path
 from pipeline.runfolder import RunFolder, is_committed, is_unfinished
 from pipeline.sealed import SealError, unseal
 from pipeline.stopping import never
@@ -97,7 +98,7 @@ def verify(
         yield _check_skipped(run)
     for path in _stores(run, places):
         place = places.get(path)
-        command = run.command("repair") if place else f"{run.command('repair')} with the settings of that branch"
+        command = run.command("repair") if place else _branch_remedy(run, path)
         checked = _check_store(run, path, command, report, should_stop)
         if place and not checked.damage and not checked.note:
             checked = _in_its_place(run, *place, checked)
@@ -109,6 +110,16 @@ def verify(
     records = _successors(run.path / "stages")
     for folder in matching(run.path / "stages", "[!.]*-*"):
         yield _check_stage(run, folder, records, should_stop)
+
+
+def _branch_remedy(run: RunFolder, store: Path) -> str:
+    """How to repair a store of other settings, which are named where its stage's record can be read."""
+    records = read_records(run.path / "stages")
+    stages = (one for one in records.values() if stage_path(run.path / "stages", one.j, one.key) == store.parents[1])
+    stage = next(stages, None)
+    changed = changes(stage.j, stage.fields, run.fields, records) if stage and stage.j < len(run.stages) else []
+    named = f" (then and now: {'; '.join(changed)})" if changed else ""
+    return f"give the settings of that branch{named}: {run.command('repair')} --set KEY=VALUE"
 
 
 def _stores(run: RunFolder, places: Mapping[Path, tuple[int, str]]) -> list[Path]:

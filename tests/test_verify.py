@@ -137,7 +137,8 @@ def test_stores_of_other_branches_are_looked_at_too(whole: RunFolder, tmp_path: 
     flip(run.store(1, "train") / "x" / "c.0.0.0.0.0")
     other = reopened(run.path, "train.lr=0.05")
     found = [damage for row in verify(other, Reporter()) for damage in row.damage]
-    assert [damage.remedy for damage in found] == [f"{other.command('repair')} with the settings of that branch"]
+    remedy = f"settings of that branch (then and now: train.lr 0.1 -> 0.05): {other.command('repair')} --set KEY=VALUE"
+    assert [damage.remedy for damage in found] == [f"give the {remedy}"]
 
 
 def test_deep_computes_some_chunks_of_every_store_again(whole: RunFolder) -> None:
@@ -283,7 +284,10 @@ def test_accepted_stages_are_verified_and_repaired_as_the_configs(
     run = copied(whole, tmp_path / "run")
     flip(run.store(1, "train") / "x" / "c.0.0.0.0.0")
     options = ("--run", run.path, "--set", "train.lr=0.05")
-    assert "with the settings of that branch\n" in cascade("verify", *options)[1]
+    assert (
+        "give the settings of that branch (then and now: train.lr 0.1 -> 0.05): cascade repair"
+        in cascade("verify", *options)[1]
+    )
     assert "it is of other settings" in cascade("verify", "--deep", *options)[1]
     out = cascade("verify", *options, "--accept-stale")[1]
     assert "--set train.lr=0.05 --accept-stale\nchecked" in out
