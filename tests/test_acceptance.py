@@ -194,6 +194,7 @@ def made_up(run: RunFolder, j: int, accuracy: float) -> None:
         machine={},
         sessions=[],
         content={},
+        metrics="",
     )
     write_sealed(folder.record_path, record)
 
