@@ -36,12 +36,12 @@ from cache import (
     sweep_removed,
     sync,
 )
-from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, RefusedError, Stopped
+from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, RefusedError
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.recompute import Parent, other_machine, parent_of, recomputed_chunks
 from pipeline.runfolder import RunFolder, is_committed
-from pipeline.stopping import never
+from pipeline.stopping import check_stop, never
 
 
 @dataclass
@@ -128,13 +128,9 @@ class _Repair:
 
     def _damaged(self, manifest: Manifest) -> Iterator[Inspected]:
         for file in inspect(self.path, manifest, threads=self.threads):
-            self._check_stop()
+            check_stop(self._should_stop, self.outcome.what)
             if file.damage:
                 yield file
-
-    def _check_stop(self) -> None:
-        if self._should_stop():
-            raise Stopped(f"stopped in {self.outcome.what}")
 
     @cached_property
     def parent(self) -> Parent:
@@ -177,7 +173,7 @@ class _Repair:
         with self.report.task(f"repair {self.outcome.what}", len(names)) as task:
             again = recomputed_chunks(self.run, self.parent, store, self.split, names)
             for done, (index, numbers) in enumerate(again, 1):
-                self._check_stop()
+                check_stop(self._should_stop, self.outcome.what)
                 with self._trying(names[index]):
                     self._put_back_chunk(manifest, names[index], "x", index, numbers, store.codec)
                 task.update(done)

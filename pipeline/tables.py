@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cache import MANIFEST
+from pipeline.checked import Checked, Damage
 from pipeline.evaluation import Evaluation, Scores
 from pipeline.gc import Garbage
 from pipeline.progress import size
@@ -15,7 +16,6 @@ from pipeline.record import Accepted
 from pipeline.repair import Repaired
 from pipeline.runfolder import RunFolder
 from pipeline.status import OtherBranch, StageStatus, Stored
-from pipeline.verify import Checked, Damage
 
 BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
