@@ -47,8 +47,7 @@ def free_stores(run: RunFolder, report: Reporter) -> None:
     there.
     """
     for index in range(1, len(run.stages)):
-        for split in run.splits:
-            run.check_unlinked(run.store(index, split))
+        run.check_stores_unlinked(index)
         sweep_removed(run.store(index, "train").parent)
         stores = own_stores(run, index)
         if not stores or run.is_stand_in(index - 1) or is_needed(run, index):

@@ -221,7 +221,9 @@ class _Repair:
             manifest = read_manifest(self.beside)
             is_own = manifest.summary.fingerprint == self.run.fingerprint(self.index, self.split)
             return is_own and not any(file.damage for file in inspect(self.beside, manifest, threads=self.threads))
-        except StoreError:
+        except PermissionError:
+            raise  # which says nothing of the file
+        except (StoreError, OSError):
             return False
 
     def _is_as_ingested(self, written: Manifest) -> bool:

@@ -202,6 +202,11 @@ class RunFolder:
         x_0 = self.path / X_0
         check_unlinked(path, below=x_0 if x_0 in path.parents else self.path)
 
+    def check_stores_unlinked(self, index: int) -> None:
+        """The same of the places of x_index of every split."""
+        for split in self.splits:
+            self.check_unlinked(self.store(index, split))
+
     def is_stored(self, index: int) -> bool:
         """Whether x_index is committed for every split, so that a stage can start from it.
 

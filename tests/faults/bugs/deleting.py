@@ -54,13 +54,7 @@ DELETING = (
     ),
     Bug(
         "what nothing needs is deleted through a link",
-        (
-            (
-                "pipeline/needed.py",
-                "        for split in run.splits:\n            run.check_unlinked(run.store(index, split))\n",
-                "",
-            ),
-        ),
+        (("pipeline/needed.py", "        run.check_stores_unlinked(index)\n", ""),),
         ("tests/test_needed.py::test_behind_a_link_nothing_is_deleted",),
     ),
 )
