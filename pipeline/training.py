@@ -34,8 +34,9 @@ def train_stage(
     step at hand is finished, a checkpoint is written, and Stopped is raised.
 
     Raises RefusedError where there is nothing to start from, or, `strict`, where the stage began on another machine;
-    CascadeError where a loss is no number; DeviceMemoryError.
+    CascadeError where a loss is no number; CorruptDataError where a link is in the way; DeviceMemoryError.
     """
+    run.check_stores_unlinked(j + 1)
     folder = run.stages[j]
     _make_durable(run, j)
     sweep_output(run, j)

@@ -103,4 +103,6 @@ def load_modules(tensors: dict[str, Tensor], path: Path, **modules: nn.Module) -
     try:
         nn.ModuleDict(modules).load_state_dict(tensors)
     except RuntimeError as error:
-        raise CorruptDataError(f"{path} is not of this network: {error}") from error
+        raise CorruptDataError(
+            f"{path} is not of this network: {error}\nnext: move {path.parent} away and train the stage again"
+        ) from error

@@ -64,11 +64,11 @@ DELETING = (
     Bug(
         "a store that is not needed goes before the next is verified",
         (
-            ("pipeline/needed.py", "        verify(run, index + 1)\n        nbytes", "        nbytes"),
+            ("pipeline/needed.py", "        read_back_successor(run, index)\n        nbytes", "        nbytes"),
             (
                 "pipeline/needed.py",
                 "            remove_folder(store)\n",
-                "            remove_folder(store)\n        verify(run, index + 1)\n",
+                "            remove_folder(store)\n        read_back_successor(run, index)\n",
             ),
         ),
         ("tests/test_needed.py::test_a_damaged_successor_keeps_the_store_before_it",),
@@ -77,5 +77,10 @@ DELETING = (
         "gc takes what a store shares with another policy for its own",
         (("pipeline/needed.py", " and (store == own or not others)]", "]"),),
         ("tests/test_gc.py::test_what_policies_share_is_left_to_the_one_that_still_needs_it",),
+    ),
+    Bug(
+        "what nothing needs is deleted through a link",
+        (("pipeline/needed.py", "        run.check_stores_unlinked(index)\n", ""),),
+        ("tests/test_needed.py::test_behind_a_link_nothing_is_deleted",),
     ),
 )

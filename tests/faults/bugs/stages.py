@@ -220,4 +220,15 @@ STAGES = (
             "tests/faults/test_again.py::test_a_second_signal_ends_a_run_that_stops_at_once_and_the_same_command_goes_on",
         ),
     ),
+    Bug(
+        "a stage goes on from the checkpoint of other settings",
+        (
+            (
+                "pipeline/checkpoint.py",
+                "(position.key, position.metrics) == (folder.key, metrics_content(records))",
+                "position.metrics == metrics_content(records)",
+            ),
+        ),
+        (f"{CHECKPOINT}::test_a_checkpoint_of_other_settings_is_refused",),
+    ),
 )

@@ -150,4 +150,9 @@ WRITING = (
             f"{SWEEP}::test_where_writing_fails_the_path_and_the_next_action_are_named",
         ),
     ),
+    Bug(
+        "a disk that failed is asked once more",
+        (("cache/writer.py", " and not isinstance(error, OSError):", ":"),),
+        ("tests/test_writer.py::test_a_disk_that_failed_is_asked_nothing_more",),
+    ),
 )
