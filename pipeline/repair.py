@@ -123,9 +123,16 @@ class _Repair:
         else:
             if self.beside.is_dir():
                 remove_folder(self.beside)
+            self._make_durable(manifest)
             with self._trying(MANIFEST):  # one that is whole and describes no store of ours
                 self._put_back(manifest, list(self._damaged(manifest)))
         return self.outcome
+
+    def _make_durable(self, manifest: Manifest) -> None:
+        """Make the names of what is there durable: who put it back may have been killed before they were."""
+        for folder in (self.path.parent, self.path, *(self.path / array for array in manifest.arrays)):
+            if folder.is_dir():
+                sync(folder)
 
     def _damaged(self, manifest: Manifest) -> Iterator[Inspected]:
         for file in inspect(self.path, manifest, threads=self.threads):
