@@ -63,5 +63,6 @@ def read_back_successor(run: RunFolder, index: int) -> None:
     """Read x_{index+1} of every split back, if it is stored. Raises CorruptStoreError."""
     if run.is_stored(index + 1):
         for split in run.splits:
-            sync(run.store(index + 1, split))  # who committed it may have been killed before that was durable
-            read_back(run.store(index + 1, split), threads=run.config.machine.threads)
+            store = run.store(index + 1, split)
+            sync(store)  # who committed it may have been killed before the name of its manifest was durable
+            read_back(store, threads=run.config.machine.threads)
