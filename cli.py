@@ -73,7 +73,7 @@ def init(preset: str, folder: Path, settings: tuple[str, ...]) -> None:
     from pipeline.presets import write_preset
 
     path = write_preset(preset, folder, settings)
-    click.echo(f"{path} written: read and edit it, then\nnext: cascade run --run {folder}")
+    click.echo(f"{path} written: read and edit it, then\nnext: cascade run --run {shlex.quote(str(folder))}")
 
 
 @cascade.command()
@@ -314,15 +314,15 @@ def demo(run_path: Path, device: str | None) -> None:
     """Train a three-block network on handwritten digits, from nothing, in under a minute."""
     from pipeline.presets import write_preset
 
-    reporter = _reporter()
+    reporter, place = _reporter(), shlex.quote(str(run_path))
     if not (run_path / "cascade.toml").exists():
-        reporter.say(f"$ cascade init digits {run_path}")
+        reporter.say(f"$ cascade init digits {place}")
         write_preset("digits", run_path, ())
-    reporter.say(f"$ cascade run --run {run_path}")
+    reporter.say(f"$ cascade run --run {place}")
     _run(run_path, device=device)
-    reporter.say(f"$ cascade status --run {run_path}")
+    reporter.say(f"$ cascade status --run {place}")
     click.get_current_context().invoke(status, run_path=run_path)
-    reporter.say(f"$ cascade evaluate --run {run_path}")
+    reporter.say(f"$ cascade evaluate --run {place}")
     click.get_current_context().invoke(evaluate, run_path=run_path, device=device)
 
 

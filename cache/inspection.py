@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,16 +9,14 @@ from numpy.typing import NDArray
 
 from cache.choice import CodecChoice
 from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, codec_of, pack_chunk, trailer
-from cache.errors import CorruptStoreError, NoStoreError
-from cache.files import make_folder, replace_file
+from cache.errors import CorruptStoreError
+from cache.files import Buffer, make_folder, replace_file
+from cache.in_threads import in_threads
 from cache.layout import ChunkRecord
 from cache.manifest import Manifest, read_manifest
 from cache.metadata import ArrayMetadata, decode_metadata
 from cache.place import Folder
 from cache.verified import verify, verify_metadata
-
-AT_A_TIME = 256
-"""Files handed to the threads together."""
 
 
 class Inspected(NamedTuple):
@@ -44,7 +41,8 @@ def inspect(path: Path, manifest: Manifest, *, threads: int = 2) -> Iterator[Ins
     """
     place = Folder(path)
 
-    def look(array: str, index: int) -> Inspected:
+    def look(chunk: tuple[str, int]) -> Inspected:
+        array, index = chunk
         name, record, damage = manifest.chunk_name(array, index), manifest.arrays[array][index], None
         try:
             verify(place, name, record, f"chunk {name} of {path}")
@@ -64,9 +62,8 @@ def inspect(path: Path, manifest: Manifest, *, threads: int = 2) -> Iterator[Ins
             damage = str(error)
         yield Inspected("", 0, name, len(text.encode()), damage)
     with ThreadPoolExecutor(threads, thread_name_prefix="cache-verify") as pool:
-        chunks = chain.from_iterable(((name, i) for i in range(len(table))) for name, table in manifest.arrays.items())
-        while some := list(islice(chunks, AT_A_TIME)):
-            yield from pool.map(look, *zip(*some, strict=True))
+        chunks = ((name, index) for name, table in manifest.arrays.items() for index in range(len(table)))
+        yield from in_threads(pool, look, chunks)
 
 
 def put_back_metadata(path: Path, manifest: Manifest, name: str) -> None:
@@ -79,12 +76,25 @@ def put_back_chunk(
     path: Path, manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName
 ) -> bool:
     """Write a chunk of these numbers, if they give the bytes that were committed. Returns False where they do not."""
-    parts, record = pack_chunk(numbers, codec)
-    if record != manifest.arrays[array][index]:
+    parts = _as_committed(manifest, array, index, numbers, codec)
+    if parts is None:
         return False
     make_folder(path / array)
     replace_file(path / manifest.chunk_name(array, index), *parts)
     return True
+
+
+def gives_chunk(manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName) -> bool:
+    """Whether these numbers give the bytes that were committed."""
+    return _as_committed(manifest, array, index, numbers, codec) is not None
+
+
+def _as_committed(
+    manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName
+) -> list[Buffer] | None:
+    """The bytes that these numbers give, None where others were committed."""
+    parts, record = pack_chunk(numbers, codec)
+    return parts if record == manifest.arrays[array][index] else None
 
 
 def salvaged_codec(path: Path) -> CodecName | None:
@@ -92,7 +102,9 @@ def salvaged_codec(path: Path) -> CodecName | None:
     try:
         text = Folder(path).read("x/zarr.json").decode()
         return codec_of(decode_metadata(text, ArrayMetadata, named=path).codecs)
-    except (FileNotFoundError, NotADirectoryError, CorruptStoreError, UnicodeDecodeError):
+    except PermissionError:
+        raise
+    except (OSError, CorruptStoreError, UnicodeDecodeError):
         return None
 
 
@@ -102,7 +114,9 @@ def committed_codec(path: Path) -> CodecChoice | None:
         manifest = read_manifest(path)
         codec = codec_of(manifest.array("x").codecs)
         return CodecChoice(codec, str(manifest.group.attributes.get("codec_reason")))
-    except (NoStoreError, CorruptStoreError, NotADirectoryError):
+    except PermissionError:
+        raise
+    except (CorruptStoreError, OSError):
         return None
 
 
@@ -115,14 +129,11 @@ def agrees(path: Path, manifest: Manifest) -> bool:
     for index in range(len(chunks)):
         try:
             data = Folder(path).read(manifest.chunk_name("x", index))
-        except (FileNotFoundError, NotADirectoryError, CorruptStoreError):
+        except PermissionError:
+            raise
+        except (CorruptStoreError, OSError):
             continue
         crc = checksum([memoryview(data)[:-CHECKSUM_BYTES]])
         if data[-CHECKSUM_BYTES:] == trailer(crc) and ChunkRecord(len(data), crc) != chunks[index]:
             return False
     return True
-
-
-def gives_chunk(manifest: Manifest, array: str, index: int, numbers: NDArray[Any], codec: CodecName) -> bool:
-    """Whether these numbers give the bytes that were committed."""
-    return pack_chunk(numbers, codec)[1] == manifest.arrays[array][index]

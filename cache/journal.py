@@ -104,14 +104,20 @@ def read_journal(store: Path) -> tuple[Begun, dict[int, ChunkRecord]] | None:
                 return None
             chunks = [chunk for line in lines for chunk in msgspec.json.decode(line, type=Batch)]
             found = msgspec.json.decode(begun, type=Begun)
-    except (FileNotFoundError, NotADirectoryError, CorruptStoreError, RecursionError, msgspec.MsgspecError):
+    except PermissionError:
+        raise
+    except (OSError, CorruptStoreError, RecursionError, msgspec.MsgspecError):
         return None
     return found, {index: ChunkRecord(length, crc32c) for index, length, crc32c in chunks}
 
 
 def drop_journal(store: Path) -> None:
-    """Remove the journal that a process killed right after its commit left."""
-    (store / JOURNAL).unlink(missing_ok=True)
+    """Remove the journal of a committed store, once the name of the manifest is durable: a process that was killed, or
+    whose disk failed, may have left both."""
+    journal = store / JOURNAL
+    if os.path.lexists(journal):
+        sync(store)
+        journal.unlink(missing_ok=True)
 
 
 def _line(content: Any) -> bytes:

@@ -6,14 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cache.errors import CorruptStoreError
+from cache.in_threads import in_threads
 from cache.journal import Begun, read_journal
 from cache.layout import JOURNAL, ChunkRecord
 from cache.place import Folder
 from cache.removal import remove_folder
 from cache.verified import verify
-
-AT_A_TIME = 256
-"""Chunks handed to the threads together."""
 
 
 def sound_chunks(store: Path, begun: Begun, pool: ThreadPoolExecutor) -> dict[int, ChunkRecord]:
@@ -24,19 +22,18 @@ def sound_chunks(store: Path, begun: Begun, pool: ThreadPoolExecutor) -> dict[in
     place, last = Folder(store), begun.shape[0] * begun.chunks_per_view
     journaled = [(index, found[1][index]) for index in sorted(found[1]) if index < last]
 
-    def is_sound(index: int, record: ChunkRecord) -> bool:
+    def is_sound(chunk: tuple[int, ChunkRecord]) -> bool:
+        index, record = chunk
         try:
             verify(place, begun.chunk_name(index), record, begun.chunk_name(index))
-        except CorruptStoreError:
+        except PermissionError:
+            raise  # which says nothing of the file
+        except (CorruptStoreError, OSError):
             return False
         return True
 
-    sound: dict[int, ChunkRecord] = {}
-    for start in range(0, len(journaled), AT_A_TIME):
-        some = journaled[start : start + AT_A_TIME]
-        are_sound = pool.map(is_sound, *zip(*some, strict=True))
-        sound |= {index: record for (index, record), is_kept in zip(some, are_sound, strict=True) if is_kept}
-    return sound
+    are_sound = in_threads(pool, is_sound, journaled)
+    return {index: record for (index, record), is_kept in zip(journaled, are_sound, strict=True) if is_kept}
 
 
 def keep_only(store: Path, chunks: Iterable[str]) -> None:

@@ -83,11 +83,8 @@ class _File:
     def read(self, offset: int, buffers: Sequence[Bytes], nbytes: int) -> None:
         left = list(buffers)
         while nbytes:
-            try:
+            with _naming(self._path):
                 count = os.preadv(self._descriptor, left[:MAX_BUFFERS], offset)  # type: ignore[arg-type]
-            except OSError as error:
-                error.filename = str(self._path)  # a failing disk does not say which
-                raise
             if not count:
                 raise EOFError("the file became shorter while it was read")
             offset += count
@@ -97,8 +94,18 @@ class _File:
 
     def lines(self, count: int | None = None) -> list[bytes]:
         """The first lines, or all, with their ends."""
-        with os.fdopen(os.dup(self._descriptor), "rb") as file:
+        with os.fdopen(os.dup(self._descriptor), "rb") as file, _naming(self._path):
             return list(islice(file, count))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of what fails which file it is: a failing disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _rest(left: list[Bytes], count: int) -> list[Bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.in_threads import in_threads
 from cache.layout import chunk_key
 from cache.store import Store
 
@@ -19,13 +20,13 @@ def read_back(path: Path, *, threads: int = 2) -> None:
     """
     store = Store(path)
 
-    def verify(chunk: tuple[int, int]) -> None:
+    def read(chunk: tuple[int, int]) -> None:
         view, number = chunk
         forget(path / "x" / chunk_key(view, number, 0, 0, 0))
         store.read_chunk(view, number, np.empty((store.chunk_samples, *store.stored_shape), store.dtype))
 
     with ThreadPoolExecutor(threads, thread_name_prefix="read-back") as pool:
-        for _ in pool.map(verify, _chunks(store)):
+        for _ in in_threads(pool, read, _chunks(store)):
             pass
 
 

@@ -21,7 +21,7 @@ def remove_folder(path: Path) -> None:
         aside = path.with_name(f".{path.name.removeprefix('.')}{REMOVED}")
         _delete(aside)  # of an earlier folder in the same place
         os.rename(path, aside)
-        sync(path.parent)
+    sync(path.parent)  # also of what another command renamed, which may have been killed before it did this
     _delete(aside)
     sync(path.parent)
 

@@ -2,9 +2,10 @@
 
 A run folder has one chain of stages that are there. From the images on, each of its stages was trained on the one
 before; it is the one with the present settings where that is trained, else of the others the one from which trained
-stages lead farthest, then the one of the fewest differences on the way, then the newest. The chain ends where nothing
-fits. `status` shows it, `evaluate` scores it, and stage j is trained on its first j stages: so what one command shows
-another goes on from, and a stage trained so is the chain's from then on.
+stages lead farthest, then the one of the fewest differences on the way, then the one with the least key: a time would
+be another in a copy. The chain ends where nothing fits. `status` shows it, `evaluate` scores it, and stage j is trained
+on its first j stages: so what one command shows another goes on from, and a stage trained so is the chain's from then
+on.
 
 A stage with the present settings is never passed over for an old one that leads farther: what was trained on another
 block is no good for this one. To go on from there, that stage's settings are set back.
@@ -51,7 +52,7 @@ def chain(run: RunFolder) -> Line:
     lines, found = _lines(run), Line()
     counts = {stage.key: len(_changes(run, stage)) for line in lines for stage in line}
     while going_on := [line for line in lines if line[: len(found)] == found and len(line) > len(found)]:
-        best = min(going_on, key=lambda line: _rank(run, line, len(found), counts))
+        best = min(going_on, key=lambda line: _rank(line, len(found), counts))
         found.append(best[len(found)])
     return found
 
@@ -87,13 +88,12 @@ def _changes(run: RunFolder, stage: StageRecord) -> list[str]:
     return differences(stage.fields, run.fields[stage.j])
 
 
-def _rank(run: RunFolder, line: Line, i: int, counts: Mapping[str, int]) -> tuple[bool, int, int, int, str]:
-    """Of lines that part at stage i, the least is gone on with; the key in the end, so that no chance decides.
+def _rank(line: Line, i: int, counts: Mapping[str, int]) -> tuple[bool, int, int, str]:
+    """Of lines that part at stage i, the least is gone on with; the key in the end, so that no time decides.
 
     `counts` are the differences of each stage from the config.
     """
-    written = (_path(run, line[-1]) / "stage.json").stat().st_mtime_ns
-    return counts[line[i].key] > 0, -len(line), sum(counts[stage.key] for stage in line), -written, line[-1].key
+    return counts[line[i].key] > 0, -len(line), sum(counts[stage.key] for stage in line), line[-1].key
 
 
 def _with_encodings(config: Config, line: Line) -> Config:

@@ -3,6 +3,7 @@
 import difflib
 import os.path
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ConfigError(
             f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
-            f"next: cascade init PRESET {folder}, or give the folder with --run DIR"
+            f"next: cascade init PRESET {shlex.quote(str(folder))}, or give the folder with --run DIR"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cascade import ensemble
 from pipeline.acceptance import chain
-from pipeline.data_info import check_all_images
 from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.feed import Feed
@@ -91,7 +90,7 @@ def evaluate(
         trained += 1
     if not trained:
         raise RefusedError(f"no stage is trained{left_out(run, 0)}")
-    check_all_images(run.info, run.path)
+    run.check_x_0(["test"])
     y = torch.from_numpy(run.open_store(0, "test").y)
     if recompute_on is not None:
         with determinism(recompute_on, asked_for=run.config.machine.deterministic):

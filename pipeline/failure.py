@@ -7,6 +7,13 @@ from pipeline.errors import FORMAT_REMEDY, CascadeError
 
 STORE_REMEDY = "cascade repair, with this command's --run and --set, computes what is damaged again from its parent"
 
+DISK_REMEDY = (
+    "look at the disk, the kernel's log (dmesg) names it; where it works again, or from a copy on another, the same "
+    "command goes on, and cascade verify, with its --run and --set, says what can no longer be read and what makes it "
+    "again"
+)
+"""Of what the disk could not read or write."""
+
 
 def failure(error: BaseException) -> tuple[str, int] | None:
     """Message and exit code of an error that a user can cause; None for a bug."""
@@ -33,6 +40,8 @@ def failure(error: BaseException) -> tuple[str, int] | None:
             ), 6
         case OSError() if error.errno == errno.ENOMEM:
             return "the host is out of memory\nnext: a smaller budget.host, or free some", 6
+        case OSError() if error.errno == errno.EIO:
+            return f"{error.filename or 'a file'}: {error.strerror}: the disk fails\nnext: {DISK_REMEDY}", 1
         case OSError() if error.filename:
             return f"{error.filename}: {error.strerror}\nnext: look at the file or folder and its permissions", 1
         case MemoryError():

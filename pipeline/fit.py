@@ -15,8 +15,8 @@ from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, swee
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score
-from pipeline.faults import check_finite
 from pipeline.feed import Feed
+from pipeline.finite import check_finite
 from pipeline.keys import differences, key_of
 from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord, metrics_content, metrics_lines

@@ -47,6 +47,7 @@ def ingest(
     info = read_data_info(run_folder)
     if info is not None:
         check_same_data(info, config, run_folder)
+        sync(run_folder)  # who put x_0 in place may have been killed before its name was durable
         for split in info.samples:  # which a power cut right after the commit may bring back
             drop_journal(run_folder / X_0 / split)
         return info

@@ -143,10 +143,16 @@ def is_rendered_alike(fields: Fields, config: Config) -> bool:
 
     The policy is in a store's name, and the crop in the shapes.
     """
+    return not settings_of_views(fields, config) and fields.get("algorithm") == ALGORITHM
+
+
+def settings_of_views(fields: Fields, config: Config) -> list[str]:
+    """What the config is to be set to, as "seed=1", for it to describe the views that such a stage's stores hold."""
     now: Fields = {
         "seed": config.seed,
         "augment.padding": config.augment.padding,
         "augment.flip": config.augment.flip,
         "order.run": config.order.run,
     }
-    return all(fields.get(name) == value for name, value in now.items())
+    then = {name: fields.get(name) for name, value in now.items() if fields.get(name) != value}
+    return [f"{name}={msgspec.json.encode(value).decode()}" for name, value in then.items()]

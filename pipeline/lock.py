@@ -1,19 +1,22 @@
 """One writer at a time in a run folder, who says what it does; readers are never blocked."""
 
+import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
-from cache import replace_file
-from pipeline.errors import CascadeError, LockedError
+from cache import CorruptStoreError, replace_file
+from pipeline.errors import CascadeError, CorruptDataError, LockedError
+from pipeline.links import read_file
 
+LOCK = ".lock"
 HOLDER = ".holder"
 TRIES, BETWEEN_SECONDS = 100, 0.01
 """For a second in which the holder has the lock and has not said yet who it is."""
@@ -49,16 +52,16 @@ class Lock:
 def lock_folder(path: Path, doing: str, *, held: Lock | None = None) -> Iterator[Lock]:
     """Hold a run folder for writing by a kernel lock, which dies with its holder; or go on with the one that is `held`.
 
-    Raises CascadeError where the folder cannot be written, and LockedError, naming the holder, where another process
-    holds it.
+    Raises CascadeError where the folder cannot be written, CorruptDataError where what is to be locked is no file, and
+    LockedError, naming the holder, where another process holds it.
     """
     if held is not None:
         held.says(doing)
         yield held
         return
     check_writable(path)
-    with open(path / ".lock", "ab") as file:
-        _acquire(file, path)
+    with _opened(path / LOCK) as descriptor:
+        _acquire(descriptor, path)
         lock = Lock(path)
         lock.says(doing)
         try:
@@ -81,10 +84,31 @@ def check_writable(folder: Path) -> None:
     raise CascadeError(f"{folder} cannot be written: {reason}\nnext: {remedy}, or work on a copy of the run folder")
 
 
-def _acquire(file: BinaryIO, path: Path) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The file to be locked, made where it is not there; a link is not followed, and a pipe not waited for."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _no_file(path) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _no_file(path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _no_file(path: Path) -> CorruptDataError:
+    return CorruptDataError(f"{path} is not a file, but a link or a device\nnext: remove it")
+
+
+def _acquire(descriptor: int, path: Path) -> None:
     for _ in range(TRIES):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             holder = _read_holder(path)
@@ -98,8 +122,8 @@ def _acquire(file: BinaryIO, path: Path) -> None:
 
 
 def _read_holder(path: Path) -> Holder | None:
-    with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode((path / HOLDER).read_bytes(), type=Holder)
+    with suppress(OSError, CorruptStoreError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_file(path / HOLDER), type=Holder)
     return None
 
 

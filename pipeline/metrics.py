@@ -77,6 +77,6 @@ def read_metrics_file(path: Path, epochs: int | None = None, *, ended: StageReco
     if ended and len(lines) < ended.epochs:
         raise SealError(f"it holds {len(lines)} of {ended.epochs} epochs")
     records = [unseal(line, EpochRecord) for line in lines[:epochs]]
-    if ended and ended.metrics not in ("", hashlib.sha256(data).hexdigest()):
+    if ended and ended.metrics != hashlib.sha256(data).hexdigest():
         raise SealError("it is whole, but not the file that the stage's record names")
     return records

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cache import read_back, remove_folder, sweep_removed
+from cache import read_back, remove_folder, sweep_removed, sync
 from pipeline.disk import folder_bytes
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
@@ -43,23 +43,26 @@ def free_stores(run: RunFolder, report: Reporter) -> None:
     Where x_{i+1} is there to be read instead, every chunk of it is read back from the disk and verified first. An
     interruption leaves a store whole or gone, and the next call deletes what is left of it.
 
-    Raises CorruptStoreError where x_{i+1} is damaged; x_i is then still there.
+    Raises CorruptStoreError where x_{i+1} is damaged, CorruptDataError where x_i lies behind a link; x_i is then still
+    there.
     """
     for index in range(1, len(run.stages)):
+        run.check_stores_unlinked(index)
         sweep_removed(run.store(index, "train").parent)
         stores = own_stores(run, index)
         if not stores or run.is_stand_in(index - 1) or is_needed(run, index):
             continue
-        verify(run, index + 1)
+        read_back_successor(run, index)
         nbytes = sum(map(folder_bytes, stores))
         for store in stores:
             remove_folder(store)
         report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again")
 
 
-def verify(run: RunFolder, index: int) -> None:
-    """Read x_index of every split back, if it is stored. Raises CorruptStoreError."""
-    if run.is_stored(index):
+def read_back_successor(run: RunFolder, index: int) -> None:
+    """Read x_{index+1} of every split back, if it is stored. Raises CorruptStoreError."""
+    if run.is_stored(index + 1):
         for split in run.splits:
-            store: Path = run.store(index, split)
+            store = run.store(index + 1, split)
+            sync(store)  # who committed it may have been killed before the name of its manifest was durable
             read_back(store, threads=run.config.machine.threads)

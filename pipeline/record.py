@@ -67,8 +67,8 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All machines that worked on it: one, unless another took it up."""
     content: dict[str, str]
     """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
-    metrics: str = ""
-    """SHA-256 of metrics.jsonl, likewise; "" of a stage that ended before that was kept."""
+    metrics: str
+    """SHA-256 of metrics.jsonl, likewise."""
 
     @property
     def epochs(self) -> int:

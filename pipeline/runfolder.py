@@ -38,7 +38,7 @@ from pipeline.data_info import (
     x_0_fingerprint,
 )
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
+from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, settings_of_views
 from pipeline.links import check_unlinked
 from pipeline.outline import Outline
 from pipeline.paths import matching
@@ -173,9 +173,9 @@ class RunFolder:
         run.frees = frees
         return run
 
-    def command(self, command: str) -> str:
-        """A cascade command for this folder and these settings, to show to the user."""
-        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in self.settings)
+    def command(self, command: str, *settings: str) -> str:
+        """A cascade command for this folder, its settings and then those given, to show to the user."""
+        overrides = "".join(f" --set {shlex.quote(setting)}" for setting in (*self.settings, *settings))
         accepting = " --accept-stale" if self.accepts_stale else ""
         return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
 
@@ -225,6 +225,11 @@ class RunFolder:
         x_0 = self.path / X_0
         check_unlinked(path, below=x_0 if x_0 in path.parents else self.path)
 
+    def check_stores_unlinked(self, index: int) -> None:
+        """The same of the places of x_index of every split."""
+        for split in self.splits:
+            self.check_unlinked(self.store(index, split))
+
     def is_stored(self, index: int) -> bool:
         """Whether x_index is committed for every split, so that a stage can start from it.
 
@@ -236,6 +241,11 @@ class RunFolder:
         """Whether the place of x_index is for the views that the config describes, and not a stand-in's for others."""
         stand_in = self._stand_ins.get(index - 1)
         return stand_in is None or is_rendered_alike(stand_in, self.config)
+
+    def settings_of_views(self, index: int) -> list[str]:
+        """What is to be set, as "seed=1", for the config to describe the views in the place of x_index."""
+        stand_in = self._stand_ins.get(index - 1)
+        return [] if stand_in is None else settings_of_views(stand_in, self.config)
 
     def is_stand_in(self, j: int) -> bool:
         """Whether stage j is of another branch than the config's."""
@@ -255,12 +265,16 @@ class RunFolder:
         """
         anchor = self.nearest(j, self.is_stored)
         self.check_trained(anchor, j)
-        if not self.is_stored(0):
+        self.check_x_0(self.splits)
+        return anchor
+
+    def check_x_0(self, needed: Sequence[str]) -> None:
+        """Raise CorruptDataError where x_0 of a split that is needed is not there, or x_0 not what was ingested."""
+        if not all(is_committed(self.store(0, split)) for split in needed):
             raise CorruptDataError(
                 f"x_0 of {self.path} is not complete\nnext: {self.command('repair')}, which makes it from the images"
             )
         check_all_images(self.info, self.path)
-        return anchor
 
     def check_stage(self, j: int) -> None:
         """Raise ConfigError where the network has no stage j."""
@@ -314,4 +328,4 @@ def store_bytes(store: Path) -> int:
 
 
 def _run_option(path: Path) -> str:
-    return "" if path.resolve() == Path.cwd() else f" --run {path}"
+    return "" if path.resolve() == Path.cwd() else f" --run {shlex.quote(str(path))}"

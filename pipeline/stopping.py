@@ -2,9 +2,12 @@
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
+
+from pipeline.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -12,6 +15,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def never() -> bool:
     """Nobody asks to stop."""
     return False
+
+
+def check_stop(should_stop: Callable[[], bool], what: str) -> None:
+    """Raise Stopped where somebody asks to, in the middle of `what`."""
+    if should_stop():
+        raise Stopped(f"stopped in {what}, before its end")
 
 
 class StopSignals:

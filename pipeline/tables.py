@@ -7,6 +7,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from cache import MANIFEST
+from pipeline.checked import Checked, Damage
 from pipeline.evaluation import Evaluation, Scores
 from pipeline.gc import Garbage
 from pipeline.progress import size
@@ -14,7 +16,6 @@ from pipeline.record import Accepted
 from pipeline.repair import Repaired
 from pipeline.runfolder import RunFolder
 from pipeline.status import OtherBranch, StageStatus, Stored
-from pipeline.verify import Checked, Damage
 
 BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
@@ -160,7 +161,11 @@ def repair_text(outcomes: Sequence[Repaired]) -> str:
     lines = []
     for outcome in outcomes:
         left = f", {count(len(outcome.left), 'file')} left as before" if outcome.left else ""
-        lines.append(f"{outcome.what}: {count(len(outcome.put_back), 'file')} put back, byte for byte{left}")
+        if MANIFEST in outcome.put_back:
+            done = "written anew, since its manifest was lost; its chunks that were left agree"
+        else:
+            done = f"{count(len(outcome.put_back), 'file')} put back, byte for byte"
+        lines.append(f"{outcome.what}: {done}{left}")
         lines += [f"{outcome.what}/{name}: {reason}" for name, reason in outcome.left.items()]
     return "\n".join(lines) or "no store is damaged"
 

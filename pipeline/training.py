@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from cache import sync
 from pipeline.calibration import calibrate_output, describe_encoding, scale_is_due
 from pipeline.checkpoint import sweep
 from pipeline.device import determinism, is_out_of_memory, peak_memory_bytes
@@ -35,9 +36,11 @@ def train_stage(
     step at hand is finished, a checkpoint is written, and Stopped is raised.
 
     Raises RefusedError where there is nothing to start from, or, `strict`, where the stage began on another machine;
-    CascadeError where a loss is no number; DeviceMemoryError.
+    CascadeError where a loss is no number; CorruptDataError where a link is in the way; DeviceMemoryError.
     """
+    run.check_stores_unlinked(j + 1)
     folder = run.stages[j]
+    _make_durable(run, j)
     sweep_output(run, j)
     if folder.record is not None:
         sweep(folder)  # a process may have been killed before it could
@@ -52,6 +55,15 @@ def train_stage(
         if output_is_due(run, j, asked_for=output_asked_for):
             write_output(run, j, feed, report)
     return True
+
+
+def _make_durable(run: RunFolder, j: int) -> None:
+    """Make the names of x_0 and of what trained stages up to j keep durable: whoever put one in place may have been
+    killed, or its disk have failed, before it was."""
+    sync(run.path)
+    for folder in run.stages[: j + 1]:
+        if folder.record_path.exists():
+            sync(folder.path)
 
 
 def _fitted(

@@ -2,79 +2,24 @@
 parent."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from cache import (
-    MANIFEST,
-    CorruptStoreError,
-    FormatError,
-    NoStoreError,
-    StoreError,
-    gives_chunk,
-    inspect,
-    read_manifest,
-)
-from cascade.quantiser import ENCODINGS
+from cache import MANIFEST, CorruptStoreError, FormatError, NoStoreError, StoreError, inspect, read_manifest
 from pipeline.bad_images import SKIPPED, read_skipped
+from pipeline.branches import changes, read_records
+from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.data_info import X_0
-from pipeline.disk import folder_bytes
-from pipeline.draws import Purpose, permutation
-from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, Stopped, first_line, remedy_of
-from pipeline.links import read_file
-from pipeline.metrics import read_metrics_file
-from pipeline.networks import EncodingRecord
+from pipeline.deep import compute_again
+from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, first_line, remedy_of
 from pipeline.paths import matching
 from pipeline.progress import Reporter
-from pipeline.recompute import other_machine, parent_of, recomputed_chunks
-from pipeline.record import StageRecord, read_record
+from pipeline.record import stage_path
 from pipeline.runfolder import RunFolder, is_committed, is_unfinished
-from pipeline.sealed import SealError, unseal
-from pipeline.stopping import never
-from pipeline.weights import load_tensors
-
-DEEP_CHUNKS = 4
-"""Of each store, computed again by `verify --deep`."""
-GONE = "it was deleted while it was looked at"
-"""A note on a store or stage that `gc` took back meanwhile."""
-OF_A_STAGE = ("block", "head", "test_logits")
-"""Tensor files that a finished stage must have."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One file that is not as it was written."""
-
-    file: str
-    """In the run folder."""
-    reason: str
-    """What is wrong with it."""
-    remedy: str
-    """What to type or do."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One store, or the files of one stage."""
-
-    what: str
-    """Its folder in the run folder."""
-    files: int
-    """Chunks, or files of the stage."""
-    nbytes: int
-    """Bytes of them."""
-    recomputed: int
-    """Chunks that were computed again from the parent."""
-    damage: list[Damage]
-    """What is not as it was written, or does not follow from the parent."""
-    note: str = ""
-    """What a reader should know of the recomputation."""
-    kind: Literal["store", "stage", "list"] = "store"
-    """What it is; a list, of images left out of x_0."""
+from pipeline.stage_files import check_stage, successors
+from pipeline.stopping import check_stop, never
 
 
 def verify(
@@ -97,18 +42,30 @@ def verify(
         yield _check_skipped(run)
     for path in _stores(run, places):
         place = places.get(path)
-        command = run.command("repair") if place else f"{run.command('repair')} with the settings of that branch"
+        command = run.command("repair") if place else _branch_remedy(run, path)
         checked = _check_store(run, path, command, report, should_stop)
         if place and not checked.damage and not checked.note:
             checked = _in_its_place(run, *place, checked)
         if deep_on is not None and not place:
             checked = replace(checked, note="not computed again: it is of other settings; --set them to do so")
         elif deep_on is not None and place and not checked.damage and not checked.note:
-            checked = _deep(run, *place, checked, deep_on, should_stop)
+            checked = compute_again(run, *place, checked, deep_on, should_stop)
         yield checked
-    records = _successors(run.path / "stages")
+    started = successors(run.path / "stages")
     for folder in matching(run.path / "stages", "[!.]*-*"):
-        yield _check_stage(run, folder, records, should_stop)
+        yield check_stage(run, folder, started, should_stop)
+
+
+def _branch_remedy(run: RunFolder, store: Path) -> str:
+    """How to repair a store of other settings, which are named where its stage's record can be read."""
+    records = read_records(run.path / "stages")
+    stages = (one for one in records.values() if stage_path(run.path / "stages", one.j, one.key) == store.parents[1])
+    stage = next(stages, None)
+    if stage and run.is_stand_in(stage.j) and (settings := run.settings_of_views(stage.j + 1)):
+        return run.command("repair", *settings)
+    changed = changes(stage.j, stage.fields, run.fields, records) if stage and stage.j < len(run.stages) else []
+    named = f" (then and now: {'; '.join(changed)})" if changed else ""
+    return f"give the settings of that branch{named}: {run.command('repair')} --set KEY=VALUE"
 
 
 def _stores(run: RunFolder, places: Mapping[Path, tuple[int, str]]) -> list[Path]:
@@ -143,20 +100,20 @@ def _check_store(
             return Checked(what, 0, 0, 0, [], GONE)
         reason = f"{path / MANIFEST} is missing" if isinstance(error, NoStoreError) else first_line(error)
         remedy = FORMAT_REMEDY if isinstance(error, FormatError) else remedy_of(error) or command
-        return Checked(what, 0, 0, 0, [Damage(f"{what}/{MANIFEST}", _within(reason, path), remedy)])
+        return Checked(what, 0, 0, 0, [Damage(f"{what}/{MANIFEST}", within(reason, path), remedy)])
     damage = []
     files = nbytes = 0
     with report.task(f"verify {what}", manifest.summary.nbytes) as task:
         try:
             for file in inspect(path, manifest, threads=run.config.machine.threads):
-                _check_stop(should_stop, what)
+                check_stop(should_stop, what)
                 files += bool(file.array)
                 nbytes += file.nbytes
                 task.update(nbytes)
                 if file.damage:
-                    damage.append(Damage(f"{what}/{file.name}", _within(file.damage, path), command))
+                    damage.append(Damage(f"{what}/{file.name}", within(file.damage, path), command))
         except CorruptStoreError as error:  # a manifest that is whole and describes no store of ours
-            damage.append(Damage(f"{what}/{MANIFEST}", _within(str(error), path), command))
+            damage.append(Damage(f"{what}/{MANIFEST}", within(str(error), path), command))
     if damage and not is_committed(path):
         return Checked(what, 0, 0, 0, [], GONE)
     return Checked(what, files, nbytes, 0, damage)
@@ -170,100 +127,3 @@ def _in_its_place(run: RunFolder, index: int, split: str, checked: Checked) -> C
         damage = Damage(f"{checked.what}/{MANIFEST}", first_line(error), remedy_of(error))
         return replace(checked, damage=[damage])
     return checked
-
-
-def _within(reason: str, path: Path) -> str:
-    """What is wrong with a file of a store, without the store's path, which is said once."""
-    return reason.replace(f" of {path}", "").replace(f"{path}/", "")
-
-
-def _check_stop(should_stop: Callable[[], bool], what: str) -> None:
-    if should_stop():
-        raise Stopped(f"stopped in {what}, before its end")
-
-
-def _deep(
-    run: RunFolder, index: int, split: str, checked: Checked, device: torch.device, should_stop: Callable[[], bool]
-) -> Checked:
-    """Compute a few chunks of a sound store again from its parent."""
-    try:
-        store = run.open_store(index, split)
-        anchor = run.nearest(index - 1, run.is_stored)
-        parent = parent_of(run, index, device, anchor=anchor, should_stop=should_stop)
-        order = permutation(len(store.manifest.arrays["x"]), run.config.seed, Purpose.VERIFY, index)
-        sample = sorted(order[:DEEP_CHUNKS].tolist())
-        differing = [
-            store.manifest.chunk_name("x", number)
-            for number, numbers in recomputed_chunks(run, parent, store, split, sample)
-            if not gives_chunk(store.manifest, "x", number, numbers, store.codec)
-        ]
-    except (CascadeError, StoreError, OSError) as error:
-        return replace(checked, note=f"not computed again: {first_line(error)}")
-    note = other_machine(run, store.attributes.get("machines", []), device)
-    if note and differing:
-        note = f"{len(differing)} of {len(sample)} chunks computed again differ: {note}"
-        differing = []
-    remedy = f"delete it and {run.command(f'train-stage --j {index - 1}' if index else 'ingest')}"
-    damage = [Damage(f"{checked.what}/{name}", "it does not follow from its parent", remedy) for name in differing]
-    return replace(checked, recomputed=len(sample), damage=damage, note=note)
-
-
-def _successors(stages: Path) -> dict[str, set[str]]:
-    """Key of a stage -> the encodings of its output that trained stages started from; damaged records left out."""
-    found: dict[str, set[str]] = {}
-    for path in sorted(stages.glob("*-*/stage.json")):
-        with suppress(CascadeError):  # found when its file's turn comes
-            if (record := read_record(path.parent)) and record.j > 0:
-                encoding = record.fields.get(f"store.encoding of x_{record.j}")
-                started = found.setdefault(str(record.fields.get("input")), set())
-                started.update(known for known in ENCODINGS if known == encoding)
-    return found
-
-
-def _check_stage(
-    run: RunFolder, folder: Path, successors: Mapping[str, set[str]], should_stop: Callable[[], bool]
-) -> Checked:
-    """Load every file of a stage, and compare those that its record names with it."""
-    what = str(folder.relative_to(run.path))
-    try:
-        run.check_unlinked(folder)
-    except CorruptDataError as error:
-        return Checked(what, 0, 0, 0, [Damage(what, first_line(error), remedy_of(error))], kind="stage")
-    damage: list[Damage] = []
-    train = run.command(f"train-stage --j {folder.name.partition('-')[0]}")
-    files = _stage_files(folder, successors)
-    for path, load in files.items():
-        _check_stop(should_stop, what)
-        try:
-            load(path)
-        except PermissionError:
-            raise  # which says nothing of the file
-        except (CascadeError, SealError, StoreError, OSError) as error:
-            reason = "it is missing" if isinstance(error, FileNotFoundError) else _within(first_line(error), folder)
-            gone = path if path.name.startswith("scale.") else folder  # a scale is taken again, and nothing trained
-            damage.append(Damage(f"{what}/{path.name}", reason, remedy_of(error) or f"delete {gone} and {train}"))
-    if damage and not folder.is_dir():
-        return Checked(what, 0, 0, 0, [], GONE)
-    nbytes = sum(folder_bytes(path) for path in files)
-    return Checked(what, len(files), nbytes, 0, damage, kind="stage")
-
-
-def _stage_files(folder: Path, successors: Mapping[str, set[str]]) -> dict[Path, Callable[[Path], object]]:
-    """The files of a stage, those that are missing from a finished one included, and how each is read."""
-    record: StageRecord | None = None
-    with suppress(CascadeError):  # found when its file's turn comes
-        record = read_record(folder)
-    content = record.content if record else {}
-    loaders: dict[str, Callable[[Path], object]] = {
-        "*.safetensors": lambda path: load_tensors(path, content=content.get(path.stem)),
-        "stage.json": lambda path: read_record(path.parent),
-        "scale.*.json": lambda path: unseal(read_file(path), EncodingRecord),
-        "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
-    }
-    files = {path: load for pattern, load in loaders.items() for path in matching(folder, pattern)}
-    if (folder / "stage.json").exists():
-        files |= {folder / f"{stem}.safetensors": loaders["*.safetensors"] for stem in OF_A_STAGE}
-        files[folder / "metrics.jsonl"] = loaders["metrics.jsonl"]
-    for encoding in successors.get(record.key, ()) if record else ():
-        files[folder / f"scale.{encoding}.json"] = loaders["scale.*.json"]
-    return files

@@ -1,5 +1,6 @@
 """Weights as safetensors files: nothing but tensors in them, and a hash by which damage and mix-ups are noticed."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,10 @@ def _readable(path: Path, remedy: str) -> Iterator[Any]:
         path.open("rb").close()  # safetensors calls every trouble a missing file
     except FileNotFoundError:
         raise CorruptDataError(f"{path} is missing\nnext: {remedy}") from None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise CorruptDataError(f"{path} cannot be read: {error.strerror}\nnext: {remedy}") from error
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -98,4 +103,6 @@ def load_modules(tensors: dict[str, Tensor], path: Path, **modules: nn.Module) -
     try:
         nn.ModuleDict(modules).load_state_dict(tensors)
     except RuntimeError as error:
-        raise CorruptDataError(f"{path} is not of this network: {error}") from error
+        raise CorruptDataError(
+            f"{path} is not of this network: {error}\nnext: move {path.parent} away and train the stage again"
+        ) from error

@@ -4,9 +4,12 @@ Networks this small are faster on one thread, and two threads that wait for each
 a hundred times slower.
 """
 
+import errno
+import io
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +79,40 @@ def write_store(tmp_path: Path) -> WriteStore:
         return path, stored
 
     return write
+
+
+class BadSector(Protocol):
+    """Put a bad sector under a file: it can be deleted, and another can take its place, but it is not read."""
+
+    def __call__(self, path: Path) -> None: ...
+
+
+@pytest.fixture
+def bad_sector(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadSector]:
+    """Files are known by their inode, which an open descriptor keeps from being given to another."""
+    opened, plain, bad = os.open, io.open, list[int]()
+
+    def check(path: Any) -> None:
+        try:
+            found = os.lstat(path)
+        except (OSError, TypeError):
+            return
+        if any(os.path.samestat(found, os.fstat(descriptor)) for descriptor in bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), os.fspath(path))
+
+    def watched(path: Any, *arguments: Any, **keywords: Any) -> int:
+        check(path)
+        return opened(path, *arguments, **keywords)
+
+    def watched_plain(path: Any, *arguments: Any, **keywords: Any) -> Any:
+        check(path)
+        return plain(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", watched)
+    monkeypatch.setattr(io, "open", watched_plain)
+    yield lambda path: bad.append(opened(path, os.O_RDONLY))
+    for descriptor in bad:
+        os.close(descriptor)
 
 
 Outcome = tuple[int, str, str]

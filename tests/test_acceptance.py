@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -104,15 +105,20 @@ def test_a_stage_with_the_present_settings_is_not_passed_over_for_what_was_train
         train_stage(accepted, 2, CPU, Reporter())
 
 
-def test_of_stale_stages_that_lead_equally_far_the_one_of_fewest_differences_stands_in_then_the_newest(
+def test_of_stale_stages_that_lead_equally_far_the_one_of_fewest_differences_stands_in_then_the_least_key_at_any_time(
     folder: Path,
 ) -> None:
     shutil.rmtree(reopened(folder).stages[1].path)
     for lr, epochs in ((0.03, 2), (0.02, 1), (0.01, 1)):
         train_stage(reopened(folder, f"train.lr={lr}", f"train.epochs={epochs}"), 0, CPU, Reporter())
-    for epochs, expected in ((2, 0.03), (1, 0.01)):
-        accepted = accept_stale(reopened(folder, "train.lr=0.5", f"train.epochs={epochs}"), 1)
-        assert accepted.fields[0]["train.lr"] == expected
+    equal = [reopened(folder, f"train.lr={lr}").stages[0] for lr in (0.1, 0.02, 0.01)]
+    for newest in equal:
+        for stage in equal:
+            os.utime(stage.record_path, (0, 0) if stage is newest else (9, 9))
+        accepted = accept_stale(reopened(folder, "train.lr=0.5", "train.epochs=2"), 1)
+        assert accepted.fields[0]["train.lr"] == 0.03
+        accepted = accept_stale(reopened(folder, "train.lr=0.5"), 1)
+        assert accepted.stages[0].key == min(stage.key for stage in equal)
 
 
 def test_numbers_between_stand_ins_are_encoded_as_they_were_trained_on(folder: Path) -> None:
@@ -188,6 +194,7 @@ def made_up(run: RunFolder, j: int, accuracy: float) -> None:
         machine={},
         sessions=[],
         content={},
+        metrics="",
     )
     write_sealed(folder.record_path, record)
 

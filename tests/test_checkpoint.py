@@ -1,6 +1,7 @@
 """Checkpoints: the newest that is whole is taken, and none goes before the next is safe."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from pipeline.progress import Reporter
 from pipeline.record import Session
 from pipeline.runfolder import RunFolder
 from pipeline.weights import load_tensors, save_tensors
-from tests.runs import tiny_run
+from tests.conftest import BadSector
+from tests.runs import reopened, tiny_run
 
 CPU = choose_device("cpu")
 HERE = Session(machine={"torch": "2", "threads": 1}, epoch=0, consumed=0)
@@ -106,6 +108,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     save(run, again, state_after(0, 24))
     flip(folder.checkpoint)
     assert load(run)[1].under_way.consumed == 16, "the damaged one did not take the place of the good one"
+
+
+def test_a_checkpoint_on_a_bad_sector_gives_way_to_the_one_before_it(run: RunFolder, bad_sector: BadSector) -> None:
+    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    for consumed in (8, 16):
+        save(run, learner, state_after(0, consumed))
+    bad_sector(folder.checkpoint)
+    assert load(run)[1].under_way.consumed == 8
+    assert not folder.checkpoint.exists()
 
 
 def test_two_damaged_checkpoints_are_refused(run: RunFolder) -> None:
@@ -229,3 +240,11 @@ def test_metrics_that_are_not_the_checkpoints_are_refused(run: RunFolder) -> Non
             load(run)
     folder.metrics.write_bytes(whole + metrics_lines([epoch_record(2)]))
     assert load(run)[1].epochs == state_after(2).epochs, "a line ahead of the checkpoint is cut back"
+
+
+def test_a_checkpoint_of_other_settings_is_refused(run: RunFolder) -> None:
+    save(run, make_learner(run, 0, CPU), state_after(1, 8))
+    other = reopened(run.path, "train.lr=0.05")
+    shutil.copytree(run.stages[0].path, other.stages[0].path)
+    with pytest.raises(CorruptDataError, match="do not belong together, or not to this stage"):
+        load(other)

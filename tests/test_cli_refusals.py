@@ -214,6 +214,14 @@ def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
     assert not (folder / "x_0").exists()
 
 
+def test_of_a_disk_that_fails_is_said_what_finds_and_mends_what_it_took() -> None:
+    known = failure(OSError(errno.EIO, "Input/output error", "/somewhere"))
+    assert known is not None
+    assert known[0].startswith("/somewhere: Input/output error: the disk fails\nnext: look at the disk")
+    assert "cascade verify, with its --run and --set, says what can no longer be read" in known[0]
+    assert "permissions" not in known[0]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -221,6 +229,7 @@ def test_a_network_that_does_not_fit_is_refused_before_images_are_decoded(
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ..."), 6),
         (PermissionError(errno.EACCES, "Permission denied", "/somewhere"), 1),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "/somewhere"), 1),
+        (OSError(errno.EIO, "Input/output error"), 1),
     ],
 )
 def test_what_the_machine_refuses_is_no_traceback(error: Exception, code: int) -> None:
@@ -228,3 +237,28 @@ def test_what_the_machine_refuses_is_no_traceback(error: Exception, code: int) -
     assert known is not None
     assert known[1] == code
     assert "\nnext: " in known[0]
+
+
+def test_what_is_to_be_typed_next_is_quoted_where_the_folder_has_a_space(
+    tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "my run"
+    quoted = f"'{folder}'"
+    assert cascade("run", "--run", folder)[2].splitlines()[1].startswith(f"next: cascade init PRESET {quoted}, or")
+    assert cascade("init", "digits", folder)[1].endswith(f"next: cascade run --run {quoted}\n")
+    assert cascade("status", "--run", folder)[2].endswith(f"next: cascade ingest --run {quoted}\n")
+    tiny_run(tmp_path / "your run")
+    out = cascade("status", "--run", tmp_path / "your run")[1]
+    assert f"--run '{tmp_path / 'your run'}'" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", ["evaluate", "evaluate --recompute", "run --set stages.1.train.lr=0.3"])
+def test_images_that_are_not_complete_are_corrupt_data_with_the_command_that_repairs_them(
+    tmp_path: Path, cascade: Callable[..., Outcome], command: str
+) -> None:
+    run = tiny_run(tmp_path / "run")
+    assert cascade("run", "--run", run.path)[0] == 0
+    (run.store(0, "test") / "manifest.json").unlink()
+    code, _, err = cascade(*command.split(), "--run", run.path)
+    assert code == 4
+    assert f"error: x_0 of {run.path} is not complete\nnext: cascade repair --run {run.path}" in err

@@ -44,6 +44,24 @@ def test_what_is_journaled_is_read_back_by_whoever_goes_on(store: Path) -> None:
     drop_journal(store)
 
 
+def test_a_journal_goes_once_the_manifest_beside_it_is_durable(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(path: Path) -> None:
+        assert (path, os.path.lexists(store / JOURNAL)) == (store, True)
+        synced.append(path)
+
+    synced: list[Path] = []
+    monkeypatch.setattr("cache.journal.sync", watched)
+    for is_link in (False, True):
+        if is_link:
+            (store / JOURNAL).symlink_to(store / "nowhere")
+        else:
+            (store / JOURNAL).touch()
+        drop_journal(store)
+        assert not os.path.lexists(store / JOURNAL)
+    drop_journal(store)
+    assert synced == [store, store]
+
+
 def test_chunks_are_named_as_they_lie_in_the_store() -> None:
     assert [BEGUN.chunk_name(index) for index in (0, 2, 3, 5)] == [
         f"x/c.{place}.0.0.0" for place in ("0.0", "0.2", "1.0", "1.2")

@@ -13,6 +13,7 @@ from pipeline.config_file import read_config
 from pipeline.data_info import DataInfo
 from pipeline.errors import ConfigError
 from pipeline.keys import (
+    ALGORITHM,
     OF_NO_RESULT,
     OF_THE_STAGE,
     OF_WHAT_FOLLOWS,
@@ -22,6 +23,7 @@ from pipeline.keys import (
     fits,
     is_rendered_alike,
     key_of,
+    settings_of_views,
 )
 from pipeline.shapes import network_shapes
 
@@ -264,6 +266,16 @@ def test_stores_hold_other_views_under_another_seed_padding_or_flip_and_other_ch
 ) -> None:
     is_another = setting in ("seed", "augment.padding", "augment.flip", "order.run")
     assert is_rendered_alike(stage_fields(usual())[1], usual(setting)) != is_another
+
+
+def test_what_another_algorithm_stored_holds_other_views() -> None:
+    assert not is_rendered_alike({**stage_fields(usual())[1], "algorithm": ALGORITHM - 1}, usual())
+
+
+def test_settings_of_views_are_what_to_set_for_the_config_to_describe_them() -> None:
+    then, now = config(seed=1, augment__flip=False), config(augment__flip=True, augment__padding=1)
+    wanted = settings_of_views(stage_fields(then)[1], now)
+    assert sorted(wanted) == ["augment.flip=false", f"augment.padding={then.augment.padding}", "seed=1"]
 
 
 def test_a_stand_in_gives_its_key_to_the_stage_after_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import cache.writer
 from cache import JOURNAL, MANIFEST, Store, StoreWriter, read_journal
+from tests.conftest import BadSector
 
 SAMPLES, RUN, VIEWS = 22, 4, 2
 SHAPE = (2, 3, 3)
@@ -119,6 +120,17 @@ def interrupted(path: Path, runs: int = 9) -> None:
         go_on(writer, runs=runs)
         for future in writer._waiting:
             future.result()
+
+
+@pytest.mark.parametrize(("name", "rewritten"), [("x/c.0.1.0.0.0", [(0, 4)]), (JOURNAL, ALL)])
+def test_what_a_bad_sector_took_is_written_again(
+    tmp_path: Path, whole: dict[str, bytes], bad_sector: BadSector, name: str, rewritten: list[tuple[int, int]]
+) -> None:
+    path = tmp_path / "store"
+    interrupted(path, len(ALL))
+    bad_sector(path / name)
+    assert commit(path) == rewritten
+    assert bytes_at(path) == whole
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove", "swap", "link", "folder"])

@@ -16,8 +16,8 @@ import pytest
 from pipeline import lock
 from pipeline.checkpoint import Position, read_position
 from pipeline.device import choose_device
-from pipeline.errors import CascadeError, LockedError, Stopped
-from pipeline.lock import HOLDER, Holder, check_writable, lock_folder
+from pipeline.errors import CascadeError, CorruptDataError, LockedError, Stopped
+from pipeline.lock import HOLDER, LOCK, Holder, check_writable, lock_folder
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder, StageFolder
 from pipeline.status import status
@@ -97,6 +97,38 @@ def test_a_name_that_a_killed_process_left_is_not_taken_for_the_holders(
             pass
     with lock_folder(tmp_path, "it died"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "pipe that is read"])
+def test_what_is_no_file_is_not_locked_nor_followed_nor_waited_for(tmp_path: Path, kind: str) -> None:
+    outside, place = tmp_path / "outside", tmp_path / "run" / LOCK
+    place.parent.mkdir()
+    if kind == "link":
+        place.symlink_to(outside)
+    else:
+        os.mkfifo(place)
+    reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK) if kind == "pipe that is read" else None
+    with (
+        pytest.raises(CorruptDataError, match=f"{place} is not a file, but a link or a device\nnext: remove it"),
+        lock_folder(place.parent, "run"),
+    ):
+        pass
+    if reader is not None:
+        os.close(reader)
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_holder_is_not_read_through_a_link_or_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    outside, holder = tmp_path / "outside", tmp_path / HOLDER
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with lock_folder(tmp_path, "stage 1"):
+        holder.rename(outside)
+        holder.symlink_to(outside) if kind == "link" else os.mkfifo(holder)
+        with pytest.raises(LockedError, match="in use by another process"), lock_folder(tmp_path, "other"):
+            pass
 
 
 def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,14 @@ def test_a_record_that_does_not_say_how_many_epochs_there_were_is_no_bug(
     run = copied(whole, tmp_path / "run")
     stage = run.stages[0]
     assert stage.record is not None
-    write_sealed(stage.record_path, msgspec.structs.replace(stage.record, fields=fields, metrics=""))
+    write_sealed(stage.record_path, msgspec.structs.replace(stage.record, fields=fields))
     assert len(read_metrics(stage)) == 2
     assert not [row for row in verify(run, Reporter()) if row.damage]
+
+
+def test_a_record_that_names_no_metrics_is_no_record(whole: RunFolder, tmp_path: Path) -> None:
+    stage = copied(whole, tmp_path / "run").stages[0]
+    assert stage.record is not None
+    write_sealed(stage.record_path, msgspec.structs.replace(stage.record, metrics=""))
+    with pytest.raises(CorruptDataError, match="it is whole, but not the file that the stage's record names"):
+        read_metrics(stage)

@@ -8,6 +8,7 @@ import pytest
 
 from cache import CorruptStoreError, remove_folder
 from pipeline.device import choose_device
+from pipeline.errors import CorruptDataError
 from pipeline.needed import free_stores, is_needed
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -52,6 +53,17 @@ def test_results_do_not_depend_on_it(whole: Path, tmp_path: Path) -> None:
     for j in range(3):
         files = {name: data for name, data in bytes_of(kept, j).items() if not name.startswith("x_")}
         assert files == bytes_of(freed, j)
+
+
+def test_what_is_read_instead_is_durable_before_a_store_goes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = reopened(folder, NEEDED)
+    synced: list[Path] = []
+    monkeypatch.setattr("pipeline.needed.sync", synced.append)
+    monkeypatch.setattr("pipeline.needed.remove_folder", lambda path: synced.append(path))
+    free_stores(run, Reporter())
+    first, second = ([run.store(index, split) for split in run.splits] for index in (1, 2))
+    assert synced[: len(second)] == second
+    assert set(synced[len(second) :]) == {*first, *second}
 
 
 @pytest.mark.parametrize(("untrained", "needed"), [((), []), ((2,), [2]), ((1, 2), [1, 2]), ((0, 1, 2), [1, 2])])
@@ -122,6 +134,19 @@ def test_an_interruption_between_two_splits_is_finished_by_the_next_command(
     assert run.anchor(2) == 2
     run_stages(reopened(folder, NEEDED), 1, 1, "cpu", Reporter())
     assert list(run.store(1, "train").parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("linked", ["", "x_1", "x_1/float16.train.views-2"])
+def test_behind_a_link_nothing_is_deleted(folder: Path, tmp_path: Path, linked: str) -> None:
+    run = untrain(reopened(folder, NEEDED), 2)
+    inside, outside = run.stages[0].path / linked, tmp_path / "outside"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    (outside / ".anything.removed").mkdir()
+    before = sorted(outside.rglob("*"))
+    with pytest.raises(CorruptDataError, match=r"is a link, which is not followed inside a run folder\nnext: put what"):
+        free_stores(run, Reporter())
+    assert sorted(outside.rglob("*")) == before
 
 
 def test_what_another_policy_reads_goes_with_the_last_that_does(folder: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -78,6 +78,20 @@ def test_a_file_is_read_into_any_number_of_buffers_of_any_size(tmp_path: Path) -
         assert np.concatenate(buffers).tobytes() == data[7 : 7 + 4004]
         with pytest.raises(EOFError, match="the file became shorter while it was read"):
             file.read(4999, [np.zeros(2, np.uint8)], 2)
+
+
+def test_a_read_that_fails_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "file").write_bytes(b"0123")
+    monkeypatch.setattr(os, "preadv", fails)
+    monkeypatch.setattr("cache.place.islice", fails)
+    with Folder(tmp_path).open("file") as file:
+        with pytest.raises(OSError, match=f"Input/output error: '{tmp_path / 'file'}'"):
+            file.read(0, [np.zeros(4, np.uint8)], 4)
+        with pytest.raises(OSError, match=f"Input/output error: '{tmp_path / 'file'}'"):
+            file.lines()
 
 
 def test_what_a_system_call_leaves_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from cache import Store, StoreWriter
 from pipeline import fit
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError
-from pipeline.faults import FaultRecord
 from pipeline.feed import Feed, shortened
+from pipeline.finite import FaultRecord
 from pipeline.learner import Learner
 from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter

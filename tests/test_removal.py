@@ -64,6 +64,19 @@ def test_what_is_left_of_a_removal_is_deleted_where_it_is(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_another_command_renamed_is_durably_gone_before_anything_in_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    (tmp_path / ".store.removed/x").mkdir(parents=True)
+    monkeypatch.setattr("cache.removal.sync", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        sweep_removed(tmp_path)
+    assert (tmp_path / ".store.removed/x").is_dir()
+
+
 def test_a_link_in_the_place_of_a_folder_is_deleted_and_not_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "store").symlink_to(tmp_path / "elsewhere")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache import MANIFEST, Store
+from cache import MANIFEST, Manifest, Store, read_manifest
+from pipeline.acceptance import accept_stale
 from pipeline.errors import LockedError, Stopped
 from pipeline.lock import lock_folder
 from pipeline.progress import Reporter
 from pipeline.repair import Repaired, repair
 from pipeline.runfolder import RunFolder
+from tests.conftest import BadSector, Outcome
 from tests.runs import copied, reopened
 from tests.trained import CPU, double_block, files_of, trained_run, whole
 
@@ -204,11 +207,105 @@ def test_a_parent_that_stays_damaged_is_passed_over(
     assert (second.put_back, second.left) == (["x/c.0.0.0.0.0"], {})
 
 
+def test_a_store_of_another_stage_is_not_mended_in_the_place_of_ones_own(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    shutil.rmtree(run.store(1, "test"))
+    shutil.copytree(run.store(2, "test"), run.store(1, "test"))
+    (run.store(1, "test") / "zarr.json").unlink()
+    before = files_of(run.path)
+    (outcome,) = repaired(run).values()
+    assert outcome.left[MANIFEST] == f"the store is of another stage\nnext: delete {run.store(1, 'test')}"
+    assert files_of(run.path) == before
+
+
+def test_images_are_not_written_anew_from_a_source_that_gives_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 255, (60, 8, 8), np.uint8), np.arange(60) % 3
+    source = tmp_path / "data.npz"
+    arrays: dict[str, Any] = {"train_labels": labels, "test_images": pixels, "test_labels": labels}
+    np.savez(source, train_images=pixels, **arrays)
+    run = trained_run(tmp_path / "run", f"data.source=npz:{source}", stages=0)
+    shutil.rmtree(run.store(0, "train"))
+    damaged = files_of(run.path)
+    np.savez(source, train_images=pixels ^ 1, **arrays)
+    (outcome,) = repaired(run).values()
+    assert "does not hold the images that were ingested" in outcome.left[MANIFEST]
+    assert files_of(run.path) == damaged
+
+
+@pytest.mark.parametrize("left", ["chunks", "nothing"])
+def test_a_stand_ins_store_of_other_views_is_not_written_anew_with_the_configs(
+    whole: RunFolder, tmp_path: Path, left: str
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "train")
+    (path / MANIFEST).unlink()
+    for chunk in (path / "x").glob("c.*") if left == "nothing" else ():
+        chunk.unlink()
+    before = files_of(run.path)
+    stale = accept_stale(reopened(run.path, "seed=1"))
+    assert stale.is_stand_in(0)
+    (outcome,) = repair(stale, CPU, Reporter())
+    assert outcome.left[MANIFEST].startswith("it holds the views of other settings\nnext: cascade repair --run ")
+    assert outcome.left[MANIFEST].endswith(" --set seed=0 --accept-stale")
+    assert files_of(run.path) == before
+
+
+def test_that_a_store_was_written_anew_is_said_and_not_that_it_is_the_same(
+    whole: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    (run.store(1, "test") / MANIFEST).unlink()
+    flip(run.store(2, "test") / "x" / "c.0.0.0.0.0")
+    code, out, _ = cascade("repair", "--run", run.path)
+    assert code == 0
+    anew, mended = out.splitlines()
+    assert anew.endswith(": written anew, since its manifest was lost; its chunks that were left agree")
+    assert mended.endswith(": 1 file put back, byte for byte")
+
+
+@pytest.mark.parametrize("damage", ["gone", "flipped", "of another"])
+def test_what_an_earlier_repair_left_is_put_in_place_only_if_every_byte_of_it_is_right(
+    whole: RunFolder, tmp_path: Path, damage: str
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "train")
+    beside = path.with_name(f".{path.name}.repair")
+    shutil.copytree(run.store(2, "train") if damage == "of another" else path, beside)
+    shutil.rmtree(path)
+    if damage == "gone":
+        (beside / "x" / "c.0.1.0.0.0").unlink()
+    elif damage == "flipped":
+        flip(beside / "x" / "c.0.1.0.0.0")
+    (outcome,) = repaired(run).values()
+    assert (outcome.put_back, outcome.left) == ([MANIFEST], {})
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_what_repair_takes_back_leaves_its_place_first(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path, deleted = run.store(1, "train"), list[str]()
+    shutil.copytree(path, path.with_name(f".{path.name}.repair"))
+    (run.store(1, "test") / MANIFEST).unlink()
+    rmtree = shutil.rmtree
+
+    def noted(folder: Path) -> None:
+        deleted.append(folder.name)
+        rmtree(folder)
+
+    monkeypatch.setattr("cache.removal.shutil.rmtree", noted)
+    assert all(not outcome.left for outcome in repaired(run).values())
+    assert deleted == [f".{path.name}.repair.removed", f".{run.store(1, 'test').name}.removed"]
+    assert files_of(run.path) == files_of(whole.path)
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_rewriting_that_was_interrupted_anywhere_goes_on(
     whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: int
 ) -> None:
-    for step in ("pipeline.repair.shutil.rmtree", "pipeline.repair.os.rename", "cache.writer.drop_journal"):
+    for step in ("cache.removal.shutil.rmtree", "pipeline.repair.os.rename", "cache.writer.drop_journal"):
         run = copied(whole, tmp_path / step)
         flip(run.store(index, "train") / MANIFEST)
 
@@ -222,6 +319,52 @@ def test_a_rewriting_that_was_interrupted_anywhere_goes_on(
         (outcome,) = repaired(run).values()
         assert (outcome.put_back, outcome.left) == ([MANIFEST], {})
         assert files_of(run.path) == files_of(whole.path)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_what_a_bad_sector_took_comes_back(whole: RunFolder, tmp_path: Path, bad_sector: BadSector, index: int) -> None:
+    run = copied(whole, tmp_path / "run")
+    first, second, third = (run.store(index, split) for split in run.splits)
+    for path in (first / "x/c.0.0.0.0.0", second / MANIFEST, third / "x/c.0.0.0.0.0", third / "x/zarr.json"):
+        bad_sector(path)
+    (third / MANIFEST).unlink()
+    put_back = [outcome.put_back for outcome in repaired(run).values()]
+    assert put_back == [["x/c.0.0.0.0.0"], [MANIFEST], [MANIFEST]]
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_where_no_codec_can_be_read_it_is_the_configs(whole: RunFolder, tmp_path: Path, bad_sector: BadSector) -> None:
+    run = copied(whole, tmp_path / "run")
+    for split in run.splits:
+        bad_sector(run.store(1, split) / MANIFEST)
+        bad_sector(run.store(1, split) / "x/zarr.json")
+    assert [outcome.put_back for outcome in repaired(run).values()] == [[MANIFEST]] * 3
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_a_file_in_the_place_of_images_is_replaced_by_them(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    shutil.rmtree(run.store(0, "train"))
+    run.store(0, "train").write_bytes(b"no store")
+    assert [outcome.put_back for outcome in repaired(run).values()] == [[MANIFEST]]
+    assert files_of(run.path) == files_of(whole.path)
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "train") / MANIFEST
+
+    def refused(store: Path) -> Manifest:
+        if store == path.parent:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_manifest(store)
+
+    monkeypatch.setattr("pipeline.repair.read_manifest", refused)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        repaired(run)
+    assert files_of(run.path) == files_of(whole.path)
 
 
 @pytest.mark.parametrize("left", ["nothing", "chunks"])

@@ -12,7 +12,7 @@ from pipeline.config import Train
 from pipeline.config_file import read_config
 from pipeline.data_info import DataInfo
 from pipeline.device import choose_device
-from pipeline.errors import CascadeError, ConfigError, RefusedError
+from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
 from pipeline.learner import COMPILERS, learning_rate, make_learner
 from pipeline.networks import load_network
@@ -23,7 +23,7 @@ from pipeline.runs import check_host_memory
 from pipeline.sealed import write_sealed
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
-from tests.runs import bytes_of, digits_run, reopened
+from tests.runs import bytes_of, digits_run, reopened, tiny_run
 
 CPU = choose_device("cpu")
 
@@ -216,3 +216,18 @@ def test_a_trained_network_comes_back_as_a_module_on_images(tmp_path: Path) -> N
         torch.testing.assert_close(network(x / 255), kept)
     with pytest.raises(ConfigError, match="j = 3: the network has 3 stages, j from 0 to 2"):
         load_network(run, 3)
+
+
+@pytest.mark.parametrize("linked", ["", "x_1", "x_1/float16.test"])
+def test_nothing_is_swept_or_written_through_a_link(tmp_path: Path, linked: str) -> None:
+    run = tiny_run(tmp_path / "run")
+    train_stage(run, 0, CPU, Reporter())
+    inside, outside = run.stages[0].path / linked, tmp_path / "outside"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    (outside / ".anything.removed").mkdir()
+    (outside / "journal").touch()
+    before = sorted(outside.rglob("*"))
+    with pytest.raises(CorruptDataError, match=r"is a link, which is not followed inside a run folder\nnext: put what"):
+        train_stage(run, 0, CPU, Reporter(), output_asked_for=True)
+    assert sorted(outside.rglob("*")) == before

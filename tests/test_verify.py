@@ -15,11 +15,13 @@ from cache import MANIFEST, Inspected, Manifest, inspect, read_manifest, remove_
 from pipeline.acceptance import accept_stale
 from pipeline.bad_images import SKIPPED
 from pipeline.branches import read_records
+from pipeline.checked import GONE, Checked
+from pipeline.deep import DEEP_CHUNKS
 from pipeline.errors import CorruptDataError
 from pipeline.progress import Reporter
 from pipeline.repair import repair
 from pipeline.runfolder import RunFolder
-from pipeline.verify import DEEP_CHUNKS, GONE, Checked, verify
+from pipeline.verify import verify
 from pipeline.weights import load_tensors
 from tests.conftest import Outcome
 from tests.images import config, ingested
@@ -80,6 +82,21 @@ def test_damage_anywhere_is_named_and_hides_no_other(whole: RunFolder, tmp_path:
         assert (damage[file].remedy == run.command("repair")) == store
 
 
+@pytest.mark.parametrize("content", [b"garbage", b"{}\n"])
+def test_a_damaged_record_of_a_fault_is_named_and_costs_no_stage(
+    whole: RunFolder, tmp_path: Path, content: bytes
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    fault = run.stages[1].fault
+    fault.write_bytes(content)
+    (damage,) = [damage for row in verified(run).values() for damage in row.damage]
+    assert damage.file == str(fault.relative_to(run.path))
+    assert (damage.reason, damage.remedy) == (
+        "it does not end in a checksum",
+        f"delete {fault}, which is for people alone",
+    )
+
+
 def test_a_store_that_is_being_written_is_no_damage(whole: RunFolder, tmp_path: Path) -> None:
     run = copied(whole, tmp_path / "run")
     (run.store(2, "train") / MANIFEST).unlink()
@@ -113,7 +130,7 @@ def test_what_gc_takes_back_meanwhile_is_gone_and_not_damaged(
 
     monkeypatch.setattr("pipeline.verify.read_manifest", read)
     monkeypatch.setattr("pipeline.verify.inspect", looked_at)
-    monkeypatch.setattr("pipeline.verify.load_tensors", loaded)
+    monkeypatch.setattr("pipeline.stage_files.load_tensors", loaded)
     rows = verified(run, deep=True)
     gone = {what for what, row in rows.items() if row.note == GONE}
     assert gone == {str(path.relative_to(run.path)) for path in (first, second, stage)}
@@ -137,7 +154,8 @@ def test_stores_of_other_branches_are_looked_at_too(whole: RunFolder, tmp_path: 
     flip(run.store(1, "train") / "x" / "c.0.0.0.0.0")
     other = reopened(run.path, "train.lr=0.05")
     found = [damage for row in verify(other, Reporter()) for damage in row.damage]
-    assert [damage.remedy for damage in found] == [f"{other.command('repair')} with the settings of that branch"]
+    remedy = f"settings of that branch (then and now: train.lr 0.1 -> 0.05): {other.command('repair')} --set KEY=VALUE"
+    assert [damage.remedy for damage in found] == [f"give the {remedy}"]
 
 
 def test_deep_computes_some_chunks_of_every_store_again(whole: RunFolder) -> None:
@@ -167,7 +185,7 @@ def test_deep_says_where_another_machine_wrote_and_what_it_could_not_compute(
     run = copied(whole, tmp_path / "run")
     run.stages[1].block.write_bytes(b"")
     monkeypatch.setattr("pipeline.recompute.machine_record", lambda *_: {"torch": "0.0"})
-    monkeypatch.setattr("pipeline.verify.gives_chunk", lambda *_: False)
+    monkeypatch.setattr("pipeline.deep.gives_chunk", lambda *_: False)
     rows = verified(run, deep=True)
     x_0, x_1, x_2 = (rows[str(run.store(i, "train").relative_to(run.path))] for i in range(3))
     assert x_0.damage, "images do not depend on the machine's arithmetic"
@@ -283,7 +301,10 @@ def test_accepted_stages_are_verified_and_repaired_as_the_configs(
     run = copied(whole, tmp_path / "run")
     flip(run.store(1, "train") / "x" / "c.0.0.0.0.0")
     options = ("--run", run.path, "--set", "train.lr=0.05")
-    assert "with the settings of that branch\n" in cascade("verify", *options)[1]
+    assert (
+        "give the settings of that branch (then and now: train.lr 0.1 -> 0.05): cascade repair"
+        in cascade("verify", *options)[1]
+    )
     assert "it is of other settings" in cascade("verify", "--deep", *options)[1]
     out = cascade("verify", *options, "--accept-stale")[1]
     assert "--set train.lr=0.05 --accept-stale\nchecked" in out
@@ -299,7 +320,10 @@ def test_stand_ins_with_other_views_are_left_to_their_own_settings(whole: RunFol
     other = accept_stale(reopened(run.path, "seed=5"))
     (outcome,) = repair(other, CPU, Reporter())
     assert "it holds the views of other settings" in str(outcome.left)
-    assert [row.remedy.endswith("branch") for found in verify(other, Reporter()) for row in found.damage] == [True]
+    (damage,) = [damage for row in verify(other, Reporter()) for damage in row.damage]
+    assert damage.remedy == f"cascade repair --run {run.path} --set seed=0 --accept-stale"
+    (outcome,) = repair(accept_stale(reopened(run.path, "seed=5", "seed=0")), CPU, Reporter())
+    assert outcome.left == {}, "and it does what it says"
 
 
 def test_what_was_left_out_of_x_0_is_looked_at_and_believed_by_its_checksum_alone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import CorruptDataError
-from pipeline.weights import content_hash, load_tensors, pack_tensors, read_metadata, save_tensors
+from pipeline.weights import content_hash, load_modules, load_tensors, pack_tensors, read_metadata, save_tensors
 
 TENSORS = {
     "block.weight": torch.arange(6.0).reshape(2, 3),
@@ -77,6 +77,15 @@ def test_metadata_of_a_file_that_is_gone_or_damaged_is_none(tmp_path: Path) -> N
     assert read_metadata(tmp_path / "w") is None
     (tmp_path / "w").write_bytes(b"short")
     assert read_metadata(tmp_path / "w") is None
+
+
+def test_weights_of_another_network_are_refused_with_the_next_action() -> None:
+    path = Path("stages/0-abc/block.safetensors")
+    with pytest.raises(
+        CorruptDataError,
+        match=r"is not of this network: (.|\n)*\nnext: move stages/0-abc away and train the stage again$",
+    ):
+        load_modules({"block.weight": torch.zeros(1, 1)}, path, block=torch.nn.Linear(2, 3))
 
 
 def test_a_link_in_the_place_of_weights_is_not_followed(tmp_path: Path) -> None:

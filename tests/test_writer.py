@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 import cache.writer
-from cache import MANIFEST, NoStoreError, Store, StoreWriter, read_manifest
+from cache import MANIFEST, NoStoreError, Store, StoreWriter, read_journal, read_manifest
 from cache.files import write_synced
 from tests.conftest import WriteStore
 
@@ -161,6 +161,22 @@ def test_error_of_a_thread_reaches_a_later_write(tmp_path: Path, monkeypatch: py
             for first in range(0, 400, 4):
                 writer.write(0, first, X[:4])
         assert len(written) < 20
+
+
+def test_a_disk_that_failed_is_asked_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails_at_the_third(path: Path, *parts: bytes) -> None:
+        if path.name == "c.0.2.0.0.0":
+            raise OSError(5, "Input/output error", str(path))
+        write_synced(path, *parts)
+
+    monkeypatch.setattr(cache.writer, "write_synced", fails_at_the_third)
+    path = tmp_path / "store"
+    with pytest.raises(OSError, match="Input/output error"), writer_at(path, threads=1) as writer:  # noqa: PT012
+        write_runs(writer, 0, 4, 8)
+        writer.commit(y=ROWS, sample_id=ROWS)
+    journal = read_journal(path)
+    assert journal is not None
+    assert journal[1] == {}
 
 
 def test_folder_removed_while_writing_fails_the_commit(tmp_path: Path) -> None:

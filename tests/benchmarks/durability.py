@@ -5,7 +5,8 @@
 Each way has a run folder of its own, written and read in that way. A round trains the stage anew in each, with all that
 belongs to it: reading and checking x_j, checkpoints, evaluation, writing x_{j+1} back. Printed are the seconds of the
 fastest round, and the median over the rounds of their ratio to the seconds without any of the three, with the median
-distance of the rounds from it.
+distance of the rounds from it. Where the disk's speed varies more than what is looked for, --account says more: one
+stage as it is, with the seconds that were spent within the calls, in the thread that trains and in those beside it.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +69,79 @@ WAYS: dict[str, list[tuple[Any, str, Any]]] = {
 }
 """Name -> what is patched."""
 WAYS[WITHOUT_ALL] = [patched for patches in WAYS.values() for patched in patches]
+
+
+class Account:
+    """Seconds within the calls of a kind, by whether the main thread made them."""
+
+    def __init__(self) -> None:
+        self.seconds = {True: 0.0, False: 0.0}
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    def of(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, its seconds counted."""
+
+        def counted(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                seconds = time.perf_counter() - began
+                with self._lock:
+                    self.seconds[threading.current_thread() is threading.main_thread()] += seconds
+                    self.calls += 1
+
+        return counted
+
+
+class CountedHash:
+    """A SHA-256 whose seconds are counted."""
+
+    account: Account
+
+    def __init__(self, data: Any = b"") -> None:
+        self._hash = SHA256()
+        self.update(data)
+
+    def update(self, data: Any) -> None:
+        self.account.of(self._hash.update)(data)
+
+    def copy(self) -> "CountedHash":
+        copied = CountedHash()
+        copied._hash = self._hash.copy()
+        return copied
+
+    def hexdigest(self) -> str:
+        return str(self._hash.hexdigest())
+
+    def digest(self) -> bytes:
+        return bytes(self._hash.digest())
+
+
+SHA256 = hashlib.sha256
+
+
+def account_rows(case: "Case") -> list[list[str]]:
+    """What one training of the stage, as it is, spends within the calls of each kind."""
+    accounts = {"syncs": Account(), "checksums": Account(), "hashes": Account()}
+    CountedHash.account = accounts["hashes"]
+    patches: list[tuple[Any, str, Any]] = [
+        (os, "fsync", accounts["syncs"].of(os.fsync)),
+        (crc32c, "crc32c", accounts["checksums"].of(crc32c.crc32c)),
+        (hashlib, "sha256", CountedHash),
+    ]
+    with ExitStack() as stack:
+        for module, name, instead in patches:
+            stack.enter_context(patch.object(module, name, instead))
+        began = time.perf_counter()
+        train_stage(case.runs["as it is"], case.j, case.device, Reporter())
+        whole = time.perf_counter() - began
+    rows = [
+        [name, str(one.calls), *(f"{seconds:.2f}  {seconds / whole:.2%}" for seconds in one.seconds.values())]
+        for name, one in accounts.items()
+    ]
+    return [*rows, ["the stage", "", f"{whole:.2f}", ""]]
 
 
 @dataclass(frozen=True)
@@ -140,6 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="digits")
     parser.add_argument("--j", type=int, default=1, help="the stage; those before it are trained first")
     parser.add_argument("--repeat", type=int, default=7, help="rounds")
+    parser.add_argument("--account", action="store_true", help="seconds within the calls, of one training")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     parser.add_argument("--folder", type=Path, help="where to put the run folders, instead of the temporary folder")
@@ -150,9 +227,12 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         runs = {
             way: prepared(Path(folder) / str(number), way, arguments.j, settings, arguments.preset, device)
-            for number, way in enumerate(WAYS)
+            for number, way in enumerate(["as it is"] if arguments.account else WAYS)
         }
         case = Case(runs, arguments.j, device)
+        if arguments.account:
+            machine.print_table(["", "calls", "s in the main thread", "s in others"], account_rows(case))
+            return 0
         contenders: list[Contender[Case]] = [Contender(way, partial(trained, way=way)) for way in WAYS]
         rates = interleaved(contenders, case, arguments.repeat, clear)
         count = samples(runs[WITHOUT_ALL], arguments.j)

@@ -40,7 +40,8 @@ def image(label: int, generator: np.random.Generator) -> NDArray[np.uint8]:
     colour = np.array([np.cos(angle), np.cos(angle + 2.1), np.cos(angle + 4.2)])
     coarse = generator.normal(size=(height // 16 + 1, width // 16 + 1, 3)).repeat(16, 0).repeat(16, 1)
     noise = coarse[:height, :width] + 0.3 * generator.normal(size=(height, width, 3))
-    return np.clip(128 + 40 * waves[..., None] * colour + 35 * noise, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(128 + 40 * waves[..., None] * colour + 35 * noise, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def write(folder: Path, images: int, classes: int, seed: int) -> int:

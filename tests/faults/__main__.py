@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     one = parser.add_argument_group("one trial again")
     one.add_argument("--kinds", nargs="+", help="of fault: kill, torn, full, io, interrupt, terminate")
     one.add_argument("--at", type=int, help="number of the call, or of the trial")
-    one.add_argument("--second", type=int, help="call at which the recovery is killed")
+    one.add_argument("--second", type=float, help="where the recovery is killed, a share of its calls")
     one.add_argument("--losses", nargs="+", choices=power.LOSSES, default=power.LOSSES, help="of a power cut")
     one.add_argument("--processes", type=int, nargs="+", default=[2, 8], help="in a race")
     one.add_argument("--only", help="store that is damaged, or bug that is planted")
@@ -84,8 +84,8 @@ def _sweep(lab: Lab, arguments: argparse.Namespace) -> Iterator[Report]:
     parts = _parts(lab, arguments, OF_A_RUN)
     for kind, broken in product(_kinds(arguments, tuple(sweep.EXIT_CODES)), parts):
         if arguments.at is not None:
-            second = None if arguments.second is None else Fault("kill", arguments.second)
-            yield sweep.campaign(broken, kind, [sweep.Broken(Fault(kind, arguments.at), second)]).run(lab)
+            trial = sweep.Broken(Fault(kind, arguments.at), arguments.second)
+            yield sweep.campaign(broken, kind, [trial]).run(lab)
             continue
         for twice in (False,) if arguments.once else (False, True):
             yield sweep.sweep(broken, kind, count=arguments.trials, seed=arguments.seed, twice=twice).run(lab)

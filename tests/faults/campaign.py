@@ -26,6 +26,7 @@ class Report:
 
     name: str
     trials: int
+    """In which what was to go wrong did."""
     failures: Sequence[Failure]
     note: str = ""
     """What else was counted."""
@@ -37,8 +38,8 @@ class Campaign(Generic[Trial]):
 
     name: str
     trials: Sequence[Trial]
-    make: Callable[[Bench, Trial], list[str]]
-    """Make a trial; returns what is wrong."""
+    make: Callable[[Bench, Trial], list[str] | None]
+    """Make a trial; returns what is wrong, None where what was to go wrong never did: then it proves nothing."""
     replay: Callable[[Trial], str]
     """Arguments of `python -m tests.faults` for one trial."""
 
@@ -50,7 +51,8 @@ class Campaign(Generic[Trial]):
             for trial, found in zip(self.trials, wrong, strict=True)
             if found
         ]
-        return Report(self.name, len(self.trials), failures)
+        missed = wrong.count(None)
+        return Report(self.name, len(wrong) - missed, failures, f"{missed} more were never hit" if missed else "")
 
 
 def sampled(items: Sequence[Trial], count: int | None, seed: int) -> list[Trial]:

@@ -33,7 +33,7 @@ def random_signals(lab: Lab, kind: Kind, *, count: int, seed: int = 0) -> Campai
     lab.bench.run(lab.bench.fresh())
     seconds = time.perf_counter() - began
 
-    def make(bench: Bench, trial: Moments) -> list[str]:
+    def make(bench: Bench, trial: Moments) -> list[str] | None:
         return _make(bench, trial, seconds, lab)
 
     def replay(trial: Moments) -> str:
@@ -42,8 +42,8 @@ def random_signals(lab: Lab, kind: Kind, *, count: int, seed: int = 0) -> Campai
     return Campaign(f"{kind} at random moments", [Moments(kind, seed + i) for i in range(count)], make, replay)
 
 
-def _make(bench: Bench, trial: Moments, seconds: float, lab: Lab) -> list[str]:
-    chance, run, wrong = random.Random(trial.seed), bench.fresh(), []
+def _make(bench: Bench, trial: Moments, seconds: float, lab: Lab) -> list[str] | None:
+    chance, run, wrong, hits = random.Random(trial.seed), bench.fresh(), [], 0
     for _ in range(chance.randint(1, AT_MOST)):
         pid = bench.start(run)
         _wait_until_it_works(run, pid)
@@ -52,7 +52,9 @@ def _make(bench: Bench, trial: Moments, seconds: float, lab: Lab) -> list[str]:
         outcome = bench.wait(pid)
         if outcome.code not in (0, EXIT_CODES[trial.kind]) or "Traceback" in outcome.said:
             wrong.append(f"exit {outcome.code}: {outcome.last_line}")
-    return wrong + wrong_end(bench.run(run), run, lab.truth)
+        hits += outcome.code != 0
+    wrong += wrong_end(bench.run(run), run, lab.truth)
+    return wrong if wrong or hits else None
 
 
 def _wait_until_it_works(run: Path, pid: int) -> None:

@@ -9,6 +9,8 @@ from tests.faults.disk import Disk, File, Folder
 from tests.faults.syscalls import Event
 from tests.faults.tiny import LOCK
 
+PARTIAL = "x_0.partial"
+
 
 def breaches(root: Path, events: Iterable[Event]) -> list[str]:
     """Where a record breaks the protocol, each with the number of its call. `root` is as it was before them.
@@ -71,8 +73,11 @@ def _may_have_manifest(disk: Disk, folder: Path) -> bool:
 
 
 def _is_aside(disk: Disk, folder: Path) -> bool:
-    """Whether a folder, or one that it is in, is being taken back and surely has no other name than that says."""
+    """Whether a folder, or one that it is in, is being taken back and surely has no other name than that says, or is
+    what an ingest had not put in place yet."""
     for path in (folder, *folder.parents):
+        if path.name == PARTIAL:
+            return True
         entry = disk.find(path.parent)
         if path.name.endswith(REMOVED) and isinstance(entry, Folder):
             return all(path.name in state for state in entry.states)

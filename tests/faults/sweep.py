@@ -3,12 +3,13 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tests.faults.campaign import Campaign, sampled
 from tests.faults.lab import Bench, Outcome
 from tests.faults.parts import Looks, Part
-from tests.faults.protocol import reuses
+from tests.faults.protocol import breaches, reuses
 from tests.faults.syscalls import TAKES_ROOM, Event, Fault, Kind
 from tests.faults.tiny import Digest, differences, digest
 
@@ -21,7 +22,8 @@ class Broken:
     """A trial: a fault where the command is first given, and perhaps another while it recovers."""
 
     fault: Fault
-    second: Fault | None = None
+    second: float | None = None
+    """Where in the recovery the process is killed once more, as a share of the calls that it takes."""
 
 
 def points(events: Sequence[Event], kind: Kind) -> list[int]:
@@ -41,35 +43,56 @@ def sweep(part: Part, kind: Kind, *, count: int | None = None, seed: int = 0, tw
     """Faults at `count` of a part's calls, or at every one; `twice`: and the process killed once more in recovery."""
     chance = random.Random(seed)
     trials = [Fault(kind, at) for at in sampled(points(part.events, kind), count, seed)]
-    later = [Fault("kill", chance.randrange(len(part.events))) if twice else None for _ in trials]
+    later = [chance.random() if twice else None for _ in trials]
     name = f"{kind}, and a kill in recovery" if twice else kind
-    return campaign(part, name, [Broken(*faults) for faults in zip(trials, later, strict=True)])
+    return campaign(part, name, [Broken(*trial) for trial in zip(trials, later, strict=True)])
 
 
 def campaign(part: Part, name: str, trials: Sequence[Broken]) -> Campaign[Broken]:
     """The campaign of these trials."""
 
     def replay(trial: Broken) -> str:
-        second = "" if trial.second is None else f" --second {trial.second.at}"
+        second = "" if trial.second is None else f" --second {trial.second}"
         return f"sweep --parts {part.name} --kinds {trial.fault.kind} --at {trial.fault.at}{second}"
 
     return Campaign(f"{part.name}: {name}", trials, lambda bench, trial: make(bench, trial, part), replay)
 
 
-def make(bench: Bench, trial: Broken, part: Part) -> list[str]:
-    """Break a part, go on, and say what is wrong with how it ended."""
-    run = bench.copy(part.before)
-    wrong, records = [], []
-    for fault in filter(None, (trial.fault, trial.second)):
+def make(bench: Bench, trial: Broken, part: Part) -> list[str] | None:
+    """Break a part, go on, and say what is wrong with how it ended; None where nothing broke, or not in recovery too.
+
+    The calls of a command that was killed are not known; of all others the order is looked at, over both commands.
+    """
+    run, wrong, records = bench.copy(part.before), list[str](), list[list[Event]]()
+
+    def hits(fault: Fault) -> bool:
+        """Give the command with a fault in it; whether it came to that call."""
         outcome, events = bench.recorded(run, *part.arguments, faults=[fault])
-        wrong += wrong_exit(fault.kind, outcome, run, part.truth)
-        wrong += wrong_looks(bench, run, part.between)
+        wrong.extend(wrong_exit(fault.kind, outcome, run, part.truth))
+        wrong.extend(wrong_looks(bench, run, part.between))
         records.append(events)
+        return outcome.code == EXIT_CODES["kill"] or len(events) > fault.at
+
+    is_hit = hits(trial.fault)
+    if trial.second is not None:
+        second = _in_recovery(bench, run, part, trial.second)
+        is_hit &= second is not None and hits(second)
     outcome, events = bench.recorded(run, *part.arguments)
     wrong += wrong_end(outcome, run, part.truth)
     wrong += wrong_looks(bench, run, part.afterwards)
     wrong += differences(part.truth, digest(run))[:SHOWN] if part.afterwards else []
-    return wrong + reuses([*records, events])[:SHOWN]
+    records.append(events)
+    if all(records):
+        wrong += breaches(part.before, chain.from_iterable(records))[:SHOWN]
+    wrong += reuses(records)[:SHOWN]
+    return wrong if wrong or is_hit else None
+
+
+def _in_recovery(bench: Bench, run: Path, part: Part, share: float) -> Fault | None:
+    """A kill at this share of the calls that going on takes, as a copy shows; None where it takes none."""
+    _, events = bench.recorded(bench.copy(run), *part.arguments)
+    calls = points(events, "kill")
+    return Fault("kill", calls[int(share * len(calls))]) if calls else None
 
 
 def wrong_exit(kind: Kind, outcome: Outcome, run: Path, truth: Digest) -> list[str]:

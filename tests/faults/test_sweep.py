@@ -12,7 +12,15 @@ from tests.faults.syscalls import Fault, Kind
 
 @pytest.mark.parametrize(("kind", "twice", "count"), [("kill", False, 40), ("kill", True, 15), ("torn", False, 10)])
 def test_a_kill_at_any_call_costs_time_and_nothing_else(lab: Lab, kind: Kind, twice: bool, count: int) -> None:
-    assert not told(sweep(whole_run(lab), kind, count=count, twice=twice).run(lab))
+    report = sweep(whole_run(lab), kind, count=count, twice=twice).run(lab)
+    assert not told(report)
+    assert report.trials == count, "a kill in recovery comes at a call of the recovery"
+
+
+def test_a_trial_whose_fault_never_comes_is_not_counted(lab: Lab) -> None:
+    trials = [Broken(Fault("kill", at)) for at in (len(lab.events) // 2, 10 * len(lab.events))]
+    report = campaign(whole_run(lab), "kill", trials).run(lab)
+    assert (report.trials, report.failures, report.note) == (1, [], "1 more were never hit")
 
 
 @pytest.mark.parametrize("name", ["ingest", "stage-0", "stage-2"])
@@ -33,6 +41,17 @@ def test_where_writing_fails_the_path_and_the_next_action_are_named(lab: Lab, ki
 @pytest.mark.parametrize("kind", ["full", "io"])
 def test_a_call_that_fails_anywhere_is_told_and_the_same_command_goes_on(lab: Lab, kind: Kind) -> None:
     assert not told(sweep(whole_run(lab), kind, count=30).run(lab))
+
+
+@pytest.mark.parametrize("name", ["ingest", "run", "gc", "repair"])
+def test_a_name_that_was_not_made_durable_is_by_the_command_that_goes_on(lab: Lab, name: str) -> None:
+    broken = part(lab, name)
+    syncs = [n for n, e in enumerate(broken.events) if e.op == "fsync" and broken.events[n - 1].op == "rename"]
+    names: tuple[str, ...] = ("x_0", "stage.json", "scale.uint8.json", "uint8.train.views-2/manifest.json", ".removed")
+    names += ("c.0.0.0.0.0", "y/c.0", "/zarr.json", "x_2/uint8.validation")  # which repair puts in place
+    trials = [Broken(Fault("io", n)) for n in syncs if broken.events[n - 1].to.endswith(names)]
+    assert trials
+    assert not told(campaign(broken, "io", trials).run(lab))
 
 
 def test_an_interrupt_at_any_call_exits_130_and_the_same_command_goes_on(lab: Lab) -> None:

@@ -6,6 +6,7 @@ CORRUPTION = "tests/faults/test_corruption.py"
 STORE = "tests/test_store.py"
 JOURNAL = "tests/test_journal.py"
 LEFTOVERS = "tests/test_leftovers.py"
+REPAIR = "tests/test_repair.py"
 
 READING = (
     Bug(
@@ -84,6 +85,28 @@ READING = (
         (f"{LEFTOVERS}::test_a_journaled_chunk_that_is_not_as_it_was_is_written_again",),
     ),
     Bug(
+        "a bad sector under a journaled chunk stops the write for ever",
+        (
+            (
+                "cache/leftovers.py",
+                "        except (CorruptStoreError, OSError):\n",
+                "        except CorruptStoreError:\n",
+            ),
+        ),
+        (f"{LEFTOVERS}::test_what_a_bad_sector_took_is_written_again[x/c.0.1.0.0.0-rewritten0]",),
+    ),
+    Bug(
+        "a bad sector under a manifest stops the repair of it",
+        (
+            (
+                "pipeline/repair.py",
+                "        except (CorruptStoreError, OSError):\n",
+                "        except (CorruptStoreError, FileNotFoundError):\n",
+            ),
+        ),
+        ("tests/test_repair.py::test_what_a_bad_sector_took_comes_back[1]",),
+    ),
+    Bug(
         "a write goes on with what another one began",
         (("cache/leftovers.py", " or not found[0].is_of(begun):", ":"),),
         (f"{LEFTOVERS}::test_what_was_begun_as_anything_else_is_discarded",),
@@ -122,5 +145,48 @@ READING = (
             ),
         ),
         ("tests/test_anchor.py::test_a_store_that_another_stage_wrote_is_refused",),
+    ),
+    Bug(
+        "what is read back comes from the page cache",
+        (
+            (
+                "cache/readback.py",
+                "            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)\n",
+                "            pass\n",
+            ),
+        ),
+        ("tests/test_readback.py::test_every_chunk_is_dropped_from_the_page_cache_before_it_is_read",),
+    ),
+    Bug(
+        "a store of another stage is mended",
+        (
+            (
+                "pipeline/repair.py",
+                "if damaged and manifest.summary.fingerprint != self.run.fingerprint(self.index, self.split):",
+                "if damaged and not manifest.summary.fingerprint:",
+            ),
+        ),
+        (f"{REPAIR}::test_a_store_of_another_stage_is_not_mended_in_the_place_of_ones_own",),
+    ),
+    Bug(
+        "other images than were ingested are written anew",
+        (("pipeline/repair.py", "return self.index > 0 or written.", "return self.index >= 0 or written."),),
+        (f"{REPAIR}::test_images_are_not_written_anew_from_a_source_that_gives_others",),
+    ),
+    Bug(
+        "a stand-in's store is written anew with the config's views",
+        (
+            (
+                "pipeline/repair.py",
+                "                self._check_views()\n                self._write_again()\n",
+                "                self._write_again()\n",
+            ),
+        ),
+        (f"{REPAIR}::test_a_stand_ins_store_of_other_views_is_not_written_anew_with_the_configs",),
+    ),
+    Bug(
+        "what an earlier repair left is put in place unseen",
+        (("pipeline/repair.py", "if is_committed(self.beside) and not self._is_sound_beside():", "if False:"),),
+        (f"{REPAIR}::test_what_an_earlier_repair_left_is_put_in_place_only_if_every_byte_of_it_is_right",),
     ),
 )

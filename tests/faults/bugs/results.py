@@ -29,7 +29,7 @@ RESULTS = (
         "a loss that is no number is kept",
         (
             (
-                "pipeline/faults.py",
+                "pipeline/finite.py",
                 "    if math.isfinite(loss) and learner.is_finite():\n",
                 "    if not math.isnan(loss + 1) or True:\n",
             ),
@@ -40,7 +40,7 @@ RESULTS = (
         "a weight that is no number is kept",
         (
             (
-                "pipeline/faults.py",
+                "pipeline/finite.py",
                 "    if math.isfinite(loss) and learner.is_finite():\n",
                 "    if math.isfinite(loss):\n",
             ),

@@ -4,6 +4,7 @@ from tests.faults.bugs.bug import Bug
 
 POWER = "tests/faults/test_power.py"
 SWEEP = "tests/faults/test_sweep.py"
+NOT_DURABLE = "test_a_name_that_was_not_made_durable_is_by_the_command_that_goes_on"
 CHECKPOINT = "tests/test_checkpoint.py"
 FIT = "tests/test_fit.py"
 RESUME = "tests/test_resume.py"
@@ -190,6 +191,22 @@ STAGES = (
         (f"{FIT}::test_the_folder_of_a_stage_is_durable_before_anything_is_in_it",),
     ),
     Bug(
+        "a record that may be lost is trusted",
+        (("pipeline/training.py", "    _make_durable(run, j)\n", ""),),
+        (f"{SWEEP}::{NOT_DURABLE}[run]",),
+    ),
+    Bug(
+        "an x_0 that may be lost is trusted",
+        (
+            (
+                "pipeline/ingest.py",
+                "        sync(run_folder)  # who put x_0 in place may have been killed before its name was durable\n",
+                "",
+            ),
+        ),
+        (f"{SWEEP}::{NOT_DURABLE}[ingest]",),
+    ),
+    Bug(
         "a second signal is noted like the first",
         (
             (
@@ -202,5 +219,16 @@ STAGES = (
             "tests/test_stopping.py::test_a_second_signal_ends_the_process_at_once",
             "tests/faults/test_again.py::test_a_second_signal_ends_a_run_that_stops_at_once_and_the_same_command_goes_on",
         ),
+    ),
+    Bug(
+        "a stage goes on from the checkpoint of other settings",
+        (
+            (
+                "pipeline/checkpoint.py",
+                "(position.key, position.metrics) == (folder.key, metrics_content(records))",
+                "position.metrics == metrics_content(records)",
+            ),
+        ),
+        (f"{CHECKPOINT}::test_a_checkpoint_of_other_settings_is_refused",),
     ),
 )

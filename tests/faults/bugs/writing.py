@@ -122,6 +122,14 @@ WRITING = (
         (f"{JOURNAL}::test_a_chunks_name_is_durable_before_it_is_journaled",),
     ),
     Bug(
+        "the journal goes before the manifest is durable",
+        (("cache/journal.py", "        sync(store)\n", ""),),
+        (
+            f"{JOURNAL}::test_a_journal_goes_once_the_manifest_beside_it_is_durable",
+            f"{SWEEP}::test_a_name_that_was_not_made_durable_is_by_the_command_that_goes_on[run]",
+        ),
+    ),
+    Bug(
         "a journal goes on after a sync of it failed",
         (("cache/journal.py", "            self._failed = True\n", ""),),
         (f"{JOURNAL}::test_after_a_failed_fsync_nothing_more_is_added",),
@@ -141,5 +149,10 @@ WRITING = (
             f"{FILES}::test_a_file_that_cannot_be_made_durable_is_removed_and_named",
             f"{SWEEP}::test_where_writing_fails_the_path_and_the_next_action_are_named",
         ),
+    ),
+    Bug(
+        "a disk that failed is asked once more",
+        (("cache/writer.py", " and not isinstance(error, OSError):", ":"),),
+        ("tests/test_writer.py::test_a_disk_that_failed_is_asked_nothing_more",),
     ),
 )
