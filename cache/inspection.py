@@ -12,7 +12,7 @@ from cache.choice import CodecChoice
 from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, codec_of, pack_chunk, trailer
 from cache.errors import CorruptStoreError, NoStoreError
 from cache.files import make_folder, replace_file
-from cache.layout import ChunkRecord
+from cache.layout import RECORD_BYTES, ChunkRecord
 from cache.manifest import Manifest, read_manifest
 from cache.metadata import ArrayMetadata, decode_metadata
 from cache.place import Folder
@@ -114,7 +114,8 @@ def agrees(path: Path, manifest: Manifest) -> bool:
     chunks = manifest.arrays["x"]
     for index in range(len(chunks)):
         try:
-            data = Folder(path).read(manifest.chunk_name("x", index))
+            limit = max(RECORD_BYTES, 4 * chunks[index].length)
+            data = Folder(path).read(manifest.chunk_name("x", index), limit)
         except (FileNotFoundError, NotADirectoryError, CorruptStoreError):
             continue
         crc = checksum([memoryview(data)[:-CHECKSUM_BYTES]])

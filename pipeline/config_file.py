@@ -10,8 +10,10 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from cache import CorruptStoreError
 from pipeline.config import Augment, Config, HeadSection, Section, StageOverrides, StoreSection, Train, parse_bytes
 from pipeline.errors import ConfigError
+from pipeline.links import read_file
 
 CONFIG_NAME = "cascade.toml"
 OF_POLICY = {"views": ("views",), "canvas": ("phases", "cut_at")}
@@ -29,12 +31,7 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
     except UnicodeEncodeError:
         raise ConfigError(f"{str(folder)!a} is not UTF-8; a run folder's path has to be") from None
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise ConfigError(
-            f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
-            f"next: cascade init PRESET {folder}, or give the folder with --run DIR"
-        ) from None
+        table = tomllib.loads(_read_bytes(folder).decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     if isinstance(data := table.get("data"), dict) and "source" in data:
@@ -42,6 +39,20 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
     for setting in settings:
         apply_setting(table, setting)
     return read_config(table, where=str(path))
+
+
+def _read_bytes(folder: Path) -> bytes:
+    """The config file, which is a regular one: a run folder is what a stranger may have made, and a link leads out."""
+    path = folder / CONFIG_NAME
+    try:
+        return read_file(path)
+    except (FileNotFoundError, CorruptStoreError) as error:
+        if folder.is_dir() and not path.is_dir() and not isinstance(error, FileNotFoundError):
+            raise ConfigError(f"{error}\nnext: put a copy of the config there as a file of its own") from None
+    raise ConfigError(
+        f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
+        f"next: cascade init PRESET {folder}, or give the folder with --run DIR"
+    )
 
 
 def absolute_source(address: Any, base: Path) -> Any:
