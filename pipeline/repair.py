@@ -21,7 +21,6 @@ from cache import (
     Inspected,
     Manifest,
     NoStoreError,
-    Store,
     StoreError,
     agrees,
     committed_codec,
@@ -119,6 +118,7 @@ class _Repair:
             shutil.rmtree(self.beside, ignore_errors=True)
             with self._trying(MANIFEST):  # one that is whole and describes no store of ours
                 self._put_back(manifest, list(self._damaged(manifest)))
+                self._check_place()
         return self.outcome
 
     def _damaged(self, manifest: Manifest) -> Iterator[Inspected]:
@@ -160,10 +160,19 @@ class _Repair:
         with self._trying(*names.values()):
             self._put_back_chunks(manifest, names)
 
+    def _check_place(self) -> None:
+        """Raise CascadeError where a store without damage is not the one that belongs here, which no repair makes."""
+        if self.outcome.left or not self.folder.is_rendered_alike(self.index):
+            return
+        try:
+            self.folder.open_store(self.index, self.split)
+        except StoreError as error:
+            raise CorruptDataError(f"{error}\nnext: {self.folder.made_again(self.index)}") from error
+
     def _put_back_chunks(self, manifest: Manifest, names: dict[int, str]) -> None:
         if not names:
             return
-        store = Store(self.path)
+        store = self.folder.open_store(self.index, self.split)
         with self.report.task(f"repair {self.outcome.what}", len(names)) as task:
             again = recomputed_chunks(self.folder, self.parent, store, self.split, names)
             for done, (index, numbers) in enumerate(again, 1):

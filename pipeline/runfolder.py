@@ -184,14 +184,22 @@ class RunFolder:
         found = store.manifest.summary.fingerprint
         if found != expected:
             changed = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-            remedy = "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
             raise RefusedError(
                 f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
-                f"{', '.join(changed)}\nnext: {remedy}"
+                f"{', '.join(changed)}\nnext: {self.made_again(index)}"
+            )
+        if self.config.order.run % store.chunk_samples:
+            raise CorruptDataError(
+                f"{store.path} has chunks of {store.chunk_samples} samples, and order.run = {self.config.order.run} "
+                f"is no multiple\nnext: {self.made_again(index)}"
             )
         if index == 0:
             check_images(self.info, self.path, split, store.manifest.summary)
         return store
+
+    def made_again(self, index: int) -> str:
+        """What to do where x_index is whole, and not what belongs in its place."""
+        return "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
 
     def has_store(self, index: int, split: str) -> bool:
         """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""
