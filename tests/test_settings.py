@@ -50,6 +50,7 @@ def test_a_config_larger_than_any_is_refused_and_not_read(tmp_path: Path) -> Non
         (b"seed = 1\nseed = 2", "Cannot overwrite a value"),
         (b"seed = '\xff'", "can't decode byte 0xff"),
         (b"seed = " + b"[" * 5000, ""),
+        (b"seed = " + b"9" * 5000, r"Exceeds the limit \(4300 digits\)"),
     ],
 )
 def test_what_is_not_toml_is_refused_with_the_place(tmp_path: Path, text: bytes, reason: str) -> None:
