@@ -36,7 +36,7 @@ from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of
 from pipeline.links import check_unlinked
 from pipeline.paths import matching
-from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
+from pipeline.record import Accepted, StageRecord, foreign_record, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
 
 
@@ -65,10 +65,7 @@ class StageFolder:
         """The record of the finished stage, or None. Raises CorruptDataError where it is another stage's."""
         record = read_record(self.path)
         if record is not None and record.key != self.key:
-            raise CorruptDataError(
-                f"{self.path / 'stage.json'} is the record of another stage, {record.j}-{record.key[:KEY_DIGITS]}\n"
-                f"next: move {self.path} away and train the stage again"
-            )
+            raise foreign_record(self.path, record)
         return record
 
     def output(self, split: str) -> Path:

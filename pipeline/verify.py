@@ -31,7 +31,7 @@ from pipeline.networks import EncodingRecord
 from pipeline.paths import matching
 from pipeline.progress import Reporter
 from pipeline.recompute import other_machine, parent_of, recomputed_chunks
-from pipeline.record import StageRecord, read_record
+from pipeline.record import StageRecord, read_own_record, read_record
 from pipeline.runfolder import RunFolder, is_committed, is_unfinished
 from pipeline.sealed import SealError, unseal
 from pipeline.stopping import never
@@ -256,7 +256,7 @@ def _stage_files(folder: Path, successors: Mapping[str, set[str]]) -> dict[Path,
     content = record.content if record else {}
     loaders: dict[str, Callable[[Path], object]] = {
         "*.safetensors": lambda path: load_tensors(path, content=content.get(path.stem)),
-        "stage.json": lambda path: read_record(path.parent),
+        "stage.json": lambda path: read_own_record(path.parent),
         "scale.*.json": lambda path: unseal(read_file(path), EncodingRecord),
         "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
     }

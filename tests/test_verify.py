@@ -348,3 +348,19 @@ def test_links_are_damage_with_their_path_but_for_x_0_as_a_whole(whole: RunFolde
     if place not in ("stages", "stage"):
         assert any("is a link" in str(outcome.left) for outcome in repair(reopened(run.path), CPU, Reporter()))
     assert files_of(tmp_path / "elsewhere") == before
+
+
+def test_a_stage_in_the_folder_of_another_is_damage(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    first, second = (stage.path for stage in run.stages[:2])
+    own = second.name
+    shutil.rmtree(second)
+    second = second.with_name(f"1-{first.name[2:]}")
+    first.rename(second)
+    (found,) = verified(run)[f"stages/{second.name}"].damage
+    assert found.file == f"stages/{second.name}/stage.json"
+    assert found.reason == f"stage.json is the record of another stage, {first.name}"
+    assert found.remedy == f"move {second} away and train the stage again"
+    second.rename(second.with_name(own))
+    (found,) = verified(run)[f"stages/{own}"].damage
+    assert found.reason == f"stage.json is the record of another stage, {first.name}"
