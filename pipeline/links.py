@@ -26,4 +26,5 @@ def read_file(path: Path, limit: int = RECORD_BYTES) -> bytes:
     try:
         return Folder(path.parent).read(path.name, limit)
     except NotADirectoryError as error:
-        raise CorruptStoreError(f"{path.parent} is no folder") from error
+        first = next((folder for folder in reversed(path.parents) if not folder.is_dir()), path.parent)
+        raise CorruptStoreError(f"{first} is no folder") from error

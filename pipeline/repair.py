@@ -150,8 +150,9 @@ class _Repair:
             )
         for file in damaged:
             if not file.array:
-                put_back_metadata(self.path, manifest, file.name)
-                self.outcome.put_back.append(file.name)
+                with self._trying(file.name):
+                    put_back_metadata(self.path, manifest, file.name)
+                    self.outcome.put_back.append(file.name)
             elif file.array != "x":
                 with self._trying(file.name):
                     values = self.parent.small_arrays(self.split)[file.array]
@@ -236,5 +237,13 @@ class _Repair:
         """Say of these files, where they are not put back, why."""
         try:
             yield
-        except (CascadeError, StoreError, IsADirectoryError, NotADirectoryError) as error:
-            self.outcome.left |= {name: str(error) for name in names if name not in self.outcome.put_back}
+        except (CascadeError, StoreError) as error:
+            self._leave(str(error), *names)
+        except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            where = error.filename2 or error.filename
+            what = "a folder, and a file" if isinstance(error, IsADirectoryError) else "a file, and a folder"
+            next_action = f"next: move it away, and {self.folder.command('repair')}"
+            self._leave(f"{where} is {what} belongs there\n{next_action}", *names)
+
+    def _leave(self, why: str, *names: str) -> None:
+        self.outcome.left |= {name: why for name in names if name not in self.outcome.put_back}

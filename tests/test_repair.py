@@ -346,3 +346,26 @@ def test_images_of_another_ingest_are_left_with_what_to_do(whole: RunFolder, tmp
     assert outcome.what == "x_0/test"
     assert outcome.left.keys() == {MANIFEST}
     assert "is whole, but not the test images that were ingested here\nnext: put those back" in outcome.left[MANIFEST]
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "x/zarr.json", "y/c.0", "x/c.0.0.0.0.0"])
+def test_a_folder_in_the_place_of_a_file_is_left_with_what_to_do(whole: RunFolder, tmp_path: Path, name: str) -> None:
+    run = copied(whole, tmp_path / "run")
+    file = run.store(1, "train") / name
+    file.unlink()
+    (file / "kept").mkdir(parents=True)
+    (outcome,) = repaired(run).values()
+    assert outcome.left == {
+        name: f"{file} is a folder, and a file belongs there\nnext: move it away, and {run.command('repair')}"
+    }
+    assert (file / "kept").is_dir()
+
+
+def test_a_file_in_the_place_of_an_arrays_folder_is_left_with_what_to_do(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    folder = run.store(1, "train") / "y"
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+    (outcome,) = repaired(run).values()
+    assert outcome.left["y/zarr.json"].startswith(f"{folder} is a file, and a folder belongs there\nnext: move it away")
+    assert folder.read_text() == "mine"
