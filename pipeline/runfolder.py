@@ -36,7 +36,7 @@ from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, settings_of_views
 from pipeline.links import check_unlinked
 from pipeline.paths import matching
-from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
+from pipeline.record import Accepted, StageRecord, foreign_record, read_record, stage_path
 from pipeline.shapes import canvas_side, network_shapes
 
 
@@ -65,10 +65,7 @@ class StageFolder:
         """The record of the finished stage, or None. Raises CorruptDataError where it is another stage's."""
         record = read_record(self.path)
         if record is not None and record.key != self.key:
-            raise CorruptDataError(
-                f"{self.path / 'stage.json'} is the record of another stage, {record.j}-{record.key[:KEY_DIGITS]}\n"
-                f"next: move {self.path} away and train the stage again"
-            )
+            raise foreign_record(self.path, record)
         return record
 
     def output(self, split: str) -> Path:
@@ -184,14 +181,22 @@ class RunFolder:
         found = store.manifest.summary.fingerprint
         if found != expected:
             changed = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-            remedy = "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
             raise RefusedError(
                 f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
-                f"{', '.join(changed)}\nnext: {remedy}"
+                f"{', '.join(changed)}\nnext: {self.made_again(index)}"
+            )
+        if self.config.order.run % store.chunk_samples:
+            raise CorruptDataError(
+                f"{store.path} has chunks of {store.chunk_samples} samples, and order.run = {self.config.order.run} "
+                f"is no multiple\nnext: {self.made_again(index)}"
             )
         if index == 0:
             check_images(self.info, self.path, split, store.manifest.summary)
         return store
+
+    def made_again(self, index: int) -> str:
+        """What to do where x_index is whole, and not what belongs in its place."""
+        return "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
 
     def has_store(self, index: int, split: str) -> bool:
         """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""

@@ -1,5 +1,6 @@
 """Where a config comes from: its file, `--set` over it, and what `[stages.J]` overrides for one stage."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,25 @@ def test_folder_in_the_place_of_the_config_is_none(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["link", "pipe", "device"])
+def test_a_config_that_is_no_file_of_its_own_is_refused_and_not_waited_for(tmp_path: Path, what: str) -> None:
+    config = tmp_path / CONFIG_NAME
+    if what == "pipe":
+        os.mkfifo(config)
+    else:
+        (tmp_path / "elsewhere.toml").write_text(SOUND)
+        config.symlink_to("/dev/zero" if what == "device" else tmp_path / "elsewhere.toml")
+    with pytest.raises(ConfigError, match=f"{config} is not a file.*\nnext: put a copy of the config there as a file"):
+        load_config(tmp_path)
+
+
+def test_a_config_larger_than_any_is_refused_and_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / CONFIG_NAME, "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match=r"it has 1,099,511,627,776 bytes, and 67,108,864 at most belong there"):
+        load_config(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -30,6 +50,7 @@ def test_folder_in_the_place_of_the_config_is_none(tmp_path: Path) -> None:
         (b"seed = 1\nseed = 2", "Cannot overwrite a value"),
         (b"seed = '\xff'", "can't decode byte 0xff"),
         (b"seed = " + b"[" * 5000, ""),
+        (b"seed = " + b"9" * 5000, r"Exceeds the limit \(4300 digits\)"),
     ],
 )
 def test_what_is_not_toml_is_refused_with_the_place(tmp_path: Path, text: bytes, reason: str) -> None:
