@@ -197,6 +197,15 @@ class RunFolder:
         """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""
         return index == 0 or not is_unfinished(self.store(index, split))
 
+    def lost(self, index: int) -> str:
+        """Which splits of x_index lost their manifest, and what to type; "" where none did.
+
+        Said of what will not be taken for deleted, or for a store that was never finished.
+        """
+        splits = [split for split in self.splits if is_lost(self.store(index, split))]
+        what = f"x_{index} {', '.join(splits)}: {MANIFEST} is missing: {self.command('repair')}"
+        return what if splits and self.is_rendered_alike(index) else ""
+
     def check_unlinked(self, path: Path) -> None:
         """Raise CorruptDataError where a store or stage lies behind a link; the run folder and x_0 may be links."""
         x_0 = self.path / X_0
@@ -280,6 +289,11 @@ def is_unfinished(store: Path) -> bool:
     """Whether what lies at this path was never committed: it has a journal, or metadata, the last before the manifest,
     has not come yet."""
     return not is_committed(store) and ((store / JOURNAL).exists() or not (store / "x" / "zarr.json").exists())
+
+
+def is_lost(store: Path) -> bool:
+    """Whether what lies at this path is a store that was committed, and has lost what shows it."""
+    return store.is_dir() and not is_committed(store) and not is_unfinished(store)
 
 
 def store_bytes(store: Path) -> int:

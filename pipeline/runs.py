@@ -13,14 +13,13 @@ from pipeline.disk import free_bytes
 from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
-from pipeline.needed import free_stores
+from pipeline.needed import free_stores, output_is_due
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.stopping import never
 from pipeline.training import train_stage
 from pipeline.transfer import batches_held
-from pipeline.writeback import output_is_due
 
 
 def ingest_data(

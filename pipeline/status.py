@@ -12,9 +12,9 @@ from pipeline.checkpoint import Position, read_position
 from pipeline.disk import folder_bytes
 from pipeline.errors import CorruptDataError, RefusedError, first_line
 from pipeline.feed import describe_input
+from pipeline.needed import output_is_due
 from pipeline.record import stage_path
 from pipeline.runfolder import RunFolder, store_bytes
-from pipeline.writeback import output_is_due
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         state = "trained" if unwritten or unscaled else "done"
         encoding = run.config.for_stage(j).store.encoding
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
-        reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _of_done(run, j)
+        what = f"{what}: {run.command(f'train-stage --j {j}')}"
+        reason = (run.lost(j + 1) or what) if state == "trained" else _of_done(run, j)
     elif position is not None:
         state, reason = "partial", _progress(run, j, position)
     elif changed := run.changes(j):
@@ -115,8 +116,9 @@ def _progress(run: RunFolder, j: int, position: Position) -> str:
 
 def _of_done(run: RunFolder, j: int) -> str:
     """What a reader of the table should know of a finished stage."""
-    was_deleted = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
-    notes = [_frozen(run, j), f"x_{j + 1} was deleted: it is replayed where it is read" if was_deleted else ""]
+    is_gone = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
+    deleted = f"x_{j + 1} was deleted: it is replayed where it is read" if is_gone else ""
+    notes = [_frozen(run, j), run.lost(j + 1) or deleted]
     return "; ".join(filter(None, notes))
 
 

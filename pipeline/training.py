@@ -11,10 +11,11 @@ from pipeline.device import determinism, is_out_of_memory, peak_memory_bytes
 from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit_stage
+from pipeline.needed import output_is_due
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
-from pipeline.writeback import output_is_due, sweep_output, write_output
+from pipeline.writeback import sweep_output, write_output
 
 
 def train_stage(
@@ -43,6 +44,9 @@ def train_stage(
             return False
     with determinism(device, asked_for=run.config.machine.deterministic), _naming_memory(run, j, device):
         feed = Feed(run, j, device, should_stop=should_stop)
+        for index in range(feed.anchor + 1, run.config.augment.last_anchor(j) + 1):
+            if lost := run.lost(index):
+                report.say(f"stage {j}  {lost}; till then it starts from x_{feed.anchor}")
         if folder.record is None:
             fit_stage(run, feed, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
@@ -50,6 +54,8 @@ def train_stage(
             if run.config.keeps(j + 1):
                 report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
         if output_is_due(run, j, asked_for=output_asked_for):
+            if lost := run.lost(j + 1):
+                report.say(f"stage {j}  {lost}, which compares with what is left; now it is written anew")
             write_output(run, j, feed, report)
     return True
 
