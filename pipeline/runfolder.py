@@ -71,6 +71,11 @@ class StageFolder:
             )
         return record
 
+    @property
+    def missing(self) -> list[str]:
+        """Names of the files that the finished stage must have and has not; what is in the others, `verify` says."""
+        return [path.name for path in (self.block, self.head, self.test_logits, self.metrics) if not path.exists()]
+
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
         return self._outputs / ".".join([self._encoding, split, *self._rendered(split)])

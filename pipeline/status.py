@@ -1,4 +1,4 @@
-"""What of a run is done, what is not, and why."""
+"""What of a run is done, what is not, and why, as far as names and records say: no weights and no chunks are read."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,8 +24,8 @@ class StageStatus:
     j: int
     """Index of the stage."""
     state: str
-    """done; trained (its output is still to be written); partial (some epochs); stale (trained with other settings
-    than the config's); todo."""
+    """done; trained (its output is still to be written); damaged (a file of it is missing); partial (some epochs);
+    stale (trained with other settings than the config's); todo."""
     test_accuracy: float | None
     """Percent."""
     input: str | None
@@ -72,7 +72,10 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     folder = run.stages[j]
     position = read_position(folder)  # before the record, which comes before the checkpoints go
     record = folder.record
-    if record is not None:
+    if record is not None and folder.missing:
+        state = "damaged"
+        reason = f"{', '.join(folder.missing)} missing: delete {folder.path} and {run.command(f'train-stage --j {j}')}"
+    elif record is not None:
         unwritten, unscaled = output_is_due(run, j), scale_is_due(run, j)
         state = "trained" if unwritten or unscaled else "done"
         encoding = run.config.for_stage(j).store.encoding

@@ -57,6 +57,11 @@ def train_stage(
             if lost := run.lost(j + 1):
                 report.say(f"stage {j}  {lost}, which compares with what is left; now it is written anew")
             write_output(run, j, feed, report)
+        elif run.config.keeps(j + 1) and not run.is_stored(j + 1) and run.config.cache.keep != "needed":
+            report.say(
+                f"stage {j}  x_{j + 1} is not written: stage {j + 1} is trained already; "
+                f"{run.command(f'train-stage --j {j}')} writes it"
+            )
     return True
 
 

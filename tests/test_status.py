@@ -75,3 +75,29 @@ def test_a_stage_to_be_trained_from_a_lost_store_says_so_and_what_it_starts_from
         capsys.readouterr().err
     )
     assert run.lost(1) == ""
+
+
+def test_a_stage_trained_anew_says_that_its_output_is_not_written_and_what_writes_it(
+    folder: Path, cascade: Callable[..., Outcome]
+) -> None:
+    run = reopened(folder)
+    (run.stages[0].block).unlink()
+    remedy = status(run)[0].reason.partition("delete ")[2]
+    shutil.rmtree(remedy.partition(" ")[0])
+    err = cascade("run", "--run", folder)[2]
+    command = f"train-stage --j 0 --run {folder}"
+    assert f"stage 0  x_1 is not written: stage 1 is trained already; cascade {command} writes it\n" in err
+    assert "is not written" not in cascade(*command.split())[2]
+    assert run.is_stored(1)
+    assert "is not written" not in cascade("run", "--run", folder)[2]
+
+
+@pytest.mark.parametrize("name", ["block", "head", "test_logits", "metrics"])
+def test_a_finished_stage_without_one_of_its_files_is_damaged(folder: Path, name: str) -> None:
+    stage = reopened(folder).stages[0]
+    path: Path = getattr(stage, name)
+    path.unlink()
+    rows = status(reopened(folder))
+    assert [row.state for row in rows] == ["damaged", "done"]
+    remedy = f"delete {stage.path} and cascade train-stage --j 0 --run {folder}"
+    assert rows[0].reason == f"{path.name} missing: {remedy}"
