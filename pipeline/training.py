@@ -13,6 +13,7 @@ from pipeline.feed import Feed
 from pipeline.fit import fit_stage
 from pipeline.needed import output_is_due
 from pipeline.progress import Reporter, size
+from pipeline.room import naming_full_disk
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
 from pipeline.writeback import sweep_output, write_output
@@ -42,7 +43,11 @@ def train_stage(
         sweep(folder)  # a process may have been killed before it could
         if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):
             return False
-    with determinism(device, asked_for=run.config.machine.deterministic), _naming_memory(run, j, device):
+    with (
+        determinism(device, asked_for=run.config.machine.deterministic),
+        _naming_memory(run, j, device),
+        naming_full_disk(run, j),
+    ):
         feed = Feed(run, j, device, should_stop=should_stop)
         for index in range(feed.anchor + 1, run.config.augment.last_anchor(j) + 1):
             if lost := run.lost(index):
