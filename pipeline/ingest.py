@@ -212,5 +212,5 @@ class _Ingest:
         if self.choice is None:
             chunk = self._first_images(name, ids)
             self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
-            self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
+            self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.measured}")
         return self.choice.codec

@@ -91,7 +91,7 @@ class Output:
             threads=self.config.machine.threads,
             training_seconds=len(chunk) / speed if speed else None,
         )
-        report.say(f"stage {self.j}  codec {choice.codec}: {choice.reason}")
+        report.say(f"stage {self.j}  codec {choice.codec}: {choice.measured}")
         return choice
 
     def _training_speed(self, report: Reporter) -> float | None:
