@@ -161,6 +161,20 @@ class RunFolder:
         accepting = " --accept-stale" if self.accepts_stale else ""
         return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
 
+    def train_command(self, j: int) -> str:
+        """The command that trains stage j, with --accept-stale only where a stage before it is accepted."""
+        command = self.command(f"train-stage --j {j}")
+        return command if self._accepts_before(j) else command.removesuffix(" --accept-stale")
+
+    def run_command(self, j: int) -> str:
+        """The command that trains all stages; from j on where one before it is accepted, or none would be."""
+        if self._accepts_before(j):
+            return self.command(f"run --from {j}")
+        return self.command("run").removesuffix(" --accept-stale")
+
+    def _accepts_before(self, j: int) -> bool:
+        return any(one.stage < j for one in self.accepted)
+
     def store(self, index: int, split: str) -> Path:
         """Where x_index of a split is stored, if it is."""
         return self.path / X_0 / split if index == 0 else self.stages[index - 1].output(split)
@@ -264,7 +278,7 @@ class RunFolder:
             if self.stages[i].record is None:
                 raise RefusedError(
                     f"block {i} is needed first, and it is not trained{self._why_not(i)}\n"
-                    f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
+                    f"next: {self.train_command(i)}, or {self.run_command(i)} for all in turn"
                 )
 
     def changes(self, j: int) -> str:
@@ -277,7 +291,9 @@ class RunFolder:
             return ";\nwhat other branches have of it was trained on other blocks: cascade status lists them"
         if not changes:
             return ""
-        why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
+        why = f" with these settings ({changes})"
+        if not self.config.stages:
+            why += "\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
         return why if self.accepts_stale else f"{why}\nto go on from the stage as it is: --accept-stale"
 
 

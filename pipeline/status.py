@@ -74,13 +74,13 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     record = folder.record
     if record is not None and folder.missing:
         state = "damaged"
-        reason = f"{', '.join(folder.missing)} missing: delete {folder.path} and {run.command(f'train-stage --j {j}')}"
+        reason = f"{', '.join(folder.missing)} missing: delete {folder.path} and {run.train_command(j)}"
     elif record is not None:
         unwritten, unscaled = output_is_due(run, j), scale_is_due(run, j)
         state = "trained" if unwritten or unscaled else "done"
         encoding = run.config.for_stage(j).store.encoding
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
-        what = f"{what}: {run.command(f'train-stage --j {j}')}"
+        what = f"{what}: {run.train_command(j)}"
         reason = (run.lost(j + 1) or what) if state == "trained" else _of_done(run, j)
     elif position is not None:
         state, reason = "partial", _progress(run, j, position)
@@ -88,7 +88,7 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
         state, reason = "stale", changed
     else:
         state = "todo"
-        reason = run.command(f"train-stage --j {j}") if _input(run, j) else f"needs stage {j - 1}"
+        reason = run.train_command(j) if _input(run, j) else f"needs stage {j - 1}"
     if before := [one for one in run.accepted if one.stage < j]:
         reason = f"{reason}; on stale {describe_accepted(before)}".removeprefix("; ")
     return StageStatus(j, state, record.test_accuracy if record else None, _input(run, j), _stored(run, j), reason)
@@ -114,7 +114,7 @@ def _progress(run: RunFolder, j: int, position: Position) -> str:
     done = f"{position.epochs} of {run.config.for_stage(j).train.epochs} epochs"
     if position.consumed:
         done += f" and {position.consumed} images"
-    return f"{done}: {run.command(f'train-stage --j {j}')}"
+    return f"{done}: {run.train_command(j)}"
 
 
 def _of_done(run: RunFolder, j: int) -> str:

@@ -65,7 +65,7 @@ def train_stage(
         elif run.config.keeps(j + 1) and not run.is_stored(j + 1) and run.config.cache.keep != "needed":
             report.say(
                 f"stage {j}  x_{j + 1} is not written: stage {j + 1} is trained already; "
-                f"{run.command(f'train-stage --j {j}')} writes it"
+                f"{run.train_command(j)} writes it"
             )
     return True
 
