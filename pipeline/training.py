@@ -19,6 +19,13 @@ from pipeline.stopping import never
 from pipeline.writeback import sweep_output, write_output
 
 
+def is_due(run: RunFolder, j: int, *, output_asked_for: bool = False) -> bool:
+    """Whether anything of stage j is still to be done."""
+    if run.stages[j].record is None or scale_is_due(run, j):
+        return True
+    return output_is_due(run, j, asked_for=output_asked_for)
+
+
 def train_stage(
     run: RunFolder,
     j: int,
@@ -41,8 +48,8 @@ def train_stage(
     sweep_output(run, j)
     if folder.record is not None:
         sweep(folder)  # a process may have been killed before it could
-        if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):
-            return False
+    if not is_due(run, j, output_asked_for=output_asked_for):
+        return False
     with (
         determinism(device, asked_for=run.config.machine.deterministic),
         _naming_memory(run, j, device),
