@@ -196,7 +196,7 @@ class _Ingest:
             sum(sizes, StoreSize(0, 0)),
             lambda: self._codec("train", sieve.splits["train"]),
             lambda: self._first_images("train", sieve.splits["train"]),
-            remedy="make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
+            remedy=lambda: "make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
         )
 
     def _first_images(self, name: str, ids: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -53,7 +53,7 @@ def check_output_room(
     """
     needed, there = _due(run, j)
     what = f"stage {j} is trained and kept, and x_{j + 1}"
-    check_room(what, run.path, needed, codec, sample, there=there, remedy=_remedy(run, j))
+    check_room(what, run.path, needed, codec, sample, there=there, remedy=lambda: _remedy(run, j))
 
 
 def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:

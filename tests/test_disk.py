@@ -108,7 +108,7 @@ def test_room_is_refused_from_the_first_byte_too_few(
 ) -> None:
     def check(free: int) -> None:
         set_free(free)
-        check_room("x_1", tmp_path, needed, lambda: codec, lambda: SPARSE, there=there, remedy="less")  # type: ignore[arg-type, return-value]
+        check_room("x_1", tmp_path, needed, lambda: codec, lambda: SPARSE, there=there, remedy=lambda: "less")  # type: ignore[arg-type, return-value]
 
     needed = StoreSize(1_000_000, 3)
     share = 1 if codec == "none" else MARGIN * packed_share(SPARSE, "zstd")
@@ -122,12 +122,17 @@ def test_room_is_refused_from_the_first_byte_too_few(
     assert DiskError.exit_code == 6
 
 
-def test_a_sample_is_packed_only_where_that_decides(tmp_path: Path, set_free: Callable[[int], None]) -> None:
+def test_a_sample_is_packed_and_a_remedy_looked_for_only_where_that_decides(
+    tmp_path: Path, set_free: Callable[[int], None]
+) -> None:
     def sample() -> NDArray[np.uint8]:
         raise AssertionError
 
+    def remedy() -> str:
+        raise AssertionError
+
     set_free(10**9)
-    check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", sample, remedy="less")
+    check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", sample, remedy=remedy)
 
 
 def test_numbers_that_do_not_compress_need_no_more_than_they_are(
@@ -136,7 +141,7 @@ def test_numbers_that_do_not_compress_need_no_more_than_they_are(
     noise = np.random.default_rng(0).integers(0, 256, 5000, np.uint8)
     set_free(10**6)
     with pytest.raises(DiskError, match=r"zstd leaves 100% of 1.0 MB, as measured on 5000 samples"):
-        check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", lambda: noise, remedy="less")
+        check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", lambda: noise, remedy=lambda: "less")
 
 
 def test_a_write_back_without_room_is_refused_and_goes_on_once_there_is(
