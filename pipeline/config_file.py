@@ -43,7 +43,7 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
         data["source"] = absolute_source(data["source"], folder)
     for setting in settings:
         apply_setting(table, setting)
-    return read_config(table, where=str(path))
+    return read_config(table, where=str(path), settings=settings)
 
 
 def _read_bytes(folder: Path) -> bytes:
@@ -61,15 +61,24 @@ def _read_bytes(folder: Path) -> bytes:
 
 
 def absolute_source(address: Any, base: Path) -> Any:
-    """A data set's address with the path of its file taken from `base`; other addresses, and no strings, unchanged."""
+    """A data set's address with the path of its file taken from `base`; other addresses, and no strings, unchanged.
+
+    Where it goes up by "..", links on the way are followed first, as the system does; one in the last place is kept.
+    """
     scheme, _, place = address.partition(":") if isinstance(address, str) else ("", "", "")
     if scheme not in ("npz", "folder") or not place:
         return address
-    return f"{scheme}:{base.absolute() / os.path.expanduser(place)}"
+    path = base.absolute() / os.path.expanduser(place)
+    if ".." in path.parts:
+        path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+    return f"{scheme}:{path}"
 
 
-def read_config(table: Mapping[str, Any], *, where: str) -> Config:
-    """A checked config of a parsed TOML table. Raises ConfigError with all faults, one a line."""
+def read_config(table: Mapping[str, Any], *, where: str, settings: Sequence[str] = ()) -> Config:
+    """A checked config of a parsed TOML table, which `settings` were put over already.
+
+    Raises ConfigError with all faults, one a line, and those of the settings that they speak of.
+    """
     faults: list[str] = []
     sections = _read_fields(Config, table, "", faults)
     faults += _faults_together(sections)
@@ -77,6 +86,8 @@ def read_config(table: Mapping[str, Any], *, where: str) -> Config:
         faults += _misfits(Config(**sections))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        named = [one for one in settings if any(".".join(parse_setting(one)[0]) in fault for fault in faults)]
+        where += f" with {' '.join(f'--set {one.strip()}' for one in named)}" if named else ""
         raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in faults))
     return Config(**sections)
 

@@ -74,7 +74,7 @@ def check_room(
     sample: Callable[[], NDArray[Any]],
     *,
     there: StoreSize = NOTHING,
-    remedy: str,
+    remedy: Callable[[], str],
 ) -> None:
     """Raise DiskError where `folder` has no room for what is to be written there, of which `there` is already.
 
@@ -92,5 +92,5 @@ def check_room(
     if bytes_to_come > free:
         raise DiskError(
             f"{what} needs {size(bytes_to_come)} ({how}), and {size(free)} are free on the disk of {folder}\n"
-            f"next: {remedy}"
+            f"next: {remedy()}"
         )

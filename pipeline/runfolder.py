@@ -68,6 +68,11 @@ class StageFolder:
             raise foreign_record(self.path, record)
         return record
 
+    @property
+    def missing(self) -> list[str]:
+        """Names of the files that the finished stage must have and has not; what is in the others, `verify` says."""
+        return [path.name for path in (self.block, self.head, self.test_logits, self.metrics) if not path.exists()]
+
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
         return self._outputs / ".".join([self._encoding, split, *self._rendered(split)])
@@ -153,6 +158,20 @@ class RunFolder:
         accepting = " --accept-stale" if self.accepts_stale else ""
         return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
 
+    def train_command(self, j: int) -> str:
+        """The command that trains stage j, with --accept-stale only where a stage before it is accepted."""
+        command = self.command(f"train-stage --j {j}")
+        return command if self._accepts_before(j) else command.removesuffix(" --accept-stale")
+
+    def run_command(self, j: int) -> str:
+        """The command that trains all stages; from j on where one before it is accepted, or none would be."""
+        if self._accepts_before(j):
+            return self.command(f"run --from {j}")
+        return self.command("run").removesuffix(" --accept-stale")
+
+    def _accepts_before(self, j: int) -> bool:
+        return any(one.stage < j for one in self.accepted)
+
     def store(self, index: int, split: str) -> Path:
         """Where x_index of a split is stored, if it is."""
         return self.path / X_0 / split if index == 0 else self.stages[index - 1].output(split)
@@ -201,6 +220,15 @@ class RunFolder:
     def has_store(self, index: int, split: str) -> bool:
         """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""
         return index == 0 or not is_unfinished(self.store(index, split))
+
+    def lost(self, index: int) -> str:
+        """Which splits of x_index lost their manifest, and what to type; "" where none did.
+
+        Said of what will not be taken for deleted, or for a store that was never finished.
+        """
+        splits = [split for split in self.splits if is_lost(self.store(index, split))]
+        what = f"x_{index} {', '.join(splits)}: {MANIFEST} is missing: {self.command('repair')}"
+        return what if splits and self.is_rendered_alike(index) else ""
 
     def check_unlinked(self, path: Path) -> None:
         """Raise CorruptDataError where a store or stage lies behind a link; the run folder and x_0 may be links."""
@@ -269,7 +297,7 @@ class RunFolder:
             if self.stages[i].record is None:
                 raise RefusedError(
                     f"block {i} is needed first, and it is not trained{self._why_not(i)}\n"
-                    f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
+                    f"next: {self.train_command(i)}, or {self.run_command(i)} for all in turn"
                 )
 
     def changes(self, j: int) -> str:
@@ -282,7 +310,9 @@ class RunFolder:
             return ";\nwhat other branches have of it was trained on other blocks: cascade status lists them"
         if not changes:
             return ""
-        why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
+        why = f" with these settings ({changes})"
+        if not self.config.stages:
+            why += "\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
         return why if self.accepts_stale else f"{why}\nto go on from the stage as it is: --accept-stale"
 
 
@@ -299,6 +329,11 @@ def is_unfinished(store: Path) -> bool:
     """Whether what lies at this path was never committed: it has a journal, or metadata, the last before the manifest,
     has not come yet."""
     return not is_committed(store) and ((store / JOURNAL).exists() or not (store / "x" / "zarr.json").exists())
+
+
+def is_lost(store: Path) -> bool:
+    """Whether what lies at this path is a store that was committed, and has lost what shows it."""
+    return store.is_dir() and not is_committed(store) and not is_unfinished(store)
 
 
 def store_bytes(store: Path) -> int:

@@ -13,14 +13,13 @@ from pipeline.disk import free_bytes
 from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
-from pipeline.needed import free_stores
+from pipeline.needed import free_stores, output_is_due
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.stopping import never
-from pipeline.training import train_stage
+from pipeline.training import is_due, train_stage
 from pipeline.transfer import batches_held
-from pipeline.writeback import output_is_due
 
 
 def ingest_data(
@@ -84,10 +83,10 @@ def run_stages(
         if run.accepted:
             report.say(f"accepted though stale: {describe_accepted(run.accepted)}")
         for j in range(first, last + 1):
-            if should_stop():
+            asked = first == last and not frees
+            if should_stop() and is_due(run, j, output_asked_for=asked):
                 raise Stopped(f"stopped before stage {j}")
             held.says(f"stage {j} of {first}..{last}")
-            asked = first == last and not frees
             if not train_stage(run, j, device, report, output_asked_for=asked, strict=strict, should_stop=should_stop):
                 report.say(f"stage {j}  done already")
             if frees:

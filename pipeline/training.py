@@ -12,10 +12,19 @@ from pipeline.device import determinism, is_out_of_memory, peak_memory_bytes
 from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit_stage
+from pipeline.needed import output_is_due
 from pipeline.progress import Reporter, size
+from pipeline.room import naming_full_disk
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
-from pipeline.writeback import output_is_due, sweep_output, write_output
+from pipeline.writeback import sweep_output, write_output
+
+
+def is_due(run: RunFolder, j: int, *, output_asked_for: bool = False) -> bool:
+    """Whether anything of stage j is still to be done."""
+    if run.stages[j].record is None or scale_is_due(run, j):
+        return True
+    return output_is_due(run, j, asked_for=output_asked_for)
 
 
 def train_stage(
@@ -42,10 +51,17 @@ def train_stage(
     sweep_output(run, j)
     if folder.record is not None:
         sweep(folder)  # a process may have been killed before it could
-        if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):
-            return False
-    with determinism(device, asked_for=run.config.machine.deterministic), _naming_memory(run, j, device):
+    if not is_due(run, j, output_asked_for=output_asked_for):
+        return False
+    with (
+        determinism(device, asked_for=run.config.machine.deterministic),
+        _naming_memory(run, j, device),
+        naming_full_disk(run, j),
+    ):
         feed = Feed(run, j, device, should_stop=should_stop)
+        for index in range(feed.anchor + 1, run.config.augment.last_anchor(j) + 1):
+            if lost := run.lost(index):
+                report.say(f"stage {j}  {lost}; till then it starts from x_{feed.anchor}")
         if folder.record is None:
             fit_stage(run, feed, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
@@ -53,7 +69,14 @@ def train_stage(
             if run.config.keeps(j + 1):
                 report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
         if output_is_due(run, j, asked_for=output_asked_for):
+            if lost := run.lost(j + 1):
+                report.say(f"stage {j}  {lost}, which compares with what is left; now it is written anew")
             write_output(run, j, feed, report)
+        elif run.config.keeps(j + 1) and not run.is_stored(j + 1) and run.config.cache.keep != "needed":
+            report.say(
+                f"stage {j}  x_{j + 1} is not written: stage {j + 1} is trained already; "
+                f"{run.train_command(j)} writes it"
+            )
     return True
 
 

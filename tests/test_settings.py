@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_file import CONFIG_NAME, load_config, parse_setting
+from pipeline.config_file import CONFIG_NAME, absolute_source, load_config, parse_setting
 from pipeline.errors import ConfigError
 from tests.configs import SOUND, faults, loaded
 
@@ -148,3 +148,30 @@ def test_override_holds_for_its_stage_alone_and_leaves_the_other_keys(tmp_path: 
 def test_override_that_says_what_holds_anyway_changes_nothing(tmp_path: Path) -> None:
     config = loaded(tmp_path, "train.lr=1", "stages.1.train.lr=1")
     assert repr(config.for_stage(1).train) == repr(config.for_stage(0).train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "first"),
+    [
+        (("train.lr=abc", "seed=1"), SOUND, " with --set train.lr=abc has 1 fault:"),
+        (("train.lr=-1", "head.k=0"), SOUND, " with --set train.lr=-1 --set head.k=0 has 2 faults:"),
+        (("order.run=96",), SOUND, " with --set order.run=96 has 1 fault:"),
+        (("seed=1",), SOUND.replace("k = 2", "k = 0"), " has 1 fault:"),
+    ],
+)
+def test_a_fault_of_a_setting_is_not_blamed_on_the_file(
+    tmp_path: Path, settings: tuple[str, ...], text: str, first: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        loaded(tmp_path, *settings, text=text)
+    assert str(error.value).splitlines()[0] == f"{tmp_path / CONFIG_NAME}{first}"
+
+
+def test_a_path_that_goes_up_is_where_the_system_finds_it_and_without_dots(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "run").mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "deep" / "run")
+    (tmp_path / "deep" / "data").symlink_to(tmp_path)
+    assert absolute_source("npz:../images.npz", tmp_path / "run") == f"npz:{tmp_path}/deep/images.npz"
+    assert absolute_source("folder:../data", tmp_path / "deep" / "run") == f"folder:{tmp_path}/deep/data"
+    assert absolute_source("folder:..", tmp_path / "deep" / "run") == f"folder:{tmp_path}/deep"
+    assert absolute_source("folder:data", tmp_path / "run") == f"folder:{tmp_path}/run/data"
