@@ -300,6 +300,8 @@ def gc(
     folder = _open_accepting(run_path, settings, False)
     garbage = collect(folder, delete=yes, keep_branches=keep_branches, accept_stale=accept_stale)
     click.echo(garbage_json(garbage, deleted=yes) if as_json else garbage_table(folder, garbage, deleted=yes))
+    for lost in filter(None, map(folder.lost, range(1, len(folder.stages) + 1))):
+        click.echo(f"not listed: {lost}", err=True)
     if garbage and not yes and not as_json:
         options = f"{' --keep-branches' * keep_branches}{' --accept-stale' * accept_stale}"
         click.echo(f"nothing is deleted yet\nnext: {folder.command(f'gc --yes{options}')}", err=True)

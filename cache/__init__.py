@@ -30,7 +30,7 @@ from cache.inspection import (
     salvaged_codec,
 )
 from cache.journal import drop_journal, read_journal
-from cache.layout import JOURNAL, MANIFEST, chunk_samples
+from cache.layout import JOURNAL, MANIFEST, RECORD_BYTES, chunk_samples
 from cache.manifest import Fingerprint, Manifest, Summary, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
 from cache.place import Folder
@@ -47,6 +47,7 @@ __all__ = [
     "CODECS",
     "JOURNAL",
     "MANIFEST",
+    "RECORD_BYTES",
     "SMALL_CODEC",
     "TRIAL",
     "Batch",

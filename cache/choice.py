@@ -21,6 +21,9 @@ SHARE_OF_TRAINING = 0.25
 NEARLY_AS_FAST = 1.1
 """Within this factor of the fastest, fewer bytes win."""
 
+MEASURED = "by measured speed: the smallest that training hides, else the fastest to read"
+"""The reason of a measured choice."""
+
 
 @dataclass(frozen=True)
 class CodecCost:
@@ -38,6 +41,9 @@ class CodecChoice:
 
     codec: CodecName
     reason: str
+    """For the store's attributes: without times, so that two runs that chose alike store the same bytes."""
+    measured: str = ""
+    """What it was chosen by, to be said; "" where nothing was measured."""
 
 
 def choose_codec(
@@ -67,8 +73,8 @@ def choose(costs: list[CodecCost], disk: float, threads: int, training_seconds: 
     hidden = training_seconds is not None and seconds[best.codec] <= SHARE_OF_TRAINING * training_seconds
     why = "the smallest that training hides" if hidden else "the fastest to read, or within a tenth of it and smaller"
     training = "" if training_seconds is None else f"; training takes {1e3 * training_seconds:.0f} ms for it"
-    reason = f"{why}: {raw / best.stored_bytes:.1f} times smaller; a chunk reads in ms: {reads}{training}"
-    return CodecChoice(best.codec, f"{reason} (disk {disk / 1e9:.1f} GB/s)")
+    measured = f"{why}: {raw / best.stored_bytes:.1f} times smaller; a chunk reads in ms: {reads}{training}"
+    return CodecChoice(best.codec, MEASURED, f"{measured} (disk {disk / 1e9:.1f} GB/s)")
 
 
 def measure(chunk: NDArray[Any], codec: CodecName) -> CodecCost:

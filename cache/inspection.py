@@ -12,7 +12,7 @@ from cache.codecs import CHECKSUM_BYTES, CodecName, checksum, codec_of, pack_chu
 from cache.errors import CorruptStoreError
 from cache.files import Buffer, make_folder, replace_file
 from cache.in_threads import in_threads
-from cache.layout import ChunkRecord
+from cache.layout import RECORD_BYTES, ChunkRecord
 from cache.manifest import Manifest, read_manifest
 from cache.metadata import ArrayMetadata, decode_metadata
 from cache.place import Folder
@@ -128,7 +128,8 @@ def agrees(path: Path, manifest: Manifest) -> bool:
     chunks = manifest.arrays["x"]
     for index in range(len(chunks)):
         try:
-            data = Folder(path).read(manifest.chunk_name("x", index))
+            limit = max(RECORD_BYTES, 4 * chunks[index].length)
+            data = Folder(path).read(manifest.chunk_name("x", index), limit)
         except PermissionError:
             raise
         except (CorruptStoreError, OSError):

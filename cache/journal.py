@@ -16,7 +16,7 @@ import msgspec
 from cache.codecs import CodecName, checksum
 from cache.errors import CorruptStoreError
 from cache.files import append_synced, replace_file, sync
-from cache.layout import FORMAT, JOURNAL, ChunkRecord, chunk_key
+from cache.layout import FORMAT, JOURNAL, MANIFEST_BYTES, ChunkRecord, chunk_key
 from cache.manifest import Crc32c, Fingerprint, Length
 from cache.place import Folder
 
@@ -97,7 +97,7 @@ def read_journal(store: Path) -> tuple[Begun, dict[int, ChunkRecord]] | None:
     """What is being written at a path, and the chunks of it that were journaled; None where nothing that this version
     could go on with is."""
     try:
-        with Folder(store).open(JOURNAL) as file:
+        with Folder(store).open(JOURNAL, MANIFEST_BYTES) as file:
             lines = _sound(file.lines())
             begun = next(lines, None)
             if begun is None:

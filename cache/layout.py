@@ -19,6 +19,10 @@ MANIFEST = "manifest.json"
 JOURNAL = "journal"
 CHUNK_BYTES = 8 * 2**20
 """Decoded size that a chunk stays within, unless one sample alone is larger."""
+RECORD_BYTES = 64 * 2**20
+"""What a file that is read as a whole stays within: one that someone blew up does not fill the memory."""
+MANIFEST_BYTES = 512 * 2**20
+"""The same of a manifest, and of a journal: some 20 million chunks, which a disk seldom has files for."""
 SMALL_ARRAYS = ("y", "sample_id", "scale")
 """Arrays of one chunk."""
 METADATA = ("zarr.json", *(f"{name}/zarr.json" for name in ("x", *SMALL_ARRAYS)))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cache.codecs import checksum
 from cache.errors import CorruptStoreError, FormatError, NoStoreError
-from cache.layout import FORMAT, MANIFEST, METADATA, SMALL_ARRAYS, ChunkRecord, chunk_key
+from cache.layout import FORMAT, MANIFEST, MANIFEST_BYTES, METADATA, SMALL_ARRAYS, ChunkRecord, chunk_key
 from cache.metadata import ArrayMetadata, GroupMetadata, decode_metadata
 from cache.place import Folder, place_of
 
@@ -140,7 +140,7 @@ def read_manifest(where: Path | zarr.abc.store.Store) -> Manifest:
     """
     path = where if isinstance(where, Path) else Path(str(where))
     try:
-        data = place_of(where).read(MANIFEST)
+        data = place_of(where).read(MANIFEST, MANIFEST_BYTES)
     except FileNotFoundError:
         raise NoStoreError(f"{where} holds no committed store") from None
     head, _, body = data.partition(b"\n")
@@ -154,7 +154,7 @@ def read_manifest(where: Path | zarr.abc.store.Store) -> Manifest:
 def read_summary(path: Path) -> Summary:
     """The summary of the store in a folder, without its chunk table. Raises like `read_manifest`."""
     try:
-        with Folder(path).open(MANIFEST) as file:
+        with Folder(path).open(MANIFEST, MANIFEST_BYTES) as file:
             head, line = (*file.lines(2), b"", b"")[:2]
     except FileNotFoundError:
         raise NoStoreError(f"{path} holds no committed store") from None

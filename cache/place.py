@@ -16,6 +16,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from cache.errors import CorruptStoreError
+from cache.layout import RECORD_BYTES
 
 Bytes = NDArray[np.uint8]
 """A flat, contiguous buffer."""
@@ -37,8 +38,8 @@ class Place(Protocol):
     """Objects by name, as "x/c.0.0.0.0.0". Both methods raise FileNotFoundError, and CorruptStoreError for what is no
     object, as a link."""
 
-    def read(self, name: str) -> bytes:
-        """All bytes of an object."""
+    def read(self, name: str, limit: int = RECORD_BYTES) -> bytes:
+        """All bytes of an object. Raises CorruptStoreError where there are more than `limit`."""
 
     def open(self, name: str) -> AbstractContextManager[OpenObject]:
         """An object, to be read in parts."""
@@ -53,12 +54,12 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self, name: str) -> bytes:
-        with self.open(name) as file:
+    def read(self, name: str, limit: int = RECORD_BYTES) -> bytes:
+        with self.open(name, limit) as file:
             return b"".join(file.lines())
 
     @contextmanager
-    def open(self, name: str) -> Iterator["_File"]:
+    def open(self, name: str, limit: int | None = None) -> Iterator["_File"]:
         path = self.path / name
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -69,7 +70,9 @@ class Folder:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise CorruptStoreError(f"{path} is not a file")
-            yield _File(path, descriptor)
+            file = _File(path, descriptor)
+            _check_length(path, file.length, limit)
+            yield file
         finally:
             os.close(descriptor)
 
@@ -123,15 +126,20 @@ class ZarrStore:
     def __init__(self, store: zarr.abc.store.Store) -> None:
         self.store = store
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = RECORD_BYTES) -> bytes:
+        data = self._fetched(name)
+        _check_length(name, len(data), limit)
+        return data
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[OpenObject]:
+        yield _Bytes(self._fetched(name))
+
+    def _fetched(self, name: str) -> bytes:
         found = sync(self.store.get(name, prototype=default_buffer_prototype()))
         if found is None:
             raise FileNotFoundError(name)
         return found.to_bytes()
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[OpenObject]:
-        yield _Bytes(self.read(name))
 
 
 class _Bytes:
@@ -143,6 +151,11 @@ class _Bytes:
         for buffer in buffers:
             buffer[:] = np.frombuffer(self._data, np.uint8, len(buffer), offset)
             offset += len(buffer)
+
+
+def _check_length(name: object, length: int, limit: int | None) -> None:
+    if limit is not None and length > limit:
+        raise CorruptStoreError(f"{name} is damaged: it has {length:,} bytes, and {limit:,} at most belong there")
 
 
 def place_of(where: Path | zarr.abc.store.Store) -> Place:

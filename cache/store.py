@@ -1,5 +1,6 @@
 """A committed store, for reading."""
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cache.codecs import CHECKSUM_BYTES, codec_of, decoded_bytes, unpack
 from cache.encodings import ELEMENT_TYPES, stored_shape
 from cache.errors import CorruptStoreError
+from cache.layout import CHUNK_BYTES
 from cache.manifest import read_manifest
 from cache.memory import aligned_buffer
 from cache.place import Bytes, place_of
@@ -50,6 +52,11 @@ class Store:
         self.dtype = x.dtype
         if x.chunk_shape != (1, self.chunk_samples, *self.stored_shape):
             raise CorruptStoreError(f"{path}: chunks of shape {x.chunk_shape} are not whole samples of {x.shape}")
+        if self.chunk_samples > 1 and self.chunk_samples * self.sample_bytes > CHUNK_BYTES:
+            raise CorruptStoreError(
+                f"{path}: chunks of {self.chunk_samples} samples of {self.sample_bytes} bytes, and a chunk of several "
+                f"stays within {CHUNK_BYTES} bytes"
+            )
         if x.data_type != ELEMENT_TYPES.get(self.encoding):
             raise CorruptStoreError(f"{path}: encoding {self.encoding!r} with elements of type {x.data_type}")
         self.sample_shape = self._logical_shape()
@@ -63,7 +70,7 @@ class Store:
     @property
     def sample_bytes(self) -> int:
         """Decoded bytes of a sample, in the encoding's element type."""
-        return int(np.prod(self.stored_shape)) * self.dtype.itemsize
+        return math.prod(self.stored_shape) * self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
@@ -112,12 +119,14 @@ class Store:
         body = self._body(name, 0, Timings())
         with _named(f"{self.path / name}"):
             codec = codec_of(metadata.codecs)
-            array = np.empty(decoded_bytes(body.data, codec) // metadata.dtype.itemsize, metadata.dtype)
-        if {metadata.shape, metadata.chunk_shape, array.shape} != {(length,)} or metadata.data_type != data_type:
+            stored = decoded_bytes(body.data, codec)
+        alike = {metadata.shape, metadata.chunk_shape} == {(length,)} and metadata.data_type == data_type
+        if not alike or stored != length * metadata.dtype.itemsize:  # before memory is taken for what a header claims
             raise CorruptStoreError(
-                f"{self.path}: {name} has shape {metadata.shape} of {metadata.data_type} and {array.size} stored "
-                f"elements; {length} of {data_type} belong"
+                f"{self.path}: {name} has shape {metadata.shape} of {metadata.data_type} and {stored} stored "
+                f"bytes; {length} of {data_type} belong"
             )
+        array = np.empty(length, metadata.dtype)
         with _named(f"{self.path / name}"):
             unpack(body.data, codec, array)
         return array

@@ -16,6 +16,8 @@ BAD_IMAGES = "bad_images.jsonl"
 """In the run folder: what the last ingest was refused for. The next one tries these first."""
 SKIPPED = "skipped.jsonl"
 """In x_0: what was left out of it."""
+LIST_BYTES = 512 * 2**20
+"""What a list stays within: a line is some 200 bytes, and the largest data sets have 14 million images."""
 SHOWN = 10
 MACHINE_FAULTS = (
     errno.EIO,
@@ -67,10 +69,15 @@ def write_bad_images(path: Path, images: Iterable[BadImage]) -> None:
 
 
 def read_bad_images(path: Path) -> list[BadImage]:
-    """A list of images; empty where there is none or it is damaged, since each of them is only to be tried again."""
+    """A list of images; empty where there is none or it is damaged, since each of them is only to be tried again.
+
+    Raises CorruptDataError where what is there is no file, or larger than any list.
+    """
     try:
-        return msgspec.json.Decoder(BadImage).decode_lines(path.read_bytes())
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.Decoder(BadImage).decode_lines(read_file(path, LIST_BYTES))
+    except CorruptStoreError as error:
+        raise CorruptDataError(f"{error}\nnext: remove it: it only lists the images to be tried first") from error
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []
 
 
@@ -86,7 +93,7 @@ def read_skipped(x_0: Path, counts: Mapping[str, int]) -> list[BadImage]:
     """
     path = x_0 / SKIPPED
     try:
-        lines = read_file(path).splitlines(keepends=True) if counts else []
+        lines = read_file(path, LIST_BYTES).splitlines(keepends=True) if counts else []
         images = [unseal(line, BadImage) for line in lines]
         found = Counter(image.split for image in images)
         reason = "" if found == counts else f"it lists {dict(found)} images, {dict(counts)} were left out"

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from cache import CorruptStoreError
 from pipeline.config import (
     MIN_BATCH,
     Augment,
@@ -23,8 +24,13 @@ from pipeline.config import (
     budget_bytes,
 )
 from pipeline.errors import ConfigError
+from pipeline.links import read_file
 
 CONFIG_NAME = "cascade.toml"
+VALUE_SHOWN = 200
+"""Characters of a value in a message."""
+INDEX_DIGITS = 9
+"""Of a stage: more than any network has."""
 OF_POLICY = {"views": ("views",), "canvas": ("phases", "cut_at")}
 """Policy of augmentation -> settings that are its alone."""
 
@@ -40,31 +46,49 @@ def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
     except UnicodeEncodeError:
         raise ConfigError(f"{str(folder)!a} is not UTF-8; a run folder's path has to be") from None
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise ConfigError(
-            f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
-            f"next: cascade init PRESET {shlex.quote(str(folder))}, or give the folder with --run DIR"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        table = tomllib.loads(_read_bytes(folder).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # ValueError also of an integer of more digits than Python reads
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     if isinstance(data := table.get("data"), dict) and "source" in data:
         data["source"] = absolute_source(data["source"], folder)
     for setting in settings:
         apply_setting(table, setting)
-    return read_config(table, where=str(path))
+    return read_config(table, where=str(path), settings=settings)
+
+
+def _read_bytes(folder: Path) -> bytes:
+    """The config file, which is a regular one: a run folder is what a stranger may have made, and a link leads out."""
+    path = folder / CONFIG_NAME
+    try:
+        return read_file(path)
+    except (FileNotFoundError, CorruptStoreError) as error:
+        if folder.is_dir() and not path.is_dir() and not isinstance(error, FileNotFoundError):
+            raise ConfigError(f"{error}\nnext: put a copy of the config there as a file of its own") from None
+    raise ConfigError(
+        f"{folder} is not a run folder: it has no {CONFIG_NAME}\n"
+        f"next: cascade init PRESET {shlex.quote(str(folder))}, or give the folder with --run DIR"
+    )
 
 
 def absolute_source(address: Any, base: Path) -> Any:
-    """A data set's address with the path of its file taken from `base`; other addresses, and no strings, unchanged."""
-    scheme, _, place = str(address).partition(":")
+    """A data set's address with the path of its file taken from `base`; other addresses, and no strings, unchanged.
+
+    Where it goes up by "..", links on the way are followed first, as the system does; one in the last place is kept.
+    """
+    scheme, _, place = address.partition(":") if isinstance(address, str) else ("", "", "")
     if scheme not in ("npz", "folder") or not place:
         return address
-    return f"{scheme}:{base.absolute() / os.path.expanduser(place)}"
+    path = base.absolute() / os.path.expanduser(place)
+    if ".." in path.parts:
+        path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+    return f"{scheme}:{path}"
 
 
-def read_config(table: Mapping[str, Any], *, where: str) -> Config:
-    """A checked config of a parsed TOML table. Raises ConfigError with all faults, one a line."""
+def read_config(table: Mapping[str, Any], *, where: str, settings: Sequence[str] = ()) -> Config:
+    """A checked config of a parsed TOML table, which `settings` were put over already.
+
+    Raises ConfigError with all faults, one a line, and those of the settings that they speak of.
+    """
     faults: list[str] = []
     sections = _read_fields(Config, table, "", faults)
     faults += _faults_together(sections)
@@ -72,6 +96,8 @@ def read_config(table: Mapping[str, Any], *, where: str) -> Config:
         faults += _misfits(Config(**sections))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        named = [one for one in settings if any(".".join(parse_setting(one)[0]) in fault for fault in faults)]
+        where += f" with {' '.join(f'--set {one.strip()}' for one in named)}" if named else ""
         raise ConfigError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in faults))
     return Config(**sections)
 
@@ -84,7 +110,7 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
     path, text = match[1].split("."), match[2]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         value = text.strip()
     if isinstance(value, dict):
         raise ConfigError(f"--set {setting}: a whole section; set one key at a time, as in --set train.lr=0.05")
@@ -107,7 +133,7 @@ S = TypeVar("S", bound=Section)
 def _read(kind: type[S], table: Any, prefix: str, faults: list[str]) -> S | None:
     """A section of the given kind, or None with the reasons in `faults`."""
     if not isinstance(table, Mapping):
-        faults.append(f"{prefix.rstrip('.')} = {table!r}: a section is expected here")
+        faults.append(f"{prefix.rstrip('.')} = {_shown(table)}: a section is expected here")
         return None
     before = len(faults)
     values = _read_fields(kind, table, prefix, faults)
@@ -130,9 +156,21 @@ def _read_fields(kind: type[Section], table: Mapping[str, Any], prefix: str, fau
             try:
                 values[name] = msgspec.convert(value, fields[name].type)
             except msgspec.ValidationError as error:
-                faults.append(f"{prefix}{name} = {value!r}: {_reason(error, fields[name].type)}")
+                faults.append(f"{prefix}{name} = {_shown(value)}: {_reason(error, fields[name].type)}")
     faults += [f"{prefix}{name}: missing" for name, field in fields.items() if field.required and name not in table]
     return values
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a message; Python shows no integer of more digits than it reads."""
+    try:
+        return _shortened(repr(value))
+    except ValueError:
+        return "an integer of thousands of digits"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
@@ -142,16 +180,16 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
     """`[stages.J]` tables, each key checked against the section that it overrides."""
     if not isinstance(table, Mapping):
-        faults.append(f"stages = {table!r}: write [stages.3.train] and the like")
+        faults.append(f"stages = {_shown(table)}: write [stages.3.train] and the like")
         return {}
     stages = {}
     kinds: dict[str, type[Section]] = {"head": HeadSection, "train": Train, "store": StoreSection}
     for j, sections in table.items():
-        if not j.isdecimal() or str(int(j)) != j:
-            faults.append(f"stages.{j}: expected the index of a stage, as in [stages.3.train]")
+        if len(j) > INDEX_DIGITS or not j.isdecimal() or str(int(j)) != j:
+            faults.append(f"stages.{_shortened(j)}: expected the index of a stage, as in [stages.3.train]")
             continue
         if not isinstance(sections, Mapping):
-            faults.append(f"stages.{j} = {sections!r}: write [stages.{j}.train] and the like")
+            faults.append(f"stages.{j} = {_shown(sections)}: write [stages.{j}.train] and the like")
             continue
         own = {}
         for name, values in sections.items():

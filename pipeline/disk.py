@@ -81,7 +81,7 @@ def check_room(
     *,
     there: StoreSize = NOTHING,
     budget: int | None = None,
-    remedy: str,
+    remedy: Callable[[], str],
 ) -> None:
     """Raise DiskError where a run folder has no room for what is to be written there, of which `there` is already.
 
@@ -99,7 +99,7 @@ def check_room(
     bytes_to_come = round(share * needed.nbytes) + blocks - there.nbytes
     if bytes_to_come > free:
         raise DiskError(
-            f"{what} needs {size(bytes_to_come)} ({how}), and {described_room(folder, budget)}\nnext: {remedy}"
+            f"{what} needs {size(bytes_to_come)} ({how}), and {described_room(folder, budget)}\nnext: {remedy()}"
         )
 
 

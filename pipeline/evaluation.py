@@ -109,8 +109,7 @@ def left_out(run: RunFolder, trained: int) -> str:
     why = f" with these settings ({changes})" if changes else " yet"
     stale = 0 if run.accepts_stale else len(chain(run))
     take = f", or {run.command('evaluate')} --accept-stale, which takes {span(trained, stale - 1)} of other settings"
-    train = run.command(f"run --from {trained}" if run.accepts_stale else "run")  # from 0 on nothing would be accepted
-    return f"{why}\nnext: {train}, which trains what is missing{take if stale > trained else ''}"
+    return f"{why}\nnext: {run.run_command(trained)}, which trains what is missing{take if stale > trained else ''}"
 
 
 def span(first: int, last: int) -> str:

@@ -1,9 +1,12 @@
 """What a user is told of an error that a user can cause, and the exit code it ends with."""
 
 import errno
+from pathlib import Path
 
 from cache.errors import BudgetError, CorruptStoreError, FormatError, StoreError
+from pipeline.disk import free_bytes
 from pipeline.errors import FORMAT_REMEDY, CascadeError
+from pipeline.progress import size
 
 STORE_REMEDY = "cascade repair, with this command's --run and --set, computes what is damaged again from its parent"
 
@@ -29,8 +32,12 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case StoreError():
             return str(error), 3
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" at {error.filename}" if error.filename else ""
-            return f"the disk is full{where}; what was committed is intact\nnext: make room, then the same command", 6
+            where = f" at {error.filename}, where {_free(error.filename)} free" if error.filename else ""
+            return (
+                f"the disk is full{where}; what was committed is intact\n"
+                f"next: make room (cascade gc, with this command's --run and --set, lists what can be freed); "
+                f"then the same command"
+            ), 6
         case OSError() if error.errno == errno.EFBIG:
             where = f" at {error.filename}" if error.filename else ""
             return (
@@ -50,3 +57,9 @@ def failure(error: BaseException) -> tuple[str, int] | None:
             reason = str(error).splitlines()[0]
             return f"out of memory: {reason}\nnext: a smaller train.batch_size or head.width, or head.pool = 2", 6
     return None
+
+
+def _free(place: str) -> str:
+    """As in "1.2 MB are", of the disk that a file is on, or would be."""
+    folder = next(folder for folder in Path(place).absolute().parents if folder.is_dir())
+    return f"{size(free_bytes(folder))} are"

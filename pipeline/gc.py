@@ -13,11 +13,10 @@ from pipeline.branches import changes, read_records
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes
 from pipeline.lock import lock_folder
-from pipeline.needed import is_needed, own_stores
+from pipeline.needed import is_needed, output_is_due, own_stores
 from pipeline.paths import matching
 from pipeline.record import StageRecord
-from pipeline.runfolder import RunFolder, is_committed
-from pipeline.writeback import output_is_due
+from pipeline.runfolder import RunFolder, is_committed, is_lost
 
 STAGE_NAME = re.compile(r"(\d+)-[0-9a-f]{8}")
 STORE_NAME = re.compile(r"\w+\.(train|validation|test)(\.[\w-]+)?")
@@ -120,9 +119,10 @@ def _used(run: RunFolder, index: int) -> set[Path]:
     """The stores of x_index that something will still read, or go on writing."""
     if run.config.augment.last_anchor(index) < index:
         return set()
-    is_read = is_needed(run, index)
+    is_read = is_needed(run, index) or bool(run.lost(index))  # by the repair: the codec, from another split
     goes_on = run.stages[index - 1].record is not None and output_is_due(run, index - 1)
-    return {path for path in _places(run, index) if (is_read if is_committed(path) else goes_on)}
+    places = _places(run, index)
+    return {path for path in places if (is_read if is_committed(path) else goes_on or is_lost(path))}
 
 
 def _why_store(run: RunFolder, index: int, path: Path) -> tuple[Kind, str]:

@@ -198,7 +198,7 @@ class _Ingest:
             lambda: self._codec("train", sieve.splits["train"]),
             lambda: self._first_images("train", sieve.splits["train"]),
             budget=budget_bytes(self.config.budget.disk),
-            remedy="make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
+            remedy=lambda: "make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
         )
 
     def _first_images(self, name: str, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -214,5 +214,5 @@ class _Ingest:
         if self.choice is None:
             chunk = self._first_images(name, ids)
             self.choice = choose_codec(chunk, self.folder.parent, threads=self.config.machine.threads)
-            self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.reason}")
+            self.report.say(f"x_0 codec {self.choice.codec}: {self.choice.measured}")
         return self.choice.codec

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cache import CorruptStoreError, Folder
+from cache import RECORD_BYTES, CorruptStoreError, Folder
 from pipeline.errors import CorruptDataError
 
 
@@ -17,12 +17,14 @@ def check_unlinked(path: Path, *, below: Path) -> None:
         path = path.parent
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, limit: int = RECORD_BYTES) -> bytes:
     """The bytes of a file; a link is not followed, and a pipe not waited for.
 
-    Raises CorruptStoreError for those and folders, FileNotFoundError, PermissionError.
+    Raises CorruptStoreError for those and folders, and for a file of more than `limit` bytes; FileNotFoundError,
+    PermissionError.
     """
     try:
-        return Folder(path.parent).read(path.name)
+        return Folder(path.parent).read(path.name, limit)
     except NotADirectoryError as error:
-        raise CorruptStoreError(f"{path.parent} is no folder") from error
+        first = next((folder for folder in reversed(path.parents) if not folder.is_dir()), path.parent)
+        raise CorruptStoreError(f"{first} is no folder") from error

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from cache import CorruptStoreError, replace_file
+from pipeline.bad_images import printable
 from pipeline.errors import CascadeError, CorruptDataError, LockedError
 from pipeline.links import read_file
 
@@ -21,11 +23,14 @@ HOLDER = ".holder"
 TRIES, BETWEEN_SECONDS = 100, 0.01
 """For a second in which the holder has the lock and has not said yet who it is."""
 
+MAX_PROCESS = 2**22
+"""The largest id that Linux gives."""
+
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds a run folder."""
 
-    process: int
+    process: Annotated[int, msgspec.Meta(ge=1, le=MAX_PROCESS)]
     """Its id."""
     began: int | None
     """When it began, in the kernel's ticks: ids are used again. None where the system does not say."""
@@ -114,7 +119,7 @@ def _acquire(descriptor: int, path: Path) -> None:
             holder = _read_holder(path)
         if holder is not None and _is_alive(holder):  # else the one before left its name
             raise LockedError(
-                f"{path} is in use by process {holder.process} on {holder.host}: {holder.doing}\n"
+                f"{path} is in use by process {holder.process} on {printable(holder.host)}: {printable(holder.doing)}\n"
                 f"next: wait for it, or end it there with kill {holder.process}"
             )
         time.sleep(BETWEEN_SECONDS)

@@ -1,4 +1,4 @@
-"""Which stores will be read again, and under cache.keep = "needed" the end of those that will not."""
+"""Which stores are to be written, which will be read again, and under cache.keep = "needed" the end of the others."""
 
 from pathlib import Path
 
@@ -6,7 +6,18 @@ from cache import read_back, remove_folder, sweep_removed, sync
 from pipeline.disk import folder_bytes
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
-from pipeline.writeback import output_is_due
+
+
+def output_is_due(run: RunFolder, j: int, *, asked_for: bool = False) -> bool:
+    """Whether x_{j+1} is to be kept, is not there, and something may still read it, or it is asked for.
+
+    Nothing reads it once stage j+1, or under augment.cut_at = j+1 the last stage, is trained: a store that was deleted
+    then is made again only when asked for.
+    """
+    if not run.config.keeps(j + 1) or run.is_stored(j + 1):
+        return False
+    readers = [i for i in range(j + 1, len(run.stages)) if run.config.augment.last_anchor(i) == j + 1]
+    return asked_for or not readers or any(run.stages[i].record is None for i in readers)
 
 
 def is_needed(run: RunFolder, index: int) -> bool:

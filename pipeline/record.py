@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from pipeline.errors import CorruptDataError
 from pipeline.links import check_unlinked
 from pipeline.sealed import read_sealed
 
@@ -89,3 +90,19 @@ def read_record(folder: Path) -> StageRecord | None:
     """
     check_unlinked(folder, below=folder.parent.parent)
     return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")
+
+
+def read_own_record(folder: Path) -> StageRecord | None:
+    """The same, and CorruptDataError where it is the record of another stage than the folder's name says."""
+    record = read_record(folder)
+    if record is not None and stage_path(folder.parent, record.j, record.key) != folder:
+        raise foreign_record(folder, record)
+    return record
+
+
+def foreign_record(folder: Path, record: StageRecord) -> CorruptDataError:
+    """Of a record in the folder of another stage."""
+    return CorruptDataError(
+        f"{folder / 'stage.json'} is the record of another stage, {record.j}-{record.key[:KEY_DIGITS]}\n"
+        f"next: move {folder} away and train the stage again"
+    )

@@ -21,7 +21,6 @@ from cache import (
     FormatError,
     Inspected,
     Manifest,
-    Store,
     StoreError,
     agrees,
     committed_codec,
@@ -126,6 +125,7 @@ class _Repair:
             self._make_durable(manifest)
             with self._trying(MANIFEST):  # one that is whole and describes no store of ours
                 self._put_back(manifest, list(self._damaged(manifest)))
+                self._check_place()
         return self.outcome
 
     def _make_durable(self, manifest: Manifest) -> None:
@@ -164,8 +164,9 @@ class _Repair:
             self._check_views()
         for file in damaged:
             if not file.array:
-                put_back_metadata(self.path, manifest, file.name)
-                self.outcome.put_back.append(file.name)
+                with self._trying(file.name):
+                    put_back_metadata(self.path, manifest, file.name)
+                    self.outcome.put_back.append(file.name)
             elif file.array != "x":
                 with self._trying(file.name):
                     values = self.parent.small_arrays(self.split)[file.array]
@@ -174,10 +175,19 @@ class _Repair:
         with self._trying(*names.values()):
             self._put_back_chunks(manifest, names)
 
+    def _check_place(self) -> None:
+        """Raise CascadeError where a store without damage is not the one that belongs here, which no repair makes."""
+        if self.outcome.left or not self.run.is_rendered_alike(self.index):
+            return
+        try:
+            self.run.open_store(self.index, self.split)
+        except StoreError as error:
+            raise CorruptDataError(f"{error}\nnext: {self.run.made_again(self.index)}") from error
+
     def _put_back_chunks(self, manifest: Manifest, names: dict[int, str]) -> None:
         if not names:
             return
-        store = Store(self.path)
+        store = self.run.open_store(self.index, self.split)
         with self.report.task(f"repair {self.outcome.what}", len(names)) as task:
             again = recomputed_chunks(self.run, self.parent, store, self.split, names)
             for done, (index, numbers) in enumerate(again, 1):
@@ -256,5 +266,13 @@ class _Repair:
         """Say of these files, where they are not put back, why."""
         try:
             yield
-        except (CascadeError, StoreError, IsADirectoryError, NotADirectoryError) as error:
-            self.outcome.left |= {name: str(error) for name in names if name not in self.outcome.put_back}
+        except (CascadeError, StoreError) as error:
+            self._leave(str(error), *names)
+        except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            where = error.filename2 or error.filename
+            what = "a folder, and a file" if isinstance(error, IsADirectoryError) else "a file, and a folder"
+            next_action = f"next: move it away, and {self.run.command('repair')}"
+            self._leave(f"{where} is {what} belongs there\n{next_action}", *names)
+
+    def _leave(self, why: str, *names: str) -> None:
+        self.outcome.left |= {name: why for name in names if name not in self.outcome.put_back}

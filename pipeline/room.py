@@ -1,17 +1,24 @@
 """Room on the disk for x_{j+1}: how much of it a config's stores take, and what to do where there is too little."""
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
 
-from cache import CodecName, Store
+from cache import CodecName, Store, read_journal
+from cascade.quantiser import ENCODINGS
 from pipeline.budget import stored_sample_bytes
 from pipeline.config import budget_bytes
-from pipeline.disk import NOTHING, StoreSize, check_room, described_room, folder_size, room, store_size
+from pipeline.disk import NOTHING, SMALL_FILES, StoreSize, check_room, described_room, folder_size, room, store_size
 from pipeline.errors import DiskError
+from pipeline.gc import find_garbage
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of a disk, or of this user's share of it."""
 
 
 def output_size(run: RunFolder, j: int, split: str) -> StoreSize:
@@ -48,7 +55,7 @@ def check_output_room(
     """
     needed, there = _due(run, j)
     what = f"stage {j} is trained and kept, and x_{j + 1}"
-    check_room(what, run.path, needed, codec, sample, there=there, budget=_budget(run), remedy=_remedy(run))
+    check_room(what, run.path, needed, codec, sample, there=there, budget=_budget(run), remedy=lambda: _remedy(run, j))
 
 
 def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
@@ -57,18 +64,17 @@ def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
     needed = due.nbytes - there.nbytes
     if needed <= free:
         return
-    share = _known_share(run, j)
+    share, how = _known_share(run, j)
     if share is None:
         report.say(
             f"x_{j + 1} may not fit: at most {size(needed)} before compression, which nothing is known of yet, "
             f"and {described_room(run.path, _budget(run))}"
         )
     elif share * due.nbytes - there.nbytes > free:
-        how = "not compressed" if share == 1 else f"compressed to {share:.0%}, as the last x_j was"
         raise DiskError(
             f"x_{j + 1} will need {size(share * due.nbytes - there.nbytes)} ({how}), "
             f"and {described_room(run.path, _budget(run))}\n"
-            f"next: {_remedy(run)}"
+            f"next: {_remedy(run, j)}"
         )
 
 
@@ -83,21 +89,92 @@ def _due(run: RunFolder, j: int) -> tuple[StoreSize, StoreSize]:
     return needed, sum((folder_size(run.store(j + 1, split)) for split in due), NOTHING)
 
 
-def _known_share(run: RunFolder, j: int) -> float | None:
-    """What compression leaves of x_{j+1}: nothing less without a codec, as much as of the nearest store like it."""
+def _known_share(run: RunFolder, j: int) -> tuple[float | None, str]:
+    """What compression leaves of x_{j+1}, and where that is known from; None where nothing says it.
+
+    Nothing less without a codec; as much as of what is written of it, else as of the nearest store like it.
+    """
     config = run.config.for_stage(j).store
     if config.codec == "none":
-        return 1.0
+        return 1.0, "not compressed"
+    if (share := _written_share(run, j)) is not None:
+        return share, f"compressed to {share:.0%}, as what is written of it"
     for i in range(j, 0, -1):
         if run.is_stored(i) and run.config.for_stage(i - 1).store.encoding == config.encoding:
             store: Store = run.open_store(i, "train")
             if config.codec in ("auto", store.codec):
-                return store.nbytes / output_size(run, i - 1, "train").nbytes
-    return None
+                share = store.nbytes / output_size(run, i - 1, "train").nbytes
+                return share, f"compressed to {share:.0%}, as the last x_j was"
+    return None, ""
 
 
-def _remedy(run: RunFolder) -> str:
-    return (
-        f'{run.command("gc")} says what can be freed; or set cache.keep to "auto", "needed" or fewer x_j, or another '
-        f"store.codec or store.encoding, or fewer augment.views; then the same command goes on"
-    )
+def _written_share(run: RunFolder, j: int) -> float | None:
+    """What compression leaves of the training samples of x_{j+1} that are written, where some are."""
+    path, whole = run.store(j + 1, "train"), output_size(run, j, "train")
+    codec = run.config.for_stage(j).store.codec
+    if is_committed(path):
+        store = run.open_store(j + 1, "train")
+        return store.nbytes / whole.nbytes if codec in ("auto", store.codec) else None
+    begun, chunks = read_journal(path) or (None, {})
+    if begun is None or not chunks or begun.fingerprint != run.fingerprint(j + 1, "train"):
+        return None
+    written = len(chunks) * whole.nbytes / (whole.files - SMALL_FILES)
+    nbytes = sum(chunk.length for chunk in chunks.values())
+    return nbytes / written if codec in ("auto", begun.codec) else None
+
+
+@contextmanager
+def naming_full_disk(run: RunFolder, j: int) -> Iterator[None]:
+    """Say of a disk that fills up while stage j works what is still to be written, what is free, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        at, left = f" at {error.filename}" if error.filename else "", described_room(run.path, _budget(run))
+        raise DiskError(
+            f"the disk is full{at}: {_still_needed(run, j)}{left}; what was committed is intact\n"
+            f"next: {_remedy(run, j)}"
+        ) from error
+
+
+def _still_needed(run: RunFolder, j: int) -> str:
+    """Of x_{j+1}, where that is what is written."""
+    if run.stages[j].record is None or run.is_stored(j + 1):
+        return ""
+    (due, there), (share, how) = _due(run, j), _known_share(run, j)
+    if share is None:
+        return f"x_{j + 1} needs at most {size(due.nbytes - there.nbytes)} more, before compression, and "
+    return f"x_{j + 1} needs {size(max(share * due.nbytes - there.nbytes, 0))} more ({how}), and "
+
+
+def _remedy(run: RunFolder, j: int) -> str:
+    """What would make room for x_{j+1}, or less of it: neither what is set already, nor what is not in force."""
+    freed = sum(one.nbytes for one in find_garbage(run))
+    gc = f"{run.command('gc')} lists what can be freed, {size(freed)}" if freed else "make room on that disk"
+    advice = [gc, f"set cache.keep to {_other_keeps(run)}", *_smaller(run, j)]
+    return f"{'; or '.join(advice)}; then the same command goes on"
+
+
+def _other_keeps(run: RunFolder) -> str:
+    """Values of cache.keep that store less."""
+    match run.config.cache.keep:
+        case "all":
+            return '"auto", "needed", to fewer x_j, or to "none"'
+        case "needed":
+            return 'a few x_j, or to "none"'
+    return 'fewer x_j, or to "none"'
+
+
+def _smaller(run: RunFolder, j: int) -> list[str]:
+    """Settings that make x_{j+1} smaller; those of the method train anew."""
+    store, augment = run.config.for_stage(j).store, run.config.augment
+    smaller = ENCODINGS[ENCODINGS.index(store.encoding) + 1 :]
+    method = [
+        f"a smaller store.encoding ({', '.join(smaller)})" if smaller else "",
+        "fewer augment.views" if augment.policy == "views" and augment.views > 1 else "",
+        "fewer augment.phases" if augment.policy == "canvas" and augment.phases > 1 else "",
+    ]
+    anew = ", or ".join(filter(None, method))
+    codec = "set store.codec to zstd" if store.codec != "zstd" else ""
+    return list(filter(None, [codec, f"train anew with {anew}" if anew else ""]))

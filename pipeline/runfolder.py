@@ -42,7 +42,7 @@ from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, s
 from pipeline.links import check_unlinked
 from pipeline.outline import Outline
 from pipeline.paths import matching
-from pipeline.record import KEY_DIGITS, Accepted, StageRecord, read_record, stage_path
+from pipeline.record import Accepted, StageRecord, foreign_record, read_record, stage_path
 from pipeline.shapes import network_shapes
 
 
@@ -71,11 +71,13 @@ class StageFolder:
         """The record of the finished stage, or None. Raises CorruptDataError where it is another stage's."""
         record = read_record(self.path)
         if record is not None and record.key != self.key:
-            raise CorruptDataError(
-                f"{self.path / 'stage.json'} is the record of another stage, {record.j}-{record.key[:KEY_DIGITS]}\n"
-                f"next: move {self.path} away and train the stage again"
-            )
+            raise foreign_record(self.path, record)
         return record
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the files that the finished stage must have and has not; what is in the others, `verify` says."""
+        return [path.name for path in (self.block, self.head, self.test_logits, self.metrics) if not path.exists()]
 
     def output(self, split: str) -> Path:
         """Where x_{j+1} of a split is stored."""
@@ -179,6 +181,20 @@ class RunFolder:
         accepting = " --accept-stale" if self.accepts_stale else ""
         return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
 
+    def train_command(self, j: int) -> str:
+        """The command that trains stage j, with --accept-stale only where a stage before it is accepted."""
+        command = self.command(f"train-stage --j {j}")
+        return command if self._accepts_before(j) else command.removesuffix(" --accept-stale")
+
+    def run_command(self, j: int) -> str:
+        """The command that trains all stages; from j on where one before it is accepted, or none would be."""
+        if self._accepts_before(j):
+            return self.command(f"run --from {j}")
+        return self.command("run").removesuffix(" --accept-stale")
+
+    def _accepts_before(self, j: int) -> bool:
+        return any(one.stage < j for one in self.accepted)
+
     def store(self, index: int, split: str) -> Path:
         """Where x_index of a split is stored, if it is."""
         return self.path / X_0 / split if index == 0 else self.stages[index - 1].output(split)
@@ -207,18 +223,35 @@ class RunFolder:
         found = store.manifest.summary.fingerprint
         if found != expected:
             changed = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-            remedy = "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
             raise RefusedError(
                 f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
-                f"{', '.join(changed)}\nnext: {remedy}"
+                f"{', '.join(changed)}\nnext: {self.made_again(index)}"
+            )
+        if self.config.order.run % store.chunk_samples:
+            raise CorruptDataError(
+                f"{store.path} has chunks of {store.chunk_samples} samples, and order.run = {self.config.order.run} "
+                f"is no multiple\nnext: {self.made_again(index)}"
             )
         if index == 0:
             check_images(self.info, self.path, split, store.manifest.summary)
         return store
 
+    def made_again(self, index: int) -> str:
+        """What to do where x_index is whole, and not what belongs in its place."""
+        return "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
+
     def has_store(self, index: int, split: str) -> bool:
         """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""
         return index == 0 or not is_unfinished(self.store(index, split))
+
+    def lost(self, index: int) -> str:
+        """Which splits of x_index lost their manifest, and what to type; "" where none did.
+
+        Said of what will not be taken for deleted, or for a store that was never finished.
+        """
+        splits = [split for split in self.splits if is_lost(self.store(index, split))]
+        what = f"x_{index} {', '.join(splits)}: {MANIFEST} is missing: {self.command('repair')}"
+        return what if splits and self.is_rendered_alike(index) else ""
 
     def check_unlinked(self, path: Path) -> None:
         """Raise CorruptDataError where a store or stage lies behind a link; the run folder and x_0 may be links."""
@@ -287,7 +320,7 @@ class RunFolder:
             if self.stages[i].record is None:
                 raise RefusedError(
                     f"block {i} is needed first, and it is not trained{self._why_not(i)}\n"
-                    f"next: {self.command(f'train-stage --j {i}')}, or {self.command('run')} for all in turn"
+                    f"next: {self.train_command(i)}, or {self.run_command(i)} for all in turn"
                 )
 
     def changes(self, j: int) -> str:
@@ -300,7 +333,9 @@ class RunFolder:
             return ";\nwhat other branches have of it was trained on other blocks: cascade status lists them"
         if not changes:
             return ""
-        why = f" with these settings ({changes})\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
+        why = f" with these settings ({changes})"
+        if not self.config.stages:
+            why += "\nto change a setting of one stage alone: --set stages.J.train.lr=0.05"
         return why if self.accepts_stale else f"{why}\nto go on from the stage as it is: --accept-stale"
 
 
@@ -317,6 +352,11 @@ def is_unfinished(store: Path) -> bool:
     """Whether what lies at this path was never committed: it has a journal, or metadata, the last before the manifest,
     has not come yet."""
     return not is_committed(store) and ((store / JOURNAL).exists() or not (store / "x" / "zarr.json").exists())
+
+
+def is_lost(store: Path) -> bool:
+    """Whether what lies at this path is a store that was committed, and has lost what shows it."""
+    return store.is_dir() and not is_committed(store) and not is_unfinished(store)
 
 
 def store_bytes(store: Path) -> int:

@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.microbatch import check_micro_batch
-from pipeline.needed import free_stores
+from pipeline.needed import free_stores, output_is_due
 from pipeline.ondevice import limit_device
 from pipeline.plan import as_planned
 from pipeline.planning import plan_run
@@ -25,9 +25,8 @@ from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.stopping import never
-from pipeline.training import train_stage
+from pipeline.training import is_due, train_stage
 from pipeline.transfer import batches_held
-from pipeline.writeback import output_is_due
 
 
 def ingest_data(
@@ -96,10 +95,10 @@ def run_stages(
         if run.accepted:
             report.say(f"accepted though stale: {describe_accepted(run.accepted)}")
         for j in range(first, last + 1):
-            if should_stop():
+            asked = first == last and not run.frees
+            if should_stop() and is_due(run, j, output_asked_for=asked):
                 raise Stopped(f"stopped before stage {j}")
             held.says(f"stage {j} of {first}..{last}")
-            asked = first == last and not run.frees
             if not train_stage(run, j, device, report, output_asked_for=asked, strict=strict, should_stop=should_stop):
                 report.say(f"stage {j}  done already")
             if run.frees:

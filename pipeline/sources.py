@@ -16,6 +16,7 @@ from pipeline.folders import Listing, class_folders, left_out_note, list_images
 from pipeline.images import load_image
 
 ADDRESSES = "digits:, npz:FILE, folder:DIR or torchvision:NAME"
+LARGEST = np.iinfo(np.int64).max
 CLASSES_SHOWN = 10
 
 
@@ -151,7 +152,7 @@ def _npz(place: str) -> Source:
                 f"expected one integer for each of the {len(images)} {split}_images"
             )
         images = images[..., 0] if images.shape[3:] == (1,) else images
-        splits.append(_array_split(images, labels.astype(np.int64), f"{split}_images"))
+        splits.append(_array_split(images, _signed(labels, f"{path}: {split}_labels"), f"{split}_images"))
     names = arrays.get("class_names")
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise ConfigError(
@@ -247,7 +248,16 @@ def _torchvision_split(dataset: Any, name: str, part: str) -> Split:
             raise TypeError(f"torchvision's {name} gives {type(image).__name__}, not images")
         return image
 
-    return Split(labels.astype(np.int64), load, lambda i: f"{name} {part}[{i}]")
+    return Split(_signed(labels, f"torchvision's {name} {part}"), load, lambda i: f"{name} {part}[{i}]")
+
+
+def _signed(labels: NDArray[Any], what: str) -> NDArray[np.int64]:
+    """Labels of any integer type; those of uint64 beyond int64 would turn negative."""
+    if (beyond := np.flatnonzero(labels > LARGEST)).size:
+        raise CorruptDataError(
+            f"{what}: {beyond.size} labels lie outside 0..{LARGEST}, the first is {labels[beyond[0]]}, at {beyond[0]}"
+        )
+    return labels.astype(np.int64)
 
 
 def _numbered(train: Split, address: str) -> tuple[str, ...]:

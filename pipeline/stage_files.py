@@ -14,7 +14,7 @@ from pipeline.links import read_file
 from pipeline.metrics import read_metrics_file
 from pipeline.networks import EncodingRecord
 from pipeline.paths import matching
-from pipeline.record import StageRecord, read_record
+from pipeline.record import StageRecord, read_own_record, read_record
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import SealError, unseal
 from pipeline.stopping import check_stop
@@ -79,7 +79,7 @@ def _stage_files(folder: Path, started: Mapping[str, set[str]]) -> dict[Path, Ca
     content = record.content if record else {}
     loaders: dict[str, Callable[[Path], object]] = {
         "*.safetensors": lambda path: load_tensors(path, content=content.get(path.stem)),
-        "stage.json": lambda path: read_record(path.parent),
+        "stage.json": lambda path: read_own_record(path.parent),
         "scale.*.json": lambda path: unseal(read_file(path), EncodingRecord),
         "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
         "fault.json": lambda path: unseal(read_file(path), FaultRecord),

@@ -1,4 +1,4 @@
-"""What of a run is done, what is not, and why."""
+"""What of a run is done, what is not, and why, as far as names and records say: no weights and no chunks are read."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,9 +12,9 @@ from pipeline.checkpoint import Position, read_position
 from pipeline.disk import folder_bytes
 from pipeline.errors import CorruptDataError, RefusedError, first_line
 from pipeline.feed import describe_input
+from pipeline.needed import output_is_due
 from pipeline.record import stage_path
 from pipeline.runfolder import RunFolder, store_bytes
-from pipeline.writeback import output_is_due
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class StageStatus:
     j: int
     """Index of the stage."""
     state: str
-    """done; trained (its output is still to be written); partial (some epochs); stale (trained with other settings
-    than the config's); todo."""
+    """done; trained (its output is still to be written); damaged (a file of it is missing); partial (some epochs);
+    stale (trained with other settings than the config's); todo."""
     test_accuracy: float | None
     """Percent."""
     input: str | None
@@ -72,19 +72,23 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     folder = run.stages[j]
     position = read_position(folder)  # before the record, which comes before the checkpoints go
     record = folder.record
-    if record is not None:
+    if record is not None and folder.missing:
+        state = "damaged"
+        reason = f"{', '.join(folder.missing)} missing: delete {folder.path} and {run.train_command(j)}"
+    elif record is not None:
         unwritten, unscaled = output_is_due(run, j), scale_is_due(run, j)
         state = "trained" if unwritten or unscaled else "done"
         encoding = run.config.for_stage(j).store.encoding
         what = f"x_{j + 1} not written as {encoding}" if unwritten else f"no scale for x_{j + 1} as {encoding}"
-        reason = f"{what}: {run.command(f'train-stage --j {j}')}" if state == "trained" else _of_done(run, j)
+        what = f"{what}: {run.train_command(j)}"
+        reason = (run.lost(j + 1) or what) if state == "trained" else _of_done(run, j)
     elif position is not None:
         state, reason = "partial", _progress(run, j, position)
     elif changed := run.changes(j):
         state, reason = "stale", changed
     else:
         state = "todo"
-        reason = run.command(f"train-stage --j {j}") if _input(run, j) else f"needs stage {j - 1}"
+        reason = run.train_command(j) if _input(run, j) else f"needs stage {j - 1}"
     if before := [one for one in run.accepted if one.stage < j]:
         reason = f"{reason}; on stale {describe_accepted(before)}".removeprefix("; ")
     return StageStatus(j, state, record.test_accuracy if record else None, _input(run, j), _stored(run, j), reason)
@@ -110,13 +114,14 @@ def _progress(run: RunFolder, j: int, position: Position) -> str:
     done = f"{position.epochs} of {run.config.for_stage(j).train.epochs} epochs"
     if position.consumed:
         done += f" and {position.consumed} images"
-    return f"{done}: {run.command(f'train-stage --j {j}')}"
+    return f"{done}: {run.train_command(j)}"
 
 
 def _of_done(run: RunFolder, j: int) -> str:
     """What a reader of the table should know of a finished stage."""
-    was_deleted = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
-    notes = [_frozen(run, j), f"x_{j + 1} was deleted: it is replayed where it is read" if was_deleted else ""]
+    is_gone = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
+    deleted = f"x_{j + 1} was deleted: it is replayed where it is read" if is_gone else ""
+    notes = [_frozen(run, j), run.lost(j + 1) or deleted]
     return "; ".join(filter(None, notes))
 
 

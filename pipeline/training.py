@@ -13,11 +13,20 @@ from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit_stage
 from pipeline.microbatch import micro_batches
+from pipeline.needed import output_is_due
 from pipeline.ondevice import choose_on_device
 from pipeline.progress import Reporter, size
+from pipeline.room import naming_full_disk
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
-from pipeline.writeback import output_is_due, sweep_output, write_output
+from pipeline.writeback import sweep_output, write_output
+
+
+def is_due(run: RunFolder, j: int, *, output_asked_for: bool = False) -> bool:
+    """Whether anything of stage j is still to be done."""
+    if run.stages[j].record is None or scale_is_due(run, j):
+        return True
+    return output_is_due(run, j, asked_for=output_asked_for)
 
 
 def train_stage(
@@ -44,16 +53,27 @@ def train_stage(
     sweep_output(run, j)
     if folder.record is not None:
         sweep(folder)  # a process may have been killed before it could
-        if not (scale_is_due(run, j) or output_is_due(run, j, asked_for=output_asked_for)):
-            return False
-    with determinism(device, asked_for=run.config.machine.deterministic), _naming_memory(run, j, device):
+    if not is_due(run, j, output_asked_for=output_asked_for):
+        return False
+    with (
+        determinism(device, asked_for=run.config.machine.deterministic),
+        _naming_memory(run, j, device),
+        naming_full_disk(run, j),
+    ):
         feed = _fitted(run, j, device, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
             encoding = calibrate_output(run, j, device, should_stop=should_stop)
             if run.config.keeps(j + 1):
                 report.say(f"stage {j}  x_{j + 1} as {describe_encoding(encoding)}")
         if output_is_due(run, j, asked_for=output_asked_for):
+            if lost := run.lost(j + 1):
+                report.say(f"stage {j}  {lost}, which compares with what is left; now it is written anew")
             write_output(run, j, feed, report)
+        elif run.config.keeps(j + 1) and not run.is_stored(j + 1) and run.config.cache.keep != "needed":
+            report.say(
+                f"stage {j}  x_{j + 1} is not written: stage {j + 1} is trained already; "
+                f"{run.train_command(j)} writes it"
+            )
     return True
 
 
@@ -70,7 +90,11 @@ def _fitted(
     run: RunFolder, j: int, device: torch.device, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]
 ) -> Feed:
     """Train the stage, if it is not; where the device has no room for it and the config allows, in smaller parts."""
-    chosen = choose_on_device(run.outline, j, anchor=run.anchor(j), device=device)
+    anchor = run.anchor(j)
+    for index in range(anchor + 1, run.config.augment.last_anchor(j) + 1):
+        if lost := run.lost(index):
+            report.say(f"stage {j}  {lost}; till then it starts from x_{anchor}")
+    chosen = choose_on_device(run.outline, j, anchor=anchor, device=device)
     sizes = [size for size in micro_batches(run.config, j) if size <= chosen.micro_batch]
     while True:
         feed = Feed(

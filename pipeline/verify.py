@@ -124,6 +124,6 @@ def _in_its_place(run: RunFolder, index: int, split: str, checked: Checked) -> C
     try:
         run.open_store(index, split)
     except (CascadeError, StoreError) as error:
-        damage = Damage(f"{checked.what}/{MANIFEST}", first_line(error), remedy_of(error))
+        damage = Damage(f"{checked.what}/{MANIFEST}", first_line(error), remedy_of(error) or run.made_again(index))
         return replace(checked, damage=[damage])
     return checked

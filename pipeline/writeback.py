@@ -29,18 +29,6 @@ from pipeline.runfolder import RunFolder, is_committed
 from pipeline.transfer import download
 
 
-def output_is_due(run: RunFolder, j: int, *, asked_for: bool = False) -> bool:
-    """Whether x_{j+1} is to be kept, is not there, and something may still read it, or it is asked for.
-
-    Nothing reads it once stage j+1, or under augment.cut_at = j+1 the last stage, is trained: a store that was deleted
-    then is made again only when asked for.
-    """
-    if not run.config.keeps(j + 1) or run.is_stored(j + 1):
-        return False
-    readers = [i for i in range(j + 1, len(run.stages)) if run.config.augment.last_anchor(i) == j + 1]
-    return asked_for or not readers or any(run.stages[i].record is None for i in readers)
-
-
 def sweep_output(run: RunFolder, j: int) -> None:
     """Remove what a killed process left of x_{j+1}: the journal of what it had committed, what it was deleting."""
     sweep_removed(run.store(j + 1, "train").parent)
@@ -103,7 +91,7 @@ class Output:
             threads=self.config.machine.threads,
             training_seconds=len(chunk) / speed if speed else None,
         )
-        report.say(f"stage {self.j}  codec {choice.codec}: {choice.reason}")
+        report.say(f"stage {self.j}  codec {choice.codec}: {choice.measured}")
         return choice
 
     def _training_speed(self, report: Reporter) -> float | None:

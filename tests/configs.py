@@ -33,5 +33,6 @@ def faults(folder: Path, *settings: str, text: str = SOUND) -> list[str]:
         loaded(folder, *settings, text=text)
     first, *lines = str(caught.value).splitlines()
     count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
-    assert first == f"{folder / CONFIG_NAME} has {count}:"
+    assert first.startswith(f"{folder / CONFIG_NAME} ")
+    assert first.endswith(f" has {count}:")
     return [line.strip() for line in lines]

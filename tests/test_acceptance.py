@@ -294,6 +294,37 @@ def test_from_refusal_to_status_and_evaluate_by_command(folder: Path, cascade: C
     assert "accepted though stale: stage 0" in err
 
 
+def test_accept_stale_is_advised_only_where_a_stage_before_is_accepted(
+    folder: Path, cascade: Callable[..., Outcome]
+) -> None:
+    def advised(*settings: str) -> tuple[str, str]:
+        options = ("--run", folder, *settings, "--accept-stale")
+        stages = json.loads(cascade("status", "--json", *options)[1])["stages"]
+        return stages[2]["reason"], cascade("evaluate", *options)[2].partition("next: ")[2]
+
+    train, run = f"cascade train-stage --j 2 --run {folder}", f"cascade run --run {folder}"
+    assert advised() == (train, f"{run}, which trains what is missing\n")
+    own = ("--set", "stages.1.train.lr=0.05")
+    train, run = (
+        f"{command} {' '.join(own)} --accept-stale" for command in (train, run.replace("run ", "run --from 2 ", 1))
+    )
+    reason, action = advised(*own)
+    assert reason.startswith(f"{train}; on stale stage 1")
+    assert action == f"{run}, which trains what is missing\n"
+
+
+def test_a_refusal_does_not_advise_a_setting_of_one_stage_where_there_is_one(
+    folder: Path, cascade: Callable[..., Outcome]
+) -> None:
+    def refusal(setting: str) -> str:
+        return cascade("train-stage", "--j", 2, "--run", folder, "--set", setting)[2]
+
+    assert "--set stages.J.train.lr=0.05" in refusal("train.lr=0.05")
+    err = refusal("stages.0.train.lr=0.05")
+    assert "stages.J" not in err
+    assert "(train.lr 0.1 -> 0.05)\nto go on from the stage as it is: --accept-stale\nnext: " in err
+
+
 def test_stages_that_are_asked_for_are_never_stood_in_for(folder: Path, cascade: Callable[..., Outcome]) -> None:
     code, _, err = cascade("run", "--from", 1, "--to", 1, "--run", folder, *OTHER_LR, "--accept-stale")
     assert code == 0

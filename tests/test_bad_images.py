@@ -1,6 +1,7 @@
 """The list of bad images, and what in it is shown."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.bad_images import (
     shown,
     write_bad_images,
 )
+from pipeline.errors import CorruptDataError
 
 
 def bad(i: int) -> BadImage:
@@ -33,6 +35,24 @@ def test_list_that_is_missing_or_damaged_is_empty(tmp_path: Path, data: bytes | 
     if data is not None:
         (tmp_path / "list").write_bytes(data)
     assert read_bad_images(tmp_path / "list") == []
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "folder", "giant"])
+def test_what_is_no_list_is_named_and_neither_followed_nor_waited_for(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "list"
+    if what == "link":
+        path.symlink_to("/dev/zero")
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    with pytest.raises(
+        CorruptDataError, match=f"{path} is (not a file|damaged: it has 1,099,511,627,776).*\nnext: remove"
+    ):
+        read_bad_images(path)
 
 
 def test_ten_are_shown_and_the_others_counted() -> None:

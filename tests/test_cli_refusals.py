@@ -150,6 +150,16 @@ def test_a_full_disk_is_exit_code_6_with_what_was_committed_intact(
     assert cascade("run", "--run", folder)[0] == 0
 
 
+def test_a_full_disk_of_any_command_says_where_and_how_much_is_free(tmp_path: Path) -> None:
+    known = failure(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "none" / "file")))
+    assert known is not None
+    assert re.fullmatch(
+        rf"the disk is full at {tmp_path}/none/file, where [\d.]+ .B are free; what was committed is intact\n"
+        r"next: make room \(cascade gc, .*\); then the same command",
+        known[0],
+    )
+
+
 def test_a_file_that_is_too_large_is_exit_code_6_and_no_full_disk(
     tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:

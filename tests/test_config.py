@@ -244,3 +244,30 @@ def test_a_setting_that_the_policy_does_not_use_is_a_fault_unless_it_is_left_at_
     assert fault.endswith(f'it would do nothing; set augment.policy = "{policy}", or leave it at {default}')
     name = setting.split(" ")[0]
     assert getattr(loaded(tmp_path, *settings, f"augment.{name}={default}").augment, name) == default
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("seed = 0x1{0}", "seed"),
+        ("[network]\nstages = 0x1{0}", "network.stages"),
+        ("[train]\nlr = 0x1{0}", "train.lr"),
+        ("[data]\nsource = 0x1{0}", "data.source"),
+        ("[cache]\nkeep = [0x1{0}]", "cache.keep"),
+        ("train = 0x1{0}", "train"),
+        ("stages = 0x1{0}", "stages"),
+        ("[stages]\n3 = 0x1{0}", "stages.3"),
+    ],
+)
+def test_an_integer_of_thousands_of_digits_is_a_fault_and_not_shown(tmp_path: Path, text: str, key: str) -> None:
+    lines = faults(tmp_path, text=text.format("0" * 5000))
+    (line,) = (line for line in lines if line.startswith(f"{key} = "))
+    assert line.startswith(f"{key} = an integer of thousands of digits: ")
+    assert len(line) < 200
+
+
+def test_a_long_value_is_shortened_in_its_fault(tmp_path: Path) -> None:
+    (line,) = faults(tmp_path, f"seed={'9' * 5000}")
+    assert line == f"seed = '{'9' * 199}...: Expected int, got str"
+    (line,) = faults(tmp_path, f"stages.{'9' * 5000}.train.lr=1")
+    assert line == f"stages.{'9' * 200}...: expected the index of a stage, as in [stages.3.train]"

@@ -1,6 +1,8 @@
 """Room on the disk: asked for before it is needed, with the numbers and what to do."""
 
+import errno
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cache import packed_share
+from cache import packed_share, read_journal, read_manifest
+from cache.files import write_synced
 from pipeline import disk
 from pipeline.device import choose_device
 from pipeline.disk import (
@@ -24,7 +27,7 @@ from pipeline.disk import (
     free_bytes,
     store_size,
 )
-from pipeline.errors import DiskError
+from pipeline.errors import DiskError, Stopped
 from pipeline.progress import Reporter, size
 from pipeline.room import check_first_output, kept_bytes, output_size
 from pipeline.runfolder import RunFolder, is_committed
@@ -104,7 +107,7 @@ def test_room_is_refused_from_the_first_byte_too_few(
 ) -> None:
     def check(free: int) -> None:
         set_free(free)
-        check_room("x_1", tmp_path, needed, lambda: codec, lambda: SPARSE, there=there, remedy="less")  # type: ignore[arg-type, return-value]
+        check_room("x_1", tmp_path, needed, lambda: codec, lambda: SPARSE, there=there, remedy=lambda: "less")  # type: ignore[arg-type, return-value]
 
     needed = StoreSize(1_000_000, 3)
     share = 1 if codec == "none" else MARGIN * packed_share(SPARSE, "zstd")
@@ -118,12 +121,17 @@ def test_room_is_refused_from_the_first_byte_too_few(
     assert DiskError.exit_code == 6
 
 
-def test_a_sample_is_packed_only_where_that_decides(tmp_path: Path, set_free: Callable[[int], None]) -> None:
+def test_a_sample_is_packed_and_a_remedy_looked_for_only_where_that_decides(
+    tmp_path: Path, set_free: Callable[[int], None]
+) -> None:
     def sample() -> NDArray[np.uint8]:
         raise AssertionError
 
+    def remedy() -> str:
+        raise AssertionError
+
     set_free(10**9)
-    check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", sample, remedy="less")
+    check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", sample, remedy=remedy)
 
 
 def test_numbers_that_do_not_compress_need_no_more_than_they_are(
@@ -132,7 +140,7 @@ def test_numbers_that_do_not_compress_need_no_more_than_they_are(
     noise = np.random.default_rng(0).integers(0, 256, 5000, np.uint8)
     set_free(10**6)
     with pytest.raises(DiskError, match=r"zstd leaves 100% of 1.0 MB, as measured on 5000 samples"):
-        check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", lambda: noise, remedy="less")
+        check_room("x_1", tmp_path, StoreSize(10**6, 3), lambda: "zstd", lambda: noise, remedy=lambda: "less")
 
 
 def test_a_write_back_without_room_is_refused_and_goes_on_once_there_is(
@@ -147,7 +155,7 @@ def test_a_write_back_without_room_is_refused_and_goes_on_once_there_is(
     assert code == 6
     assert "error: stage 0 is trained and kept, and x_1 needs " in err
     assert f"% of {size(needed)}, as measured on 8 samples and a tenth), and 50.0 KB are free on the disk of" in err
-    assert f"next: cascade gc --run {folder} says what can be freed; or set cache.keep" in err
+    assert 'next: make room on that disk; or set cache.keep to "needed", to fewer x_j, or to "none"; or set' in err
     assert not any(is_committed(run.store(1, split)) for split in run.splits)
     set_free(10**9)
     assert cascade("train-stage", "--j", 0, "--run", folder)[0] == 0
@@ -231,6 +239,81 @@ def test_a_store_that_fits_as_the_one_before_it_did_is_not_refused(
     set_free(round(share * raw) - 1)
     with pytest.raises(DiskError, match=rf"x_2 will need .* \(compressed to {share:.0%}, as the last x_j was\)"):
         check_first_output(run, 1, Reporter())
+
+
+def test_what_is_advised_is_neither_set_already_nor_of_another_policy(
+    folder: Path, set_free: Callable[[int], None]
+) -> None:
+    """gc is named only where it frees something: here a stage with another lr."""
+    canvas = ("augment.policy=canvas", "augment.padding=1", "augment.phases=4")
+    set_free(0)
+
+    def advice(*settings: str) -> str:
+        with pytest.raises(DiskError) as error:
+            check_first_output(reopened(folder, "store.codec=none", "train.epochs=1", *settings), 1, Reporter())
+        return str(error.value).partition("\nnext: ")[2].removesuffix("; then the same command goes on")
+
+    codec, encodings = "; or set store.codec to zstd", "; or train anew with a smaller store.encoding"
+    assert advice() == (
+        'make room on that disk; or set cache.keep to "needed", to fewer x_j, or to "none"'
+        f"{codec}{encodings} (uint8, uint4), or fewer augment.views"
+    )
+    assert 'cache.keep to fewer x_j, or to "none"' in advice("cache.keep=[2]")
+    assert advice("cache.keep=needed", "stages.1.store.encoding=uint4") == (
+        f'make room on that disk; or set cache.keep to a few x_j, or to "none"{codec}; or train anew with '
+        "fewer augment.views"
+    )
+    assert "fewer augment.phases" in advice(*canvas)
+    assert "augment.views" not in advice(*canvas)
+    stage = reopened(folder, "train.lr=0.05").stages[0].path
+    shutil.copytree(reopened(folder).stages[0].path, stage)
+    freed = size(folder_bytes(stage))
+    assert advice().startswith(f"cascade gc --run {folder} lists what can be freed, {freed}; or set cache.keep")
+
+
+def test_what_is_written_of_a_store_says_how_it_compresses(folder: Path, set_free: Callable[[int], None]) -> None:
+    run, calls = reopened(folder), iter(range(10**6))
+    records = read_manifest(run.store(1, "train")).arrays["x"]
+    shutil.rmtree(run.stages[0].path / "x_1")
+    with pytest.raises(Stopped):
+        train_stage(run, 0, CPU, Reporter(), should_stop=lambda: next(calls) > 20)
+    written = read_journal(run.store(1, "train"))
+    assert written is not None
+    assert 0 < len(written[1]) < len(records)
+    whole = output_size(run, 0, "train")
+    share = sum(one.length for one in written[1].values()) / (len(written[1]) * whole.nbytes / len(records))
+    due = sum(output_size(run, 0, split).nbytes for split in run.splits)
+    needed = round(share * due) - sum(folder_bytes(run.store(1, split)) for split in run.splits)
+    set_free(needed + 1)
+    check_first_output(run, 0, Reporter())
+    set_free(needed - 1)
+    with pytest.raises(DiskError, match=rf"x_1 will need .* \(compressed to {share:.0%}, as what is written of it\)"):
+        check_first_output(run, 0, Reporter())
+
+
+def test_a_disk_that_fills_up_in_the_middle_is_named_with_what_is_missing_and_free(
+    folder: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = reopened(folder)
+    shutil.rmtree(run.stages[0].path / "x_1")
+    written: list[Path] = []
+
+    def filling(path: Path, *parts: bytes | memoryview) -> None:
+        written.append(path)
+        if len(written) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_synced(path, *parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.writer.write_synced", filling)
+        code, _, err = cascade("train-stage", "--j", 0, "--run", folder)
+    assert code == 6
+    assert f"error: the disk is full at {run.store(1, 'train')}/x/c." in err
+    assert re.search(
+        r"x_1 needs at most [\d.]+ MB more, before compression, and [\d.]+ .B are free on the disk of ", err
+    )
+    assert "; what was committed is intact\nnext: make room on that disk; or set cache.keep" in err
+    assert cascade("train-stage", "--j", 0, "--run", folder)[0] == 0
 
 
 def test_under_needed_two_neighbours_are_kept_at_a_time(folder: Path) -> None:

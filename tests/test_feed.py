@@ -1,12 +1,13 @@
 """Where batches come from changes none of them."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 
 from cache import BudgetError
-from cache.place import Folder
+from cache.place import Folder, OpenObject
 from pipeline.device import choose_device
 from pipeline.feed import Feed
 from pipeline.progress import Reporter
@@ -47,7 +48,12 @@ def test_a_split_that_stays_on_the_device_gives_the_same_batches(run: RunFolder,
 def test_what_stays_is_read_once(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     open_file = Folder.open
-    monkeypatch.setattr(Folder, "open", lambda folder, name: opened.append(name) or open_file(folder, name))  # type: ignore[func-returns-value]
+
+    def noted(folder: Folder, name: str, *limit: int) -> AbstractContextManager[OpenObject]:
+        opened.append(name)
+        return open_file(folder, name, *limit)
+
+    monkeypatch.setattr(Folder, "open", noted)
     for feed in (Feed(run, 0, CPU), Feed(run, 0, CPU, device_memory_bytes=EVERYTHING)):
         epochs(feed, 1)
         assert any(name.startswith("x/c.") for name in opened)

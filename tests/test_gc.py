@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import TRIAL
+from cache import JOURNAL, MANIFEST, TRIAL
 from pipeline.acceptance import accept_stale
 from pipeline.device import choose_device
 from pipeline.disk import folder_bytes
@@ -49,6 +49,11 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
+def unfinished(store: Path) -> None:
+    """As an interruption before the commit leaves it."""
+    (store / MANIFEST).rename(store / JOURNAL)
+
+
 def test_another_branch_and_stores_that_nothing_will_read_are_listed_with_their_bytes(folder: Path) -> None:
     listed = found(folder)
     branch = reopened(folder, "train.lr=0.05").stages[0].path
@@ -77,8 +82,8 @@ def test_stores_of_another_encoding_or_policy_are_of_another_branch(folder: Path
 def test_leftovers_of_interrupted_commands_are_listed_and_a_write_back_that_goes_on_is_not(folder: Path) -> None:
     run = reopened(folder)
     shutil.rmtree(run.stages[2].path)
-    (run.store(2, "validation") / "manifest.json").unlink()  # is due, for stage 2
-    (run.store(1, "test") / "manifest.json").unlink()  # is not, for stage 1 is trained
+    unfinished(run.store(2, "validation"))  # is due, for stage 2
+    unfinished(run.store(1, "test"))  # is not, for stage 1 is trained
     beside = [folder / ".cascade.toml.new", run.stages[0].path / ".head.safetensors.new", folder / ".disk-speed"]
     for path in beside:
         path.write_bytes(b"x" * 1000)
@@ -205,7 +210,7 @@ def test_what_policies_share_is_left_to_the_one_that_still_needs_it(shared: Path
 def test_an_unfinished_store_that_another_policy_goes_on_with_is_of_a_branch(shared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shared, tmp_path / "run"))
     for store in (reopened(folder, TWO_VIEWS).store(1, split) for split in ("train", "test")):
-        (store / "manifest.json").unlink()
+        unfinished(store)
     assert names(folder, ONE_VIEW, kind="store") == {"float16.train.views-1"}
     assert not names(folder, ONE_VIEW, kind="leftover")
     assert not names(folder, TWO_VIEWS, kind="leftover"), "it goes on with both"

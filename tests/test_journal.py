@@ -146,3 +146,9 @@ def test_after_a_failed_fsync_nothing_more_is_added(store: Path, monkeypatch: py
     size = (store / JOURNAL).stat().st_size
     journal.append({2: CHUNKS[2]})
     assert (store / JOURNAL).stat().st_size == size
+
+
+def test_a_journal_larger_than_any_is_none(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).touch()
+    os.truncate(tmp_path / JOURNAL, 2**40)
+    assert read_journal(tmp_path) is None

@@ -74,6 +74,8 @@ def test_a_caller_that_holds_the_folder_goes_on_with_its_lock(tmp_path: Path) ->
     [
         b"",
         b"{",
+        b'{"process":-1,"began":null,"host":"elsewhere","doing":"kill -1 would end everything"}',
+        b'{"process":1%030d,"began":5,"host":"elsewhere","doing":"no system has so many"}' % 0,
         msgspec.json.encode(Holder(process=2**22 - 1, began=5, host=os.uname().nodename, doing="long gone")),
         msgspec.json.encode(Holder(process=os.getpid(), began=5, host=os.uname().nodename, doing="id used again")),
     ],
@@ -129,6 +131,18 @@ def test_a_holder_is_not_read_through_a_link_or_from_a_pipe(
         holder.symlink_to(outside) if kind == "link" else os.mkfifo(holder)
         with pytest.raises(LockedError, match="in use by another process"), lock_folder(tmp_path, "other"):
             pass
+
+
+def test_what_a_stranger_wrote_as_the_holders_name_is_shown_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with lock_folder(tmp_path, "stage 1"):
+        name = Holder(process=7, began=None, host="else\nwhere", doing="\x1b[2Jnothing")
+        (tmp_path / HOLDER).write_bytes(msgspec.json.encode(name))
+        with pytest.raises(LockedError) as caught, lock_folder(tmp_path, "other"):
+            pass
+    assert str(caught.value).splitlines()[0] == (f"{tmp_path} is in use by process 7 on else\\nwhere: \\x1b[2Jnothing")
 
 
 def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The manifest: read whole or refused."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,14 @@ def test_a_link_in_the_place_of_a_manifest_is_damage(write_store: WriteStore, tm
     for read in (read_manifest, read_summary):
         with pytest.raises(CorruptStoreError, match=f"{MANIFEST} is not a file"):
             read(path)
+
+
+def test_a_manifest_larger_than_any_is_refused_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).touch()
+    os.truncate(tmp_path / MANIFEST, 2**40)
+    for read in (read_manifest, read_summary):
+        with pytest.raises(CorruptStoreError, match=f"{MANIFEST} is damaged: it has 1,099,511,627,776 bytes, and"):
+            read(tmp_path)
 
 
 def test_half_a_million_chunks_are_read_in_a_second_and_their_summary_at_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cache import CorruptStoreError, Store
 from tests.conftest import WriteStore
-from tests.stores import reseal
+from tests.stores import put_small, reseal
 
 REMOVED = object()
 CHUNK_SHAPE = "chunk_grid.configuration.chunk_shape"
@@ -74,6 +74,26 @@ def test_metadata_that_cascade_never_writes_is_a_corrupt_store(
     put(path / array / "zarr.json", place, value)
     reseal(path)
     with pytest.raises(CorruptStoreError, match=str(path)):
+        Store(path)
+
+
+@pytest.mark.parametrize("samples", [2**17, 2**28, 2**40, 2**62])
+def test_chunks_of_more_samples_than_cascade_writes_are_a_corrupt_store(write_store: WriteStore, samples: int) -> None:
+    path, _ = write_store(samples=4)
+    put(path / "x" / "zarr.json", f"{CHUNK_SHAPE}.1", samples)
+    reseal(path)
+    with pytest.raises(CorruptStoreError, match=f"{path}: chunks of {samples} samples of 72 bytes, and a chunk of"):
+        Store(path)
+
+
+@pytest.mark.parametrize("array", ["y", "sample_id", "scale"])
+@pytest.mark.parametrize("claimed", [0, 2**33, 2**45, 2**63, 2**64 - 1])
+def test_a_size_that_a_header_claims_is_compared_before_memory_is_taken(
+    write_store: WriteStore, array: str, claimed: int
+) -> None:
+    path, _ = write_store()
+    put_small(path, array, b"\x28\xb5\x2f\xfd\xe0" + claimed.to_bytes(8, "little") + b"\x01\x00\x00")
+    with pytest.raises(CorruptStoreError, match=f"{array} has shape .* and {claimed} stored bytes; "):
         Store(path)
 
 

@@ -173,7 +173,7 @@ def test_relative_file_is_written_as_an_absolute_one(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert written(tmp_path / "a", "data.source=npz:x.npz")[1].data.source == f"npz:{tmp_path}/x.npz"
-    assert written(tmp_path / "b", "data.source=folder:../d")[1].data.source == f"folder:{tmp_path}/../d"
+    assert written(tmp_path / "b", "data.source=folder:../d")[1].data.source == f"folder:{tmp_path.parent}/d"
     assert written(tmp_path / "c", "data.source=npz:~/x.npz")[1].data.source == f"npz:{tmp_path}/me/x.npz"
     assert written(tmp_path / "e", "data.source=npz:~nobody7/x")[1].data.source == f"npz:{tmp_path}/~nobody7/x"
     assert written(tmp_path / "d", "data.source=torchvision:MNIST")[1].data.source == "torchvision:MNIST"

@@ -69,11 +69,11 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
     reads: Counter[tuple[int, int]] = Counter()
     open_file = Folder.open
 
-    def counted(folder: Folder, name: str) -> AbstractContextManager[OpenObject]:
+    def counted(folder: Folder, name: str, *limit: int) -> AbstractContextManager[OpenObject]:
         if name.startswith("x/c."):
             _, view, number, *_ = name.split(".")
             reads[int(view), int(number)] += 1
-        return open_file(folder, name)
+        return open_file(folder, name, *limit)
 
     monkeypatch.setattr(Folder, "open", counted)
     return reads

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from cache import MANIFEST, Manifest, Store, read_manifest
+from cache.codecs import pack
+from cache.manifest import encode_manifest
 from pipeline.acceptance import accept_stale
 from pipeline.errors import LockedError, Stopped
 from pipeline.lock import lock_folder
@@ -19,6 +21,8 @@ from pipeline.repair import Repaired, repair
 from pipeline.runfolder import RunFolder
 from tests.conftest import BadSector, Outcome
 from tests.runs import copied, reopened
+from tests.stores import put_small, reseal
+from tests.test_metadata import CHUNK_SHAPE, put
 from tests.trained import CPU, double_block, files_of, trained_run, whole
 
 __all__ = ["whole"]
@@ -442,3 +446,67 @@ def test_another_process_on_the_run_folder_is_not_disturbed(whole: RunFolder, tm
     run = copied(whole, tmp_path / "run")
     with lock_folder(run.path, "stage 1"), pytest.raises(LockedError, match="stage 1"):
         repaired(run)
+
+
+def test_a_store_whose_chunks_divide_no_run_is_named_by_every_command_and_left(
+    whole: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "test")
+    put(path / "x" / "zarr.json", f"{CHUNK_SHAPE}.1", Store(path).chunk_samples - 1)
+    reseal(path)
+    Store(path)  # for which it is whole
+    for command in ("verify", "repair", "train-stage --j 1 --set stages.1.train.lr=0.05"):
+        code, out, err = cascade(*command.split(), "--run", run.path)
+        assert code == 4, (command, out, err)
+        assert "has chunks of 63 samples, and order.run = 64 is no multiple" in out + err
+        assert "delete it; it is made again" in out + err
+
+
+def test_a_sound_store_of_another_key_is_left_with_what_to_do(
+    whole: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "test")
+    manifest = read_manifest(path)
+    fingerprint = {**manifest.summary.fingerprint, "key": "another"}
+    (path / MANIFEST).write_bytes(encode_manifest(fingerprint, manifest.summary.metadata, manifest.arrays))
+    for command in ("verify", "repair"):
+        code, out, _ = cascade(command, "--run", run.path)
+        assert code == 4
+        assert "is not x_1 test of the stage whose folder it is in: another key" in out
+        assert "delete it; it is made again" in out
+
+
+def test_images_of_another_ingest_are_left_with_what_to_do(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(0, "test")
+    images = Store(path)
+    put_small(path, "y", bytes(pack(images.y[::-1].copy(), "zstd")))
+    (outcome,) = repair(run, CPU, Reporter())
+    assert outcome.what == "x_0/test"
+    assert outcome.left.keys() == {MANIFEST}
+    assert "is whole, but not the test images that were ingested here\nnext: put those back" in outcome.left[MANIFEST]
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "x/zarr.json", "y/c.0", "x/c.0.0.0.0.0"])
+def test_a_folder_in_the_place_of_a_file_is_left_with_what_to_do(whole: RunFolder, tmp_path: Path, name: str) -> None:
+    run = copied(whole, tmp_path / "run")
+    file = run.store(1, "train") / name
+    file.unlink()
+    (file / "kept").mkdir(parents=True)
+    (outcome,) = repaired(run).values()
+    assert outcome.left == {
+        name: f"{file} is a folder, and a file belongs there\nnext: move it away, and {run.command('repair')}"
+    }
+    assert (file / "kept").is_dir()
+
+
+def test_a_file_in_the_place_of_an_arrays_folder_is_left_with_what_to_do(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    folder = run.store(1, "train") / "y"
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+    (outcome,) = repaired(run).values()
+    assert outcome.left["y/zarr.json"].startswith(f"{folder} is a file, and a folder belongs there\nnext: move it away")
+    assert folder.read_text() == "mine"

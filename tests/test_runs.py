@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from cache import BudgetError, ring_samples
+from pipeline.errors import Stopped
+from pipeline.progress import Reporter
 from pipeline.room import kept_bytes
 from pipeline.runfolder import RunFolder
-from pipeline.runs import check_host_memory
-from tests.runs import digits_run, reopened
+from pipeline.runs import check_host_memory, run_stages
+from tests.runs import digits_run, reopened, tiny_run
 
 CANVAS = ("augment.policy=canvas", "augment.crop=6", "augment.padding=1", "augment.flip=true")
 
@@ -60,3 +62,16 @@ def test_windows_of_the_largest_store_to_come_have_to_fit_in_the_host_memory(
     check_host_memory(run(needed))
     with pytest.raises(BudgetError, match=f"reading x_{worst} takes .* of host memory"):
         check_host_memory(run(needed - 1))
+
+
+def test_a_stop_is_before_the_first_stage_with_something_to_do_and_a_finished_run_is_not_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run(tmp_path / "run", "train.epochs=1")
+    run_stages(run, 0, 0, "cpu", Reporter())
+    with pytest.raises(Stopped, match="stopped before stage 1"):
+        run_stages(run, None, None, "cpu", Reporter(), should_stop=lambda: True)
+    run_stages(run, None, None, "cpu", Reporter())
+    capsys.readouterr()
+    run_stages(run, None, None, "cpu", Reporter(), should_stop=lambda: True)
+    assert capsys.readouterr().err.endswith("stage 0  done already\nstage 1  done already\n")

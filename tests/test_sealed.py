@@ -81,3 +81,18 @@ def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path, kind
         read_sealed(path, Record, remedy="train again")
     with pytest.raises(SealError, match="is not a file"):
         read_metrics_file(path)
+
+
+def test_a_record_larger_than_any_is_damaged_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "record.json").touch()
+    os.truncate(tmp_path / "record.json", 2**40)
+    with pytest.raises(
+        CorruptDataError, match=r"it has 1,099,511,627,776 bytes, and 67,108,864 at most.*\nnext: do so"
+    ):
+        read_sealed(tmp_path / "record.json", Record, remedy="do so")
+
+
+def test_a_file_where_a_folder_belongs_is_the_one_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stages").touch()
+    with pytest.raises(CorruptDataError, match=f"^{tmp_path / 'stages'} is no folder\nnext: do so"):
+        read_sealed(tmp_path / "stages" / "0-abc" / "stage.json", Record, remedy="do so")

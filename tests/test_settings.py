@@ -1,10 +1,11 @@
 """Where a config comes from: its file, `--set` over it, and what `[stages.J]` overrides for one stage."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.config_file import CONFIG_NAME, load_config, parse_setting
+from pipeline.config_file import CONFIG_NAME, absolute_source, load_config, parse_setting
 from pipeline.errors import ConfigError
 from tests.configs import SOUND, faults, loaded
 
@@ -23,6 +24,25 @@ def test_folder_in_the_place_of_the_config_is_none(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["link", "pipe", "device"])
+def test_a_config_that_is_no_file_of_its_own_is_refused_and_not_waited_for(tmp_path: Path, what: str) -> None:
+    config = tmp_path / CONFIG_NAME
+    if what == "pipe":
+        os.mkfifo(config)
+    else:
+        (tmp_path / "elsewhere.toml").write_text(SOUND)
+        config.symlink_to("/dev/zero" if what == "device" else tmp_path / "elsewhere.toml")
+    with pytest.raises(ConfigError, match=f"{config} is not a file.*\nnext: put a copy of the config there as a file"):
+        load_config(tmp_path)
+
+
+def test_a_config_larger_than_any_is_refused_and_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / CONFIG_NAME, "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match=r"it has 1,099,511,627,776 bytes, and 67,108,864 at most belong there"):
+        load_config(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -30,6 +50,7 @@ def test_folder_in_the_place_of_the_config_is_none(tmp_path: Path) -> None:
         (b"seed = 1\nseed = 2", "Cannot overwrite a value"),
         (b"seed = '\xff'", "can't decode byte 0xff"),
         (b"seed = " + b"[" * 5000, ""),
+        (b"seed = " + b"9" * 5000, r"Exceeds the limit \(4300 digits\)"),
     ],
 )
 def test_what_is_not_toml_is_refused_with_the_place(tmp_path: Path, text: bytes, reason: str) -> None:
@@ -127,3 +148,30 @@ def test_override_holds_for_its_stage_alone_and_leaves_the_other_keys(tmp_path: 
 def test_override_that_says_what_holds_anyway_changes_nothing(tmp_path: Path) -> None:
     config = loaded(tmp_path, "train.lr=1", "stages.1.train.lr=1")
     assert repr(config.for_stage(1).train) == repr(config.for_stage(0).train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "first"),
+    [
+        (("train.lr=abc", "seed=1"), SOUND, " with --set train.lr=abc has 1 fault:"),
+        (("train.lr=-1", "head.k=0"), SOUND, " with --set train.lr=-1 --set head.k=0 has 2 faults:"),
+        (("order.run=96",), SOUND, " with --set order.run=96 has 1 fault:"),
+        (("seed=1",), SOUND.replace("k = 2", "k = 0"), " has 1 fault:"),
+    ],
+)
+def test_a_fault_of_a_setting_is_not_blamed_on_the_file(
+    tmp_path: Path, settings: tuple[str, ...], text: str, first: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        loaded(tmp_path, *settings, text=text)
+    assert str(error.value).splitlines()[0] == f"{tmp_path / CONFIG_NAME}{first}"
+
+
+def test_a_path_that_goes_up_is_where_the_system_finds_it_and_without_dots(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "run").mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "deep" / "run")
+    (tmp_path / "deep" / "data").symlink_to(tmp_path)
+    assert absolute_source("npz:../images.npz", tmp_path / "run") == f"npz:{tmp_path}/deep/images.npz"
+    assert absolute_source("folder:../data", tmp_path / "deep" / "run") == f"folder:{tmp_path}/deep/data"
+    assert absolute_source("folder:..", tmp_path / "deep" / "run") == f"folder:{tmp_path}/deep"
+    assert absolute_source("folder:data", tmp_path / "run") == f"folder:{tmp_path}/run/data"

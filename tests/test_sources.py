@@ -137,7 +137,10 @@ def test_npz_that_is_no_data_set_is_refused_with_what_is_expected(
         ),
         ({"class_names": np.array(["a", "b"])}, "13 labels of the training images lie outside 0..1, the first is 2"),
         ({"train_labels": np.r_[np.arange(39) % 3, 10**9]}, "a label 1000000000 among 40 training images"),
-        ({"train_labels": np.full(40, 2**64 - 1, np.uint64)}, "40 labels of the training images lie outside"),
+        (
+            {"train_labels": np.full(40, 2**63, np.uint64)},
+            "train_labels: 40 labels lie outside 0..9223372036854775807, the first is 9223372036854775808, at 0",
+        ),
     ],
 )
 def test_labels_out_of_range_are_counted_and_the_first_is_named(

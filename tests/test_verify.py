@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cache import MANIFEST, Inspected, Manifest, inspect, read_manifest, remove_folder
+from cache import MANIFEST, Inspected, Manifest, Store, inspect, read_manifest, remove_folder
+from cache.codecs import pack
 from pipeline.acceptance import accept_stale
 from pipeline.bad_images import SKIPPED
 from pipeline.branches import read_records
@@ -26,6 +27,7 @@ from pipeline.weights import load_tensors
 from tests.conftest import Outcome
 from tests.images import config, ingested
 from tests.runs import copied, reopened
+from tests.stores import put_small
 from tests.test_repair import flip
 from tests.test_sieve import damaged
 from tests.trained import CPU, double_block, files_of, whole
@@ -177,6 +179,19 @@ def test_deep_finds_a_store_that_does_not_follow_from_its_parent(whole: RunFolde
     assert not any(row.damage for row in verified(run).values())
     damaged = {what for what, row in verified(run, deep=True).items() if row.damage}
     assert damaged == {str(run.store(1, split).relative_to(run.path)) for split in run.splits}
+
+
+@pytest.mark.parametrize("array", ["y", "sample_id"])
+def test_deep_finds_labels_and_ids_that_are_not_the_parents(whole: RunFolder, tmp_path: Path, array: str) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "train")
+    rows = getattr(Store(path), array)
+    put_small(path, array, bytes(pack(rows[::-1].copy(), "zstd")))
+    what = str(path.relative_to(run.path))
+    assert not verified(run)[what].damage
+    (found,) = verified(run, deep=True)[what].damage
+    assert (found.file, found.reason) == (f"{what}/{array}/c.0", "it does not follow from its parent")
+    assert found.remedy == f"delete it and {run.command('train-stage --j 0')}"
 
 
 def test_deep_says_where_another_machine_wrote_and_what_it_could_not_compute(
@@ -372,3 +387,19 @@ def test_links_are_damage_with_their_path_but_for_x_0_as_a_whole(whole: RunFolde
     if place not in ("stages", "stage"):
         assert any("is a link" in str(outcome.left) for outcome in repair(reopened(run.path), CPU, Reporter()))
     assert files_of(tmp_path / "elsewhere") == before
+
+
+def test_a_stage_in_the_folder_of_another_is_damage(whole: RunFolder, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    first, second = (stage.path for stage in run.stages[:2])
+    own = second.name
+    shutil.rmtree(second)
+    second = second.with_name(f"1-{first.name[2:]}")
+    first.rename(second)
+    (found,) = verified(run)[f"stages/{second.name}"].damage
+    assert found.file == f"stages/{second.name}/stage.json"
+    assert found.reason == f"stage.json is the record of another stage, {first.name}"
+    assert found.remedy == f"move {second} away and train the stage again"
+    second.rename(second.with_name(own))
+    (found,) = verified(run)[f"stages/{own}"].damage
+    assert found.reason == f"stage.json is the record of another stage, {first.name}"

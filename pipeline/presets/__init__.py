@@ -36,7 +36,7 @@ def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
     table = tomllib.loads(text)
     for setting in settings:
         apply_setting(table, setting)
-    read_config(table, where=str(path))
+    read_config(table, where=str(path), settings=settings)
     for setting in settings:
         text = with_setting(text, setting)
     read_config(tomllib.loads(text), where=str(path))  # what is written is what was checked, or a bug is seen here
