@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.opening import device_of, load, open_run, open_to_look
 from pipeline.options import (
     accept_before_option,
     accept_option,
@@ -25,10 +26,7 @@ from pipeline.options import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
-    from pipeline.config import Config
-    from pipeline.runfolder import RunFolder
+    pass
 
 EXIT_CODES = """
 \b
@@ -82,7 +80,7 @@ def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
     """Decode and resize the images once, into x_0."""
     from pipeline.runs import ingest_data
 
-    ingest_data(_config(run_path, settings), run_path, _reporter(), skip_bad=skip_bad, should_stop=_should_stop())
+    ingest_data(load(run_path, settings), run_path, _reporter(), skip_bad=skip_bad, should_stop=_should_stop())
 
 
 @cascade.command("train-stage")
@@ -94,7 +92,7 @@ def train_stage(
     """Train block J and its head on x_J, test them, write x_{J+1} back."""
     from pipeline.runs import run_stages
 
-    run = _open(run_path, settings, accept_before=j if accept_stale else None)
+    run = open_run(run_path, settings, accept_before=j if accept_stale else None)
     run_stages(run, j, j, device, _reporter(), strict=strict, should_stop=_should_stop())
 
 
@@ -137,10 +135,10 @@ def _run(
     from pipeline.lock import lock_folder
     from pipeline.runs import ingest_data, run_stages
 
-    config, reporter, should_stop = _config(run_path, settings), _reporter(), _should_stop()
+    config, reporter, should_stop = load(run_path, settings), _reporter(), _should_stop()
     with lock_folder(run_path, "beginning") as lock:
         ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
-        folder = _open(run_path, settings, accept_before=accept_before)
+        folder = open_run(run_path, settings, accept_before=accept_before)
         run_stages(folder, first, last, device, reporter, lock=lock, strict=strict, should_stop=should_stop)
 
 
@@ -159,7 +157,7 @@ def plan(
     from pipeline.planning import plan_run
     from pipeline.plantable import plan_json, plan_table
 
-    config = _config(run_path, settings)
+    config = load(run_path, settings)
     name = config.machine.device if device is None else device
     found = plan_run(
         run_path,
@@ -187,7 +185,7 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
-    folder = _open_accepting(run_path, settings, False)
+    folder = open_to_look(run_path, settings, False)
     rows = stage_status(folder, accepting=accept_stale)
     found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
     click.echo(status_json(*found) if as_json else status_table(*found))
@@ -220,8 +218,8 @@ def evaluate(
     from pipeline.evaluation import left_out, span
     from pipeline.tables import evaluation_json, evaluation_table
 
-    folder = _open_accepting(run_path, settings, accept_stale)
-    recompute_on = _device(folder, device) if recompute else None
+    folder = open_to_look(run_path, settings, accept_stale)
+    recompute_on = device_of(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
     click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
     if folder.accepted:
@@ -242,8 +240,8 @@ def verify(
     from pipeline.tables import verification_json, verification_sum, verification_table
     from pipeline.verify import verify as verify_run
 
-    folder, rows = _open_accepting(run_path, settings, accept_stale), []
-    deep_on = _device(folder, device) if deep else None
+    folder, rows = open_to_look(run_path, settings, accept_stale), []
+    deep_on = device_of(folder, device) if deep else None
     try:
         for row in verify_run(folder, _reporter(), deep_on=deep_on, should_stop=_should_stop()):
             rows.append(row)
@@ -264,9 +262,9 @@ def repair(run_path: Path, settings: tuple[str, ...], device: str | None, accept
     from pipeline.repair import repair as repair_run
     from pipeline.tables import repair_json, repair_text
 
-    folder, outcomes = _open_accepting(run_path, settings, accept_stale), []
+    folder, outcomes = open_to_look(run_path, settings, accept_stale), []
     try:
-        for outcome in repair_run(folder, _device(folder, device), _reporter(), should_stop=_should_stop()):
+        for outcome in repair_run(folder, device_of(folder, device), _reporter(), should_stop=_should_stop()):
             outcomes.append(outcome)
     except Stopped:
         if outcomes and not as_json:
@@ -297,7 +295,7 @@ def gc(
     from pipeline.gc import collect
     from pipeline.tables import garbage_json, garbage_table
 
-    folder = _open_accepting(run_path, settings, False)
+    folder = open_to_look(run_path, settings, False)
     garbage = collect(folder, delete=yes, keep_branches=keep_branches, accept_stale=accept_stale)
     click.echo(garbage_json(garbage, deleted=yes) if as_json else garbage_table(folder, garbage, deleted=yes))
     for lost in filter(None, map(folder.lost, range(1, len(folder.stages) + 1))):
@@ -326,41 +324,6 @@ def demo(run_path: Path, device: str | None) -> None:
     click.get_current_context().invoke(status, run_path=run_path)
     reporter.say(f"$ cascade evaluate --run {place}")
     click.get_current_context().invoke(evaluate, run_path=run_path, device=device)
-
-
-def _config(run_path: Path, settings: tuple[str, ...]) -> Config:
-    from pipeline.config_file import load_config
-
-    return load_config(run_path, settings)
-
-
-def _open(run_path: Path, settings: tuple[str, ...], *, accept_before: int | None = None) -> RunFolder:
-    """The run folder; stages before `accept_before` may be of other settings."""
-    from pipeline.acceptance import accept_stale
-    from pipeline.runfolder import RunFolder
-
-    folder = RunFolder(run_path, _config(run_path, settings), settings)
-    if accept_before is None:
-        return folder
-    folder.check_stage(accept_before)
-    return accept_stale(folder, accept_before)
-
-
-def _open_accepting(run_path: Path, settings: tuple[str, ...], accept_stale: bool) -> RunFolder:
-    """The run folder to look at, as its plan has it; with `accept_stale`, with the stages in it that a command with it
-    goes on from."""
-    from pipeline.acceptance import accept_stale as accepting
-    from pipeline.plan import as_planned
-
-    folder = as_planned(_open(run_path, settings))
-    return accepting(folder) if accept_stale else folder
-
-
-def _device(run: RunFolder, name: str | None) -> torch.device:
-    from pipeline.device import choose_device
-
-    machine = run.config.machine
-    return choose_device(machine.device if name is None else name, deterministic=machine.deterministic)
 
 
 def _reporter() -> Any:
