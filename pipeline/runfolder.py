@@ -227,6 +227,11 @@ class RunFolder:
                 f"{store.path} is not x_{index} {split} of the stage whose folder it is in: another "
                 f"{', '.join(changed)}\nnext: {self.made_again(index)}"
             )
+        found_shape, shape = (store.views, store.samples, *store.sample_shape), self._whole_shape(index, split)
+        if found_shape != shape:
+            raise CorruptDataError(
+                f"{store.path} has shape {found_shape}, and {shape} belongs there\nnext: {self.made_again(index)}"
+            )
         if self.config.order.run % store.chunk_samples:
             raise CorruptDataError(
                 f"{store.path} has chunks of {store.chunk_samples} samples, and order.run = {self.config.order.run} "
@@ -235,6 +240,14 @@ class RunFolder:
         if index == 0:
             check_images(self.info, self.path, split, store.manifest.summary)
         return store
+
+    def _whole_shape(self, index: int, split: str) -> tuple[int, ...]:
+        """(view, sample, C, H, W) of x_index of a split."""
+        samples = self.info.samples[split]
+        if index == 0:
+            return (1, samples, self.info.channels, self.info.side, self.info.side)
+        views = self.config.augment.stored_views if split == "train" else 1
+        return (views, samples, *self.output_shape(index - 1))
 
     def made_again(self, index: int) -> str:
         """What to do where x_index is whole, and not what belongs in its place."""

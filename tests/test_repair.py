@@ -12,7 +12,7 @@ import pytest
 
 from cache import MANIFEST, Manifest, Store, read_manifest
 from cache.codecs import pack
-from cache.manifest import encode_manifest
+from cache.manifest import Chunks, encode_manifest
 from pipeline.acceptance import accept_stale
 from pipeline.errors import LockedError, Stopped
 from pipeline.lock import lock_folder
@@ -510,3 +510,27 @@ def test_a_file_in_the_place_of_an_arrays_folder_is_left_with_what_to_do(whole: 
     (outcome,) = repaired(run).values()
     assert outcome.left["y/zarr.json"].startswith(f"{folder} is a file, and a folder belongs there\nnext: move it away")
     assert folder.read_text() == "mine"
+
+
+def test_a_store_of_another_shape_is_named_by_every_command_and_left(
+    whole: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    path = run.store(1, "test")
+    side = 2**20
+    for place in ("shape", CHUNK_SHAPE):
+        put(path / "x" / "zarr.json", f"{place}.3", side)
+    put(path / "x" / "zarr.json", "shape.1", 1)
+    put(path / "x" / "zarr.json", f"{CHUNK_SHAPE}.1", 1)
+    for array in ("y", "sample_id"):
+        put(path / array / "zarr.json", "shape.0", 1)
+        put(path / array / "zarr.json", f"{CHUNK_SHAPE}.0", 1)
+        put_small(path, array, bytes(pack(np.zeros(1, np.int64), "zstd")))
+    reseal(path, x=Chunks.of([read_manifest(path).arrays["x"][0]]))
+    Store(path)  # for which it is whole
+    for command in ("verify", "repair", "train-stage --j 1 --set stages.1.train.lr=0.05"):
+        code, out, err = cascade(*command.split(), "--run", run.path)
+        assert code == 4, (command, out, err)
+        assert (
+            f"{path} has shape (1, 1, 4, {side}, 8), and (1, {run.info.samples['test']}, 4, 8, 8) belongs" in out + err
+        )
