@@ -155,7 +155,7 @@ def test_a_write_back_without_room_is_refused_and_goes_on_once_there_is(
     assert code == 6
     assert "error: stage 0 is trained and kept, and x_1 needs " in err
     assert f"% of {size(needed)}, as measured on 8 samples and a tenth), and 50.0 KB are free on the disk of" in err
-    assert 'next: make room on that disk; or set cache.keep to "auto", "needed", to fewer x_j, or to "none"; or set' in err
+    assert 'next: make room on that disk; or set cache.keep to "auto", "needed", to fewer x_j' in err
     assert not any(is_committed(run.store(1, split)) for split in run.splits)
     set_free(10**9)
     assert cascade("train-stage", "--j", 0, "--run", folder)[0] == 0
