@@ -207,7 +207,7 @@ def record(run: RunFolder, content: str) -> None:
     """Say that stage 0 is trained, with a block of this content."""
     numbers = {"train_accuracy": 0.0, "validation_accuracy": None, "test_accuracy": 0.0, "balanced_test_accuracy": 0.0}
     cost = {"parameters": {}, "seconds": 0.0, "peak_memory_bytes": 0, "device": "cpu", "machine": {}, "sessions": []}
-    known = {"j": 0, "key": run.stages[0].key, "fields": run.fields[0], "content": {"block": content}}
+    known = {"j": 0, "key": run.stages[0].key, "fields": run.fields[0], "content": {"block": content}, "metrics": ""}
     write_sealed(run.stages[0].record_path, msgspec.convert({**known, **numbers, **cost}, StageRecord))
 
 
