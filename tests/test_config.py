@@ -12,7 +12,7 @@ from tests.configs import faults, loaded
 
 def test_keys_that_are_not_set_have_defaults(tmp_path: Path) -> None:
     config = loaded(tmp_path)
-    assert (config.seed, config.train.lr, config.augment.views, config.cache.keep) == (0, 0.1, 4, "all")
+    assert (config.seed, config.train.lr, config.augment.views, config.cache.keep) == (0, 0.1, 4, "auto")
     assert (config.budget.host, config.machine.micro_batch) == ("free", 0)
 
 
@@ -34,7 +34,7 @@ def test_all_faults_of_a_file_and_of_the_settings_are_listed_at_once(tmp_path: P
     """
     assert faults(tmp_path, "train.momentum=1", "augment.padding=2", "augment.crop=2", text=text) == [
         "seed = -1: Expected int >= 0",
-        "colour: unknown key (known: data, network, head, seed, augment, train, order, store, cache, machine, "
+        "colour: unknown key (known: data, network, head, seed, augment, train, order, store, cache, machine, budget, "
         "evaluate, stages)",
         "data.sorce: unknown key; did you mean source?",
         "data.source: missing",
@@ -103,7 +103,7 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8', 'uint4'"),
         ("augment.policy=fresh", "Expected one of 'recompute', 'views', 'canvas', 'none'"),
         ("augment.phases=3", "Expected one of 1, 2, 4"),
-        ("cache.keep=some", "Expected one of 'all', 'needed', 'none', a list"),
+        ("cache.keep=some", "Expected one of 'auto', 'all', 'needed', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
         ("budget.host=0", "Expected int >= 1"),

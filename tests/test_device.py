@@ -113,12 +113,12 @@ def test_a_device_without_room_is_exit_code_6_and_the_same_command_goes_on(
     train_stage(whole, 0, CPU, Reporter())
     steps = 0
 
-    def breaks(logits: Tensor, y: Tensor) -> Tensor:
+    def breaks(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
         nonlocal steps
         steps += 1
         if steps == step + 1:
             raise error
-        return torch.nn.functional.cross_entropy(logits, y)
+        return torch.nn.functional.cross_entropy(logits, y, reduction=reduction)
 
     assert is_out_of_memory(error)
     with monkeypatch.context() as patch:
