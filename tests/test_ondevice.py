@@ -1,13 +1,15 @@
 """Budgets of the device: the largest micro-batch that is predicted to fit, recomputation where nothing else does."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import DeviceMemoryError
-from pipeline.ondevice import HEADROOM, OnDevice, choose_on_device
+from pipeline.ondevice import HEADROOM, OnDevice, choose_on_device, limit_device
 from pipeline.outline import Outline
 from pipeline.shapes import network_shapes
 from tests.configs import loaded
@@ -95,3 +97,27 @@ def test_the_peak_does_not_grow_with_the_prefix_that_is_replayed(tmp_path: Path)
     far = choose_on_device(tight, 23, anchor=1, device=CPU)
     assert far.micro_batch == near.micro_batch
     assert far.prefix_bytes == 0, "its weights are not on the device for good"
+
+
+@pytest.mark.parametrize(("budget", "share"), [("2 GB", 0.25), ("16 GB", 1.0)])
+def test_a_stated_budget_caps_torch_itself_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str, share: float
+) -> None:
+    caps: list[float] = []
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(total_memory=8 * 10**9))
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda fraction, _: caps.append(fraction))
+    limit_device(loaded(tmp_path, f'budget.device="{budget}"'), torch.device("cuda"))
+    limit_device(loaded(tmp_path), torch.device("cuda"))
+    assert caps == [share]
+
+
+def test_what_a_stage_leaves_of_a_gpu_holds_its_prefix_and_then_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (4 * 10**9, 8 * 10**9))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 10**9)
+    found = choose_on_device(outline(tmp_path), 2, anchor=0, device=torch.device("cuda"))
+    assert found.micro_batch == 64
+    assert found.prefix_bytes is None, "all of it stays"
+    assert found.peak_bytes is not None
+    assert found.store_bytes == int(HEADROOM * 5 * 10**9) - found.peak_bytes
