@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from cache import Store
 from pipeline.data_info import DataInfo, read_data_info
+from pipeline.ingest import ingest
+from pipeline.progress import Reporter
 from pipeline.sources import open_source
 from tests.images import arrays, image_file, ingested, npz, pixels, tree
+from tests.runs import digits_run
 
 
 def images_of(folder: Path, split: str) -> NDArray[np.uint8]:
@@ -180,3 +183,10 @@ def test_record_is_read_back_as_it_was_made(tmp_path: Path) -> None:
     assert isinstance(info, DataInfo)
     assert info.classes == ["ant", "bée", "c"]
     assert read_data_info(tmp_path / "run") == info
+
+
+def test_the_name_of_images_that_are_there_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, synced = digits_run(tmp_path / "run"), list[Path]()
+    monkeypatch.setattr("pipeline.ingest.sync", synced.append)
+    ingest(run.config, run.path, Reporter())
+    assert synced == [run.path], "whoever put x_0 there may have been killed before it was"

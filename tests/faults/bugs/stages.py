@@ -201,7 +201,7 @@ STAGES = (
                 "",
             ),
         ),
-        (f"{SWEEP}::{NOT_DURABLE}[ingest]",),
+        ("tests/test_ingest.py::test_the_name_of_images_that_are_there_is_made_durable",),
     ),
     Bug(
         "a second signal is noted like the first",
