@@ -26,7 +26,7 @@ def calibrate_output(
     is stored. Under "canvas" what lies outside that window is stored too, and saturates where it is larger. With less
     than two times SAMPLES training samples the cost is measured on those that the scale is from.
     """
-    feed = Feed(run, j, device, anchor=0, prefix_bytes=0, sequential_only=True, should_stop=should_stop)
+    feed = Feed(run, j, device, anchor=0, streamed=True, sequential_only=True, should_stop=should_stop)
     block = load_block(run, j)
     place(block, device)
     quantiser = new_quantiser(run, j).to(device)

@@ -26,10 +26,10 @@ class Feed:
     """Batches of x_j, (N, C, H, W) float32 in channels-last memory, for training, evaluation and write-back.
 
     `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches come in parts of
-    `micro_batch` samples, by default as wholes. Of the prefix's weights no more than `prefix_bytes` stay on the device,
-    by default all. A split that fits in `device_memory_bytes` is kept on the device. A
-    feed that is `sequential_only`, for a look at some samples beside another one, takes less memory. One iteration at a
-    time; one in stored order ends with Stopped at the next run of samples once `should_stop` says so.
+    `micro_batch` samples, by default as wholes. `streamed`, the prefix's weights wait on the host. A split that fits in
+    `device_memory_bytes` is kept on the device. A feed that is `sequential_only`, for a look at some samples beside
+    another one, takes less memory. One iteration at a time; one in stored order ends with Stopped at the next run of
+    samples once `should_stop` says so.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Feed:
         *,
         anchor: int | None = None,
         micro_batch: int | None = None,
-        prefix_bytes: int | None = None,
+        streamed: bool = False,
         device_memory_bytes: int = 0,
         sequential_only: bool = False,
         should_stop: Callable[[], bool] = never,
@@ -49,7 +49,7 @@ class Feed:
         self.j = j
         self.device = device
         self.anchor = run.anchor(j) if anchor is None else anchor
-        self._renderer = Renderer(run, j, self.anchor, device, resident_bytes=prefix_bytes)
+        self._renderer = Renderer(run, j, self.anchor, device, streamed=streamed)
         self.dtype = self._renderer.dtype
         self._stores: dict[str, Store] = {}
         self._upload = Upload(device)

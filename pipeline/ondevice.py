@@ -24,9 +24,9 @@ class OnDevice:
     recompute: bool
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
     peak_bytes: int | None
-    """As predicted, prefix weights streamed; None where there is no budget to hold it against."""
-    prefix_bytes: int | None
-    """Of the prefix's weights that may stay on the device; None is all of them."""
+    """As predicted; None where there is no budget to hold it against."""
+    streamed: bool
+    """Whether the prefix's weights wait on the host."""
     store_bytes: int
     """Of stored x_i that may stay there."""
 
@@ -64,7 +64,7 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
             micro_batch=sizes[0],
             recompute=config.machine.recompute == "always",
             peak_bytes=None,
-            prefix_bytes=None,
+            streamed=False,
             store_bytes=0,
         )
     room, dtype = int(HEADROOM * budget), autocast_type(device, config.network.precision)
@@ -82,7 +82,7 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
                 micro_batch=micro_batch,
                 recompute=recompute,
                 peak_bytes=peak.resident if stays else peak.streamed,
-                prefix_bytes=None if stays else 0,
+                streamed=not stays,
                 store_bytes=(room - peak.resident if stays else left) if device.type == "cuda" else 0,
             )
     assert smallest is not None, "a batch has a size"
@@ -92,6 +92,8 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
 def _too_small(config: Config, j: int, budget: int, peak: Peak) -> DeviceMemoryError:
     phases = {
         "a training step": peak.training,
+        "replaying its prefix": peak.replay,
+        f"taking the scale of its output from {config.order.run} samples at a time (order.run)": peak.calibration,
         f"evaluating {config.order.run} samples (order.run)": peak.evaluation,
         f"writing {config.order.run} samples back (order.run)": peak.write_back,
     }

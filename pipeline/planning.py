@@ -30,7 +30,6 @@ def plan_run(
     device: torch.device,
     report: Reporter,
     *,
-    budgets: Budgets | None = None,
     anew: bool = False,
     images: int | None = None,
     lock: Lock | None = None,
@@ -46,19 +45,17 @@ def plan_run(
         outline = read_outline(folder, config)
         run = RunFolder(folder, config) if read_data_info(folder) else None
         rates = rates_of(folder, outline, device, report, anew=anew)
+        budgets = budgets_of(folder, config)
         if images is not None:
             stated = budget_bytes(config.budget.disk)
-            budgets = budgets_of(folder, config, device)
-            if stated is not None:
-                budgets = replace(budgets, disk=stated)
+            budgets = budgets if stated is None else replace(budgets, disk=stated)
             return make_plan(outline.of_images(images), rates, budgets, device=device)
         shares = encoded_shares(run, device) if run else {}
-        budgets = budgets or budgets_of(folder, config, device)
         plan = make_plan(outline, rates, budgets, device=device, run=run, shares=shares)
         return keep_plan(folder, plan, run)
 
 
-def budgets_of(folder: Path, config: Config, device: torch.device) -> Budgets:
+def budgets_of(folder: Path, config: Config) -> Budgets:
     """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already.
 
     The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
@@ -129,7 +126,7 @@ def encoded_shares(run: RunFolder, device: torch.device) -> dict[int, float]:
 def encoded_share(run: RunFolder, j: int, device: torch.device) -> float:
     """What compression leaves of x_{j+1}, by the chunk, over the first of its training samples."""
     config = run.config.for_stage(j).store
-    output = Output(run, j, Feed(run, j, device, sequential_only=True))
+    output = Output(run, j, Feed(run, j, device, streamed=True, sequential_only=True))
     numbers = np.concatenate(list(output.runs("train", stop=SAMPLES)))
     chunk = min(chunk_samples(run.config.order.run, numbers[0].nbytes), len(numbers))
     codec = CODED if config.codec == "auto" else config.codec

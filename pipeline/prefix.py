@@ -19,35 +19,17 @@ ALIGNMENT = 256
 """Bytes that each tensor of a layer starts at a multiple of, as torch's own allocations do."""
 
 
-def on_device(prefix: Prefix, device: torch.device, *, resident_bytes: int | None = None) -> Callable[[Tensor], Tensor]:
+def on_device(prefix: Prefix, device: torch.device, *, streamed: bool = False) -> Callable[[Tensor], Tensor]:
     """The prefix as a function of x_i on the device; x_i to x_j, (N, C, H, W) float32.
 
-    The first blocks whose weights take no more than `resident_bytes` together stay there; those of the others wait on
-    the host, and are copied each time, beside the computation of the block before. None keeps all there, as on a CPU,
-    where they are anyway.
+    With `streamed`, weights wait on the host, and are copied each time, beside the computation of the block before. On
+    a CPU they are there anyway.
     """
-    if resident_bytes is None or device.type == "cpu":
+    if not streamed or device.type == "cpu" or len(prefix.blocks) <= SLOTS:
         place(prefix, device)
         return prefix
-    resident = taken = 0
-    layers = list(zip(prefix.blocks, prefix.quantisers, strict=True))
-    for layer in layers:
-        taken += sum(map(weights_bytes, layer))
-        if taken > resident_bytes:
-            break
-        resident += 1
-    if resident == len(layers):
-        place(prefix, device)
-        return prefix
-    first = nn.Sequential(*[module for layer in layers[:resident] for module in layer])
-    place(first, device)
-    rest = StreamedLayers([nn.Sequential(*layer) for layer in layers[resident:]], device)
-    return lambda x: rest(first(x))
-
-
-def weights_bytes(module: nn.Module) -> int:
-    """Bytes of a module's parameters and buffers."""
-    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    layers = zip(prefix.blocks, prefix.quantisers, strict=True)
+    return StreamedLayers([nn.Sequential(*layer) for layer in layers], device)
 
 
 class _Place(NamedTuple):

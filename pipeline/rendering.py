@@ -33,12 +33,10 @@ from pipeline.runfolder import RunFolder
 class Renderer:
     """Turns samples of x_anchor, as they are stored, into x_j, (N, C, H, W) float32 in channels-last memory.
 
-    Of a prefix's weights, no more than `resident_bytes` stay on the device; None keeps all.
+    With `streamed`, the prefix's weights wait on the host.
     """
 
-    def __init__(
-        self, run: RunFolder, j: int, anchor: int, device: torch.device, *, resident_bytes: int | None = None
-    ) -> None:
+    def __init__(self, run: RunFolder, j: int, anchor: int, device: torch.device, *, streamed: bool = False) -> None:
         self.run = run
         self.j = j
         self.anchor = anchor
@@ -48,9 +46,7 @@ class Renderer:
         self._cut_at = augment.last_anchor(j) if augment.policy == "canvas" else j
         prefixes = [load_prefix(run, start, stop) for start, stop in ((anchor, self._cut_at), (self._cut_at, j))]
         self._blocks = [block for prefix in prefixes for block in prefix.blocks]
-        self._prefix, self._after_cut = (
-            on_device(prefix, device, resident_bytes=resident_bytes) for prefix in prefixes
-        )
+        self._prefix, self._after_cut = (on_device(prefix, device, streamed=streamed) for prefix in prefixes)
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (run.info.mean, run.info.std))
         self._mean, self._std = mean, std
         self._decoders: dict[str, Quantiser] = {}

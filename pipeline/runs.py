@@ -8,10 +8,10 @@ import torch
 from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
 from pipeline.budget import host_budget, host_memory_error, ring_bytes
-from pipeline.config import Config
+from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
-from pipeline.disk import free_bytes
+from pipeline.disk import described_room
 from pipeline.errors import ConfigError, Stopped
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
@@ -131,7 +131,7 @@ def _say_room(run: RunFolder, first: int, last: int, report: Reporter) -> None:
         at_a_time = " at a time" if run.frees else ""
         report.say(
             f"stores past the images: at most {size(kept_bytes(run))}{at_a_time} before compression; "
-            f"{size(free_bytes(run.path))} are free"
+            f"{described_room(run.path, budget_bytes(run.config.budget.disk))}"
         )
     if (due := next((j for j in range(first, last + 1) if output_is_due(run, j)), None)) is not None:
         check_first_output(run, due, report)

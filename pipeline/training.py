@@ -69,7 +69,7 @@ def train_stage(
             if lost := run.lost(j + 1):
                 report.say(f"stage {j}  {lost}, which compares with what is left; now it is written anew")
             write_output(run, j, feed, report)
-        elif run.config.keeps(j + 1) and not run.is_stored(j + 1) and run.config.cache.keep != "needed":
+        elif run.config.keeps(j + 1) and not run.is_stored(j + 1) and not run.frees:
             report.say(
                 f"stage {j}  x_{j + 1} is not written: stage {j + 1} is trained already; "
                 f"{run.train_command(j)} writes it"
@@ -102,7 +102,7 @@ def _fitted(
             j,
             device,
             micro_batch=sizes[0],
-            prefix_bytes=chosen.prefix_bytes,
+            streamed=chosen.streamed,
             device_memory_bytes=chosen.store_bytes,
             should_stop=should_stop,
         )
@@ -131,9 +131,9 @@ def _naming_memory(run: RunFolder, j: int, device: torch.device) -> Iterator[Non
         shape, config = run.shapes[j], run.config.for_stage(j)
         raise DeviceMemoryError(
             f"stage {j}: out of memory on {device}: {str(error).splitlines()[0]}\n"
-            f"  a step takes {config.train.batch_size} samples (train.batch_size) in parts of at most "
-            f"{run.config.machine.micro_batch or config.train.batch_size} (machine.micro_batch), evaluation "
-            f"and write-back {config.order.run} (order.run), of {shape.in_channels}x{shape.in_side}x{shape.in_side}; "
+            f"  a step takes {config.train.batch_size} samples (train.batch_size), in micro-batches where it said so, "
+            f"evaluation and write-back {config.order.run} (order.run), of {shape.in_channels}x{shape.in_side}x"
+            f"{shape.in_side}; "
             f"the peak so far was {size(peak_memory_bytes(device))}\n"
             f"next: free some, or set a smaller machine.micro_batch, then the same command goes on where it was;\n"
             f"  or train anew with a smaller train.batch_size, head.width or order.run, or with head.pool = 2"

@@ -47,7 +47,6 @@ def set_free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def set_to(nbytes: int) -> None:
         monkeypatch.setattr(disk, "free_bytes", lambda _: nbytes)
-        monkeypatch.setattr("pipeline.runs.free_bytes", lambda _: nbytes)
 
     return set_to
 

@@ -96,7 +96,7 @@ def test_the_peak_does_not_grow_with_the_prefix_that_is_replayed(tmp_path: Path)
     tight = outline(tmp_path, "network.stages=24", budget_of(near.peak_bytes or 0))
     far = choose_on_device(tight, 23, anchor=1, device=CPU)
     assert far.micro_batch == near.micro_batch
-    assert far.prefix_bytes == 0, "its weights are not on the device for good"
+    assert far.streamed, "its weights are not on the device for good"
 
 
 @pytest.mark.parametrize(("budget", "share"), [("2 GB", 0.25), ("16 GB", 1.0)])
@@ -118,6 +118,6 @@ def test_what_a_stage_leaves_of_a_gpu_holds_its_prefix_and_then_stores(
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 10**9)
     found = choose_on_device(outline(tmp_path), 2, anchor=0, device=torch.device("cuda"))
     assert found.micro_batch == 64
-    assert found.prefix_bytes is None, "all of it stays"
+    assert not found.streamed, "all of it stays"
     assert found.peak_bytes is not None
     assert found.store_bytes == int(HEADROOM * 5 * 10**9) - found.peak_bytes
