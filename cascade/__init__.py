@@ -2,6 +2,7 @@
 
 from cascade.blocks import Block
 from cascade.calibration import Fidelity, calibrate, fidelity
+from cascade.convolution import Convolution
 from cascade.downsample import DOWNSAMPLES, Downsample, InvertibleDownsample
 from cascade.ensemble import ensemble
 from cascade.heads import Head
@@ -15,6 +16,7 @@ __all__ = [
     "DOWNSAMPLES",
     "Block",
     "CentreWindow",
+    "Convolution",
     "Downsample",
     "Fidelity",
     "GroupedBatchNorm",

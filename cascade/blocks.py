@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cascade.convolution import Convolution
 from cascade.downsample import Downsample, channels_after, make_downsample
 from cascade.norm import GroupedBatchNorm
 
@@ -27,7 +28,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.downsample = make_downsample(downsample)
-        self.conv = nn.Conv2d(
+        self.conv = Convolution(
             channels_after(downsample, in_channels),
             out_channels,
             kernel_size=3,
@@ -38,4 +39,4 @@ class Block(nn.Module):
         self.norm = GroupedBatchNorm(out_channels, bn_group) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(self.downsample(x))))
+        return F.relu(self.norm(self.conv(self.downsample(x))), inplace=True)

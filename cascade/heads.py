@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cascade.convolution import Convolution
 from cascade.norm import GroupedBatchNorm
 
 QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
@@ -42,9 +43,9 @@ class Head(nn.Module):
         channels = in_channels
         layers: list[nn.Module] = []
         for _ in range(k - 1):
-            layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=not batch_norm))
+            layers.append(Convolution(channels, width, kernel_size=3, padding=1, bias=not batch_norm))
             layers.append(GroupedBatchNorm(width, bn_group) if batch_norm else nn.Identity())
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))
             channels = width
         self.hidden = nn.Sequential(*layers)
         self.average = nn.AdaptiveAvgPool2d(QUADRANTS)

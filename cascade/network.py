@@ -36,7 +36,7 @@ def make_head(shape: StageShape, *, k: int, classes: int, batch_norm: bool, pool
 
 
 class Prefix(nn.Module):
-    """Frozen blocks i..j-1, each followed by its quantiser: maps x_i to x_j, (N, C, H, W) float32 to float32.
+    """Frozen blocks i..j-1, each followed by its quantiser: maps x_i to x_j, (N, C, H, W).
 
     Always in evaluation mode and without gradients, also inside a module that trains: nothing in a prefix ever
     moves. With no blocks it is the identity.

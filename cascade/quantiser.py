@@ -4,6 +4,8 @@ x_j *is* the decoded value, so a quantiser stands between any two blocks, stored
 definition, in numpy, is `cache.encodings`; a test holds the two equal.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,10 @@ FLOAT16_MAX = 65504.0
 LEVELS = {"uint8": 255, "uint4": 15}
 """Encoding -> largest stored number, of those that divide by a scale."""
 ENCODINGS = ("float32", "float16", *LEVELS)
+STORED_TYPES = {"float32": torch.float32, "float16": torch.float16}
+"""Of the encodings whose numbers are not bytes."""
+PARTS = 4
+"""Of a batch, that are encoded and decoded one after the other: between is float32, its largest tensor otherwise."""
 
 
 class Quantiser(nn.Module):
@@ -38,7 +44,8 @@ class Quantiser(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Stored numbers of activations x, (N, C, H, W): the same shape, but for "uint4" (N, C, H, ceil(W / 2))."""
-        numbers = self._round(x)
+        numbers = torch.empty_like(x, dtype=STORED_TYPES.get(self.encoding, torch.uint8))
+        _in_parts(self._round, x, numbers)
         if self.encoding == "uint4":
             even = F.pad(numbers, (0, numbers.shape[-1] % 2))
             return even[..., 0::2] | even[..., 1::2] << 4
@@ -50,13 +57,25 @@ class Quantiser(nn.Module):
             return stored
         return torch.stack([stored & 15, stored >> 4], dim=-1).flatten(-2)[..., :width]
 
-    def decode(self, numbers: Tensor) -> Tensor:
-        """Activations, (N, C, H, W) float32, of stored numbers that are unpacked."""
-        x = numbers.float()
-        return x.mul_(self.scale.view(-1, 1, 1)) if self.levels else x  # bytes: x is a tensor of its own
+    def decode(self, numbers: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Activations, (N, C, H, W) in channels-last memory, of stored numbers that are unpacked.
+
+        They are products in float32; another `dtype` is what these are rounded to.
+        """
+        x = torch.empty_like(numbers, dtype=dtype, memory_format=torch.channels_last)
+        _in_parts(lambda part: self._scaled(part).to(dtype), numbers, x)  # rounded, then moved: half the bytes to move
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self._round(x))
+        """What would be read of x if it were stored, in the type of x."""
+        decoded = torch.empty_like(x, memory_format=torch.channels_last)
+        _in_parts(lambda part: self._scaled(self._round(part)), x, decoded)
+        return decoded
+
+    def _scaled(self, numbers: Tensor) -> Tensor:
+        """Activations in float32."""
+        x = numbers.float()
+        return x.mul_(self.scale.view(-1, 1, 1)) if self.levels else x  # bytes: x is a tensor of its own
 
     def _round(self, x: Tensor) -> Tensor:
         """Numbers as they are stored, one to an element."""
@@ -68,3 +87,9 @@ class Quantiser(nn.Module):
         if self.encoding == "float16":
             return full.clamp(-FLOAT16_MAX, FLOAT16_MAX).half()
         return full
+
+
+def _in_parts(work: Callable[[Tensor], Tensor], x: Tensor, result: Tensor) -> None:
+    """result = work(x), some samples at a time."""
+    for part, into in zip(x.chunk(PARTS), result.chunk(PARTS), strict=True):
+        into.copy_(work(part))

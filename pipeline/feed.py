@@ -23,7 +23,7 @@ IDS_SHOWN = 8
 
 
 class Feed:
-    """Batches of x_j, (N, C, H, W) float32 in channels-last memory, for training, evaluation and write-back.
+    """Batches of x_j, (N, C, H, W) in `dtype` and channels-last memory, for training, evaluation and write-back.
 
     `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches come in parts of
     `micro_batch` samples, by default as wholes. `streamed`, the prefix's weights wait on the host. A split that fits in
@@ -83,17 +83,17 @@ class Feed:
 
         A micro-batch at a time, without the first `start` samples, a multiple of the batch size.
         """
-        store, windows = self.store("train"), self._training_windows(epoch)
-        left = self.epoch_samples - start
-        for stored in self._stored("train", windows, self.run.config.order.window, self.micro_batch, start):
-            rows, views = stored.rows[:left], stored.views[:left]
-            if not len(rows):
-                return
-            left -= len(rows)
-            yield (  # and kept here by no name: the next one is made once it is gone
-                self._renderer.training(stored.x[: len(rows)], store, store.sample_id[rows], views, epoch),
-                to_device(store.y[rows], self.device),
-            )
+        store, windows, size = self.store("train"), self._training_windows(epoch), self.micro_batch
+        stored = self._stored("train", windows, self.run.config.order.window, size, start)
+
+        def rendered(batch: Stored, first: int) -> tuple[Tensor, Tensor]:
+            left = self.epoch_samples - first
+            rows, views = batch.rows[:left], batch.views[:left]
+            x_j = self._renderer.training(batch.x[: len(rows)], store, store.sample_id[rows], views, epoch)
+            return x_j, to_device(store.y[rows], self.device)
+
+        firsts = range(start, self.epoch_samples, size)
+        yield from map(rendered, islice(stored, len(firsts)), firsts)  # no name here keeps what is stored, or x_j
 
     def _training_windows(self, epoch: int) -> Iterator[Window]:
         config = self.run.config
@@ -167,17 +167,17 @@ class Feed:
         for stored in self._stored(split, windows, RUNS_AHEAD * run, run, start):
             if self._should_stop():
                 raise Stopped(f"stage {self.j}: stopped on the way through its {split} samples")
-            count = len(stored.rows)
-            full = _filled_up(stored, run)
-            x = self._rendered(full, split, view)
+            rows = stored.rows
+            x = self._rendered(_filled_up(stored, run), split, view)
+            del stored  # what is computed on takes its place
             finite &= (x.amax() - x.amin()).isfinite()  # NaN comes through; 1% of a block's time, isfinite(x) 20%
-            sound += count * finite  # not read before the end: the host would wait at every run
+            sound += len(rows) * finite  # not read before the end: the host would wait at every run
             if view is not None and not finite.item():  # but what is to be stored must not be, once it is handed on
                 break
             if through is not None:
                 with autocast(self.device, self.dtype):
                     x = through(x)
-            yield x[:count], to_device(store.y[stored.rows], self.device)
+            yield x[: len(rows)], to_device(store.y[rows], self.device)
         if (first := int(sound.item())) < samples:
             raise self._not_finite(split, first, min(first + run, samples), view)
 

@@ -44,7 +44,7 @@ def check_finite(run: RunFolder, feed: Feed, learner: Learner, epoch: int, progr
     )
     path = run.stages[feed.j].fault
     write_sealed(path, record)
-    lr = learner.optimiser.param_groups[0]["lr"]
+    lr = learner.optimiser.lr
     raise CascadeError(
         f"stage {feed.j}, epoch {epoch + 1}{_what(record, loss)}; nothing since the last checkpoint was kept, "
         f"more in {path}\n"

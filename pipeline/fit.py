@@ -104,10 +104,9 @@ class _Fit:
     def _prepare(self, epoch: int) -> None:
         """Learning rate of an epoch, and momentum where it begins."""
         config, optimiser = self.config, self.learner.optimiser
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, epoch)
+        optimiser.lr = learning_rate(config, epoch)
         if epoch and config.reset_momentum and epoch % config.lr_drop_every == 0 and not self.state.under_way.consumed:
-            optimiser.state.clear()
+            optimiser.reset()
 
     def _epoch(self, epoch: int) -> EpochRecord:
         """An epoch from where it is, and its validation. Where that is stopped, a checkpoint."""
@@ -252,6 +251,7 @@ def train_step(
     learner: Learner, parts: Iterable[tuple[Tensor, Tensor]], samples: int, dtype: torch.dtype, progress: Progress
 ) -> None:
     """One step of SGD on a batch of x_j, whose `samples` come in parts. The host does not wait for the device."""
+    learner.optimiser.begin()
     for x, y in parts:
         with autocast(x.device, dtype):
             logits = learner.forward(x)
@@ -262,7 +262,6 @@ def train_step(
         progress.correct += (logits.detach().argmax(1) == y).sum()
         del y, logits, loss  # before the next part is made
     learner.optimiser.step()
-    learner.optimiser.zero_grad(set_to_none=True)  # no room for gradients while a batch is made
     progress.seen += samples
     progress.sound.add_(progress.loss.isfinite(), alpha=samples)
     progress.consumed += samples

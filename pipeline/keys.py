@@ -15,7 +15,7 @@ from cascade import StageShape
 from pipeline.config import Config
 from pipeline.data_info import DataInfo
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Raised by hand when a change of the code changes results."""
 
 Fields = dict[str, Any]

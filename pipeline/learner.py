@@ -15,12 +15,11 @@ from pipeline.errors import ConfigError, CorruptDataError
 from pipeline.initial import draw_weights
 from pipeline.networks import new_block, new_head
 from pipeline.runfolder import RunFolder
+from pipeline.sgd import SGD
 from pipeline.weights import load_modules, module_tensors
 
 MOMENTUM = "momentum."
 COMPILERS = ("c++", "g++", "clang++")
-FUSED_ON = ("cpu", "cuda")
-"""Devices on which torch updates all parameters in one pass over memory."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,15 @@ class Learner:
     """theta_j."""
     head: nn.Module
     """gamma_j."""
-    optimiser: torch.optim.SGD
+    optimiser: SGD
     """Over the parameters of both."""
     forward: Callable[[Tensor], Tensor]
     """`logits`, compiled where that is asked for: what a training step calls."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and momentum by name."""
-        momentum = {
-            MOMENTUM + name: self.optimiser.state[parameter]["momentum_buffer"]
-            for name, parameter in self._named_parameters()
-            if self.optimiser.state[parameter].get("momentum_buffer") is not None
-        }
+        names = (MOMENTUM + name for name, _ in self._named_parameters())
+        momentum = dict(zip(names, self.optimiser.momentum, strict=True))
         return {**module_tensors(block=self.block, head=self.head), **momentum}
 
     def restore(self, tensors: dict[str, Tensor], path: Path) -> None:
@@ -50,17 +46,15 @@ class Learner:
         momentum = {name: tensor for name, tensor in tensors.items() if name.startswith(MOMENTUM)}
         weights = {name: tensor for name, tensor in tensors.items() if name not in momentum}
         load_modules(weights, path, block=self.block, head=self.head)
-        self.optimiser.state.clear()
-        for name, parameter in self._named_parameters():
-            if MOMENTUM + name in momentum:
-                saved = momentum[MOMENTUM + name]
-                if saved.shape != parameter.shape:
-                    raise CorruptDataError(
-                        f"{path} is not of this network: the momentum of {name} has shape {tuple(saved.shape)}\n"
-                        f"next: delete the folder {path.parent} and train the stage again"
-                    )
-                buffer = torch.empty_like(parameter).copy_(saved)
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+        for (name, _), v in zip(self._named_parameters(), self.optimiser.momentum, strict=True):
+            saved = momentum.get(MOMENTUM + name)
+            if saved is None or saved.shape != v.shape:
+                what = "is not there" if saved is None else f"has shape {tuple(saved.shape)}"
+                raise CorruptDataError(
+                    f"{path} is not of this network: the momentum of {name} {what}\n"
+                    f"next: delete the folder {path.parent} and train the stage again"
+                )
+            v.copy_(saved)
 
     @property
     def device(self) -> torch.device:
@@ -101,21 +95,20 @@ def make_learner(run: RunFolder, j: int, device: torch.device, *, recompute: boo
     draw_weights(config.seed, j, block, head)
     for module in (block, head):
         place(module, device)
-    optimiser = make_optimiser([block, head], config.train, device)
+    optimiser = make_optimiser([block, head], config.train)
     forward: Callable[[Tensor], Tensor] = nn.Sequential(block, head)
     if recompute:
         forward = recomputed(stage_parts(block, head))
     return Learner(block, head, optimiser, compiled(forward, device) if config.machine.compile else forward)
 
 
-def make_optimiser(modules: Iterable[nn.Module], train: Train, device: torch.device) -> torch.optim.SGD:
-    """SGD over the parameters of modules that are on the device."""
-    return torch.optim.SGD(
-        [parameter for module in modules for parameter in module.parameters()],
+def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:
+    """SGD over the parameters of modules."""
+    return SGD(
+        (parameter for module in modules for parameter in module.parameters()),
         lr=train.lr,
         momentum=train.momentum,
         weight_decay=train.weight_decay,
-        fused=device.type in FUSED_ON,
     )
 
 

@@ -14,6 +14,7 @@ from cache import sample_bytes
 from cascade import StageShape
 from pipeline.ledger import Memory, memory_of
 from pipeline.outline import Outline
+from pipeline.prefix import room_bytes
 from pipeline.programs import (
     BUFFERS,
     FROZEN,
@@ -30,12 +31,10 @@ from pipeline.programs import (
     writing,
 )
 from pipeline.shapes import canvas_side
-from pipeline.transfer import batches_held
+from pipeline.transfer import AHEAD
 
 WORKSPACE_BYTES = 0
 """Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
-PREFIX_LAYERS = 2
-"""Layers of a streamed prefix that are on the device at a time: one that computes, one that arrives."""
 REPEATS = 2
 """Equal blocks in a row of a prefix that are looked at: what a third takes, the second took."""
 
@@ -71,7 +70,7 @@ class Work:
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
     device_type: str = "cuda"
 
-    def trained(self, micro_batch: int) -> Trained:
+    def trained(self) -> Trained:
         """What is trained; j itself makes no difference."""
         shape, *_ = _unnumbered(self.shapes[-1:])
         return Trained(
@@ -82,7 +81,6 @@ class Work:
             pool=self.pool,
             dtype=self.dtype,
             recompute=self.recompute,
-            accumulate=micro_batch < self.batch_size,
         )
 
     def replayed(self, start: int) -> Replayed:
@@ -102,7 +100,7 @@ class Work:
         )
 
     def stored_bytes(self, start: int, samples: int) -> int:
-        """Bytes on the device of stored samples of x_start that are computed on or on their way."""
+        """Bytes on the device of stored samples of x_start that are on their way."""
         if self.device_type == "cpu":
             return 0  # they are the host's
         shape = self.shapes[start]
@@ -111,12 +109,12 @@ class Work:
             one = shape.in_channels * (self.image_side or shape.in_side) ** 2
         else:
             one = sample_bytes(self.encoding, (shape.in_channels, side, side))
-        return batches_held(torch.device(self.device_type)) * samples * one
+        return AHEAD * samples * one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """Predicted bytes on the device, of each phase, prefix weights not counted."""
+    """Predicted bytes on the device, of each phase, weights of the prefix i..j-1 not counted."""
 
     training: int
     """Of a step on a micro-batch."""
@@ -125,29 +123,28 @@ class Peak:
     evaluation: int
     """Of a run of samples, beside what is trained."""
     calibration: int
-    """While the scale of x_{j+1} is taken."""
+    """While the scale of x_{j+1} is taken, through all blocks before, whose weights are streamed and counted."""
     write_back: int
     """While x_{j+1} is made of a run of samples."""
     prefix_resident: int
     """Weights of blocks i..j-1, where all stay on the device."""
     prefix_streamed: int
-    """Of the layers that are there at a time where they are streamed."""
+    """Of the room for those that are there at a time where they are streamed; in training steps there is none."""
     parts: dict[str, int]
-    """What the peak of a training step is made of: parameters, gradients, momentum, buffers, input, stored,
-    activations."""
+    """What the peak of a training step is made of: parameters, momentum, buffers, input, stored, and activations with
+    gradients on their way into the momentum."""
 
     @property
     def streamed(self) -> int:
         """The peak of the stage where prefix weights are streamed."""
-        return self._largest() + self.prefix_streamed
+        from_anchor = max(self.replay, self.evaluation, self.write_back)
+        return max(self.training, from_anchor + self.prefix_streamed, self.calibration)
 
     @property
     def resident(self) -> int:
         """The peak of the stage where they stay on the device."""
-        return self._largest() + self.prefix_resident
-
-    def _largest(self) -> int:
-        return max(self.training, self.replay, self.evaluation, self.calibration, self.write_back)
+        all_phases = (self.training, self.replay, self.evaluation, self.calibration, self.write_back)
+        return max(all_phases) + self.prefix_resident
 
 
 def predicted_peak(work: Work, micro_batch: int) -> Peak:
@@ -156,26 +153,26 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
     another stage of the same shape.
     """
-    stage, j = work.trained(micro_batch), len(work.shapes) - 1
-    near, far = work.replayed(work.anchor), work.replayed(0)
+    stage, anchor = work.trained(), work.anchor
+    near, far = work.replayed(anchor), work.replayed(0)
     step, run = _training(stage), work.run_samples
     constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
-    trained = constant + step.total(MOMENTUM)  # a step leaves no gradients, but between micro-batches they stay
-    frozen = replace(stage, recompute=False, accumulate=False)
-    held = trained + step.total(PARAMETERS) * stage.accumulate
-    stored, stored_run = work.stored_bytes(work.anchor, micro_batch), work.stored_bytes(work.anchor, run)
+    trained = constant + step.total(MOMENTUM)
+    frozen = replace(stage, recompute=False)
+    stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
-    own = [STORED, FROZEN, PARAMETERS]
+    own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
     return Peak(
         training=step.peak(micro_batch) + stored + _joined(work, micro_batch) + WORKSPACE_BYTES,
-        replay=held + stored + _replaying(near).peak(micro_batch, without=own),
+        replay=trained + stored + _replaying(near).peak(micro_batch, without=own),
         evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
         calibration=constant
+        + room_bytes(layers)
         + work.stored_bytes(0, run)
         + _calibrating(frozen, far, work.encoding).peak(run, without=own),
         write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
-        prefix_resident=sum(layers[work.anchor :]),
-        prefix_streamed=min(PREFIX_LAYERS * max(layers[work.anchor : j], default=0), sum(layers[work.anchor :])),
+        prefix_resident=sum(layers[anchor:]),
+        prefix_streamed=room_bytes(layers[anchor:]),
         parts={**step.parts(micro_batch), STORED: stored},
     )
 

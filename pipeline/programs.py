@@ -6,6 +6,7 @@ of stored numbers are written down once more, without counts and files.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +14,16 @@ from torch.nn.functional import cross_entropy
 
 from cascade import Block, Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
 from cascade.calibration import PART
+from cascade.quantiser import STORED_TYPES
 from pipeline.config import Train
 from pipeline.device import autocast
 from pipeline.learner import make_optimiser
 from pipeline.ledger import Name, Program
 
-STEPS = 2
-"""Of a training program: from the second on there is momentum."""
-ACCUMULATED = 2
-"""Micro-batches of a step that sums gradients: a third takes what the second took."""
-PARAMETERS, BUFFERS, GRADIENTS, MOMENTUM = "parameters", "buffers", "gradients", "momentum"
+PARAMETERS, BUFFERS, MOMENTUM = "parameters", "buffers", "momentum"
 INPUT, STORED, FROZEN = "input", "stored", "prefix"
 IMAGES = "images"
 """What x_0 is encoded as."""
-STORED_TYPES = {"float32": torch.float32, "float16": torch.float16}
-"""Of the encodings whose numbers are not bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +40,6 @@ class Trained:
     """Of convolutions."""
     recompute: bool
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
-    accumulate: bool
-    """Whether a step sums the gradients of more than one micro-batch."""
 
     def modules(self) -> tuple[Block, Head]:
         """Both on the device "meta", convolutions in channels-last memory."""
@@ -85,7 +79,7 @@ class Replayed:
         return prefix
 
 
-def training(stage: Trained, *, steps: int = STEPS) -> Program:
+def training(stage: Trained, *, steps: int = 1) -> Program:
     """Training steps on x_j."""
     block, head = stage.modules()
 
@@ -97,8 +91,9 @@ def training(stage: Trained, *, steps: int = STEPS) -> Program:
         forward = recomputed(stage_parts(block, head)) if stage.recompute else both
         both.train(True)
         size = (samples, stage.shape.in_channels, stage.shape.in_side, stage.shape.in_side)
-        optimiser = make_optimiser([both], Train(), device)
-        take_steps(forward, optimiser, size, stage.dtype, device, name, accumulate=stage.accumulate, steps=steps)
+        optimiser = make_optimiser([both], Train())
+        name(MOMENTUM, optimiser.momentum)
+        take_steps(forward, optimiser, size, stage.dtype, device, name, steps=steps)
 
     return run
 
@@ -178,47 +173,48 @@ def materialise(modules: Iterable[nn.Module], device: torch.device) -> None:
                 tensor.data.fill_(0.01)
 
 
-def name_trained(name: Name, optimiser: torch.optim.Optimizer) -> None:
-    """Name gradients and momentum after a step."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    name(GRADIENTS, [parameter.grad for parameter in parameters if parameter.grad is not None])
-    name(MOMENTUM, [state["momentum_buffer"] for state in optimiser.state.values()])
+class Optimiser(Protocol):
+    """A step is `begin`, the backward passes of a batch, `step`."""
+
+    def begin(self) -> None: ...
+
+    def step(self) -> None: ...
 
 
 def take_steps(
     forward: Callable[[Tensor], Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     size: tuple[int, ...],
     dtype: torch.dtype,
     device: torch.device,
     name: Name,
     *,
-    accumulate: bool,
-    steps: int = STEPS,
+    steps: int = 1,
+    parts: int = 1,
 ) -> None:
-    """Steps on micro-batches of a size, (N, C, H, W): one, or as many as stand for any where gradients are summed."""
+    """Steps on batches of some micro-batches, (N, C, H, W) each."""
     for _ in range(steps):
-        for _ in range(ACCUMULATED if accumulate else 1):
-            x = torch.empty(size, device=device, memory_format=torch.channels_last).fill_(1)
+        optimiser.begin()
+        for _ in range(parts):
+            x = torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last).fill_(1)
             y = torch.zeros(size[0], dtype=torch.int64, device=device)
             name(INPUT, [x])
             with autocast(device, dtype):
                 logits = forward(x)
-                del x  # the backward pass has what it needs of it, under autocast in bfloat16
+                del x  # the backward pass has what it needs of it
                 loss = cross_entropy(logits.float(), y, reduction="sum")
             torch.autograd.backward(loss / len(y))
-            name_trained(name, optimiser)
             del y, logits, loss  # before the next ones are made
         optimiser.step()
-        name_trained(name, optimiser)
-        optimiser.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
 def _rendered(replayed: Replayed, prefix: Prefix, samples: int, device: torch.device, name: Name) -> Tensor:
     """x_j, as `rendering.Renderer` makes it of a window of stored numbers."""
     channels, height, width = replayed.stored
-    x = _decoded(replayed, (samples, channels, height, width), device, name)
+    stored = _stored(replayed, (samples, channels, height, width), device)
+    name(STORED, [stored])  # which waits until x_j is made
+    x = _decoded(replayed, stored)
     with autocast(device, replayed.dtype):
         x_j: Tensor = prefix(x.contiguous(memory_format=torch.channels_last))
     if replayed.window and replayed.window < x_j.shape[-1]:
@@ -226,18 +222,21 @@ def _rendered(replayed: Replayed, prefix: Prefix, samples: int, device: torch.de
     return x_j.contiguous(memory_format=torch.channels_last)
 
 
-def _decoded(replayed: Replayed, shape: Sequence[int], device: torch.device, name: Name) -> Tensor:
-    """x_i of numbers that are ones."""
+def _stored(replayed: Replayed, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers of x_i as they are stored: ones."""
     *outer, width = shape
     packed = -(-width // 2) if replayed.encoding == "uint4" else width
-    stored = torch.ones((*outer, packed), dtype=STORED_TYPES.get(replayed.encoding, torch.uint8), device=device)
-    name(STORED, [stored])
+    return torch.ones((*outer, packed), dtype=STORED_TYPES.get(replayed.encoding, torch.uint8), device=device)
+
+
+def _decoded(replayed: Replayed, stored: Tensor) -> Tensor:
+    """x_i of its numbers."""
+    channels, _, width = replayed.stored
     if replayed.encoding == IMAGES:
-        mean = torch.ones(shape[1], 1, 1, device=device)
-        return (stored.float() / 255 - mean) / mean
-    decoder = Quantiser(replayed.encoding, shape[1]).to(device)
-    x = decoder.decode(decoder.unpack(stored, width))
-    return x.clone() if replayed.encoding == "float32" else x
+        mean = torch.ones(channels, 1, 1, device=stored.device)
+        return ((stored.float() / 255 - mean) / mean).to(replayed.dtype)
+    decoder = Quantiser(replayed.encoding, channels).to(stored.device)
+    return decoder.decode(decoder.unpack(stored, width), replayed.dtype)
 
 
 def _quantiser(shape: StageShape, encoding: str) -> Quantiser:

@@ -28,7 +28,7 @@ from pipeline.checkpoint import Progress
 from pipeline.config import MIN_BATCH, Config
 from pipeline.device import autocast, autocast_type, machine_record, place
 from pipeline.fit import train_step
-from pipeline.learner import FUSED_ON, Learner
+from pipeline.learner import Learner, make_optimiser
 from pipeline.outline import Outline
 from pipeline.progress import Reporter, duration
 from pipeline.sealed import read_sealed, write_sealed
@@ -233,7 +233,7 @@ class _Bench:
 
         def work() -> Tensor:
             x = (cut(images, windows).float() / 255 - 0.5) / 0.25
-            return x.contiguous(memory_format=torch.channels_last)
+            return x.to(self.dtype, memory_format=torch.channels_last)
 
         return self._seconds(work) / work().numel()
 
@@ -244,8 +244,7 @@ class _Bench:
         width = self.outline.shapes[0].out_side
 
         def work() -> Tensor:
-            x = quantiser.decode(quantiser.unpack(stored, width))
-            return (x.clone() if x is stored else x).contiguous(memory_format=torch.channels_last)
+            return quantiser.decode(quantiser.unpack(stored, width), self.dtype)
 
         return self._seconds(work) / work().numel()
 
@@ -307,14 +306,12 @@ class _Bench:
         )
         for module in (block, head):
             place(module, self.device)
-        fused, parameters = self.device.type in FUSED_ON, [*block.parameters(), *head.parameters()]
-        optimiser = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=fused)
-        return Learner(block, head, optimiser, nn.Sequential(block, head))
+        return Learner(block, head, make_optimiser([block, head], config.train), nn.Sequential(block, head))
 
     def _input(self, shape: StageShape, count: int) -> Tensor:
         """x_j of as many samples, of noise."""
         x = torch.randn(count, shape.in_channels, shape.in_side, shape.in_side, device=self.device)
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.to(self.dtype, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _infer(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ from pipeline.runfolder import RunFolder
 
 
 class Renderer:
-    """Turns samples of x_anchor, as they are stored, into x_j, (N, C, H, W) float32 in channels-last memory.
+    """Turns samples of x_anchor, as they are stored, into x_j, (N, C, H, W) in channels-last memory.
+
+    In the type that convolutions compute in, which is what they would make of any other.
 
     With `streamed`, the prefix's weights wait on the host.
     """
@@ -122,14 +124,13 @@ class Renderer:
 
     def _images(self, stored: Tensor, windows: Windows) -> Tensor:
         """x_0: the windows of stored images, normalised."""
-        return (cut(stored, windows).float() / 255 - self._mean) / self._std
+        return ((cut(stored, windows).float() / 255 - self._mean) / self._std).to(self.dtype)
 
     def _decoded(self, stored: Tensor, store: Store, windows: Windows | None = None) -> Tensor:
         """Activations of stored numbers, or of windows of them."""
         decoder = self._decoder(store)
         numbers = decoder.unpack(stored, store.sample_shape[-1])
-        x = decoder.decode(numbers if windows is None else cut(numbers, windows))
-        return x.clone() if x.data_ptr() == stored.data_ptr() else x  # not the reader's ring itself
+        return decoder.decode(numbers if windows is None else cut(numbers, windows), self.dtype)
 
     @torch.no_grad()
     def _through(self, prefix: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

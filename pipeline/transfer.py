@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cache import Batch, Indices, aligned_buffer
 
-AHEAD = 2
+AHEAD = 1
 """Copies under way beyond the batch that is computed on."""
 
 

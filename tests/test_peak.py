@@ -14,6 +14,7 @@ from pipeline import peak
 from pipeline.ledger import Ledger, Program, _run, memory_of
 from pipeline.measure import measured_peak
 from pipeline.peak import Work, predicted_peak, stage_work
+from pipeline.prefix import room_bytes
 from pipeline.programs import FROZEN, STORED, Replayed, calibrating, evaluating, replaying, training, writing
 from tests.runs import tiny_run
 
@@ -44,12 +45,12 @@ def work(**changes: object) -> Work:
 
 
 PHASES: dict[str, Callable[[Work, Replayed], Program]] = {
-    "training": lambda work, near: training(work.trained(48)),
-    "recomputed training": lambda work, near: training(replace(work.trained(48), recompute=True)),
+    "training": lambda work, near: training(work.trained()),
+    "recomputed training": lambda work, near: training(replace(work.trained(), recompute=True)),
     "replay": lambda work, near: replaying(near),
-    "evaluation": lambda work, near: evaluating(work.trained(48), near),
-    "calibration": lambda work, near: calibrating(work.trained(48), work.replayed(0), work.encoding),
-    "write-back": lambda work, near: writing(work.trained(48), near, work.encoding),
+    "evaluation": lambda work, near: evaluating(work.trained(), near),
+    "calibration": lambda work, near: calibrating(work.trained(), work.replayed(0), work.encoding),
+    "write-back": lambda work, near: writing(work.trained(), near, work.encoding),
 }
 
 
@@ -58,8 +59,8 @@ PHASES: dict[str, Callable[[Work, Replayed], Program]] = {
 def test_prediction_is_what_is_allocated(phase: str, dtype: torch.dtype) -> None:
     asked = work(shapes=shapes(side=32), dtype=dtype)
     make = PHASES[phase]
-    predicted = memory_of(lambda: make(asked, asked.replayed(1))).peak(48)
-    measured = measured_peak(make(asked, asked.replayed(1)), 48, CPU)
+    predicted = memory_of(lambda: make(asked, asked.replayed(1))).peak(144)  # many: oneDNN's copies of weights, which
+    measured = measured_peak(make(asked, asked.replayed(1)), 144, CPU)  # fake tensors do not make, matter less
     assert 0.97 * measured <= predicted <= 1.1 * measured
 
 
@@ -79,12 +80,12 @@ def test_two_runs_say_what_a_third_takes(phase: str) -> None:
 def test_parts_add_up_to_the_training_peak() -> None:
     found = predicted_peak(work(), 32)
     assert sum(found.parts.values()) == found.training
-    parameters = sum(tensor.nbytes for module in work().trained(32).modules() for tensor in module.parameters())
+    parameters = sum(tensor.nbytes for module in work().trained().modules() for tensor in module.parameters())
     assert parameters <= found.parts["parameters"] <= parameters + 512 * 16
     assert found.parts["momentum"] == found.parts["parameters"]
-    assert found.parts["stored"] == 4 * 32 * 16 * 8 * 8  # four batches in flight, uint8
-    kept = predicted_peak(work(recompute=True, dtype=torch.float32), 32)  # else x_j goes when the forward pass ends
-    assert kept.parts["input"] == 32 * 32 * 4 * 4 * 4
+    assert found.parts["stored"] == 32 * 16 * 8 * 8  # one batch on its way, uint8
+    kept = predicted_peak(work(recompute=True), 32)  # else x_j goes when its block has sampled it down
+    assert kept.parts["input"] == 32 * 32 * 4 * 4 * 2
 
 
 def test_on_a_cpu_stored_numbers_are_the_hosts() -> None:
@@ -122,8 +123,8 @@ def test_weights_of_a_prefix_stream_or_stay() -> None:
         for shape in deep[:-1]
     ]
     assert found.prefix_resident == sum(layers)
-    assert found.prefix_streamed == 2 * max(layers)
-    assert found.resident - found.streamed == sum(layers) - 2 * max(layers)
+    assert found.prefix_streamed == room_bytes(layers) < sum(layers)
+    assert found.streamed >= found.training, "no room for them is there in training steps"
 
 
 def test_recomputing_takes_less() -> None:
@@ -138,7 +139,7 @@ def test_a_pooled_head_takes_less() -> None:
 def test_canvases_take_more_to_replay_and_nothing_more_to_train_on() -> None:
     windows, canvases = predicted_peak(work(), 32), predicted_peak(work(canvas_side=24), 32)
     assert canvases.replay > windows.replay
-    assert canvases.write_back > 1.5 * windows.write_back
+    assert canvases.write_back > 1.3 * windows.write_back
     assert canvases.training - canvases.parts[STORED] == windows.training - windows.parts[STORED]
 
 
@@ -174,7 +175,7 @@ def test_a_run_says_what_its_stages_do(tmp_path: Path) -> None:
     assert asked.shapes == tuple(run.shapes)
     assert (asked.pool, asked.run_samples, asked.classes) == (2, 8, run.classes)
     assert asked.canvas_side == run.info.side + 4
-    assert asked.stored_bytes(1, 8) == 4 * 8 * int(torch.tensor(run.output_shape(0)).prod()) * 2
+    assert asked.stored_bytes(1, 8) == 8 * int(torch.tensor(run.output_shape(0)).prod()) * 2
     found = predicted_peak(asked, 8)
     assert max(found.training, found.replay, found.write_back) <= found.streamed
     assert FROZEN not in found.parts

@@ -89,8 +89,7 @@ def test_a_poisoned_weight_or_buffer_is_not_kept_though_every_loss_was_a_number(
 ) -> None:
     def poison(learner: Learner, x: torch.Tensor) -> torch.Tensor:
         if what == "head.linear.weight":  # by its momentum, as an overflowing gradient would
-            weight = learner.head.get_parameter("linear.weight")
-            learner.optimiser.state[weight]["momentum_buffer"].fill_(torch.nan)
+            learner.optimiser.momentum[-2].fill_(torch.nan)
         else:
             learner.block.get_buffer("norm.running_var").fill_(torch.nan)
         return x

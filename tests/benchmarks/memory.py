@@ -2,12 +2,14 @@
 
     python -m tests.benchmarks.memory --preset imagenet-k3 --stages 8 16 64 --widths 128 512 --micro-batch 32
 
-The same architecture, batch, micro-batch and heads on both sides. End to end, with the last stage's head:
+The same architecture, batch, micro-batch and heads on both sides. End to end, with the last stage's head and torch's
+optimiser:
 
 - the batch at once;
 - micro-batches, whose gradients are summed;
 - the same, of every block and layer of the head only the input kept, the rest computed again (torch.utils.checkpoint);
-- the same instead with what the backward pass needs kept on the host (torch.autograd.graph.save_on_cpu).
+- that with this project's optimiser, which sums gradients in the momentum;
+- micro-batches, with what the backward pass needs kept on the host (torch.autograd.graph.save_on_cpu).
 
 By stages, the worst of them: of training on micro-batches; of all a stage does, evaluation, calibration and write-back
 in runs of as many samples too, where it reads x_j; and where it replays its whole prefix from images, with streamed
@@ -40,7 +42,7 @@ from pipeline.ledger import Name, Program, memory_of
 from pipeline.measure import measured_peak
 from pipeline.peak import Peak, Work, predicted_peak
 from pipeline.presets import preset_text
-from pipeline.programs import BUFFERS, PARAMETERS, STEPS, Trained, materialise, take_steps, training
+from pipeline.programs import BUFFERS, PARAMETERS, Trained, materialise, take_steps, training
 from pipeline.progress import size
 from tests.benchmarks import machine
 
@@ -56,6 +58,8 @@ HEADS = {
 }
 """Name -> the head's pool, and whether the stage keeps only the inputs of its parts."""
 CHECKPOINTED = "end to end, checkpointed"
+STEPS = 2
+"""Of an end-to-end program: from the second on torch's optimiser holds momentum."""
 Steps = Callable[[int], Program]
 """A program of so many steps."""
 
@@ -80,7 +84,7 @@ def network(config: Config, *, stages: int, width: int, head_width: int, pool: i
 
 
 def end_to_end(config: Config, shapes: Sequence[StageShape], way: str, dtype: torch.dtype, side: int) -> Steps:
-    """Training of all blocks and the last head: "at once", "summed", "checkpointed" or "offloaded"."""
+    """Training of all blocks and the last head: "at once", "summed", "checkpointed", "in momentum" or "offloaded"."""
 
     def made(steps: int) -> Program:
         norm = config.network.batch_norm
@@ -93,15 +97,35 @@ def end_to_end(config: Config, shapes: Sequence[StageShape], way: str, dtype: to
             materialise([whole], device)
             name(PARAMETERS, whole.parameters())
             name(BUFFERS, whole.buffers())
-            forward = recomputed([*blocks[:-1], *stage_parts(blocks[-1], head)]) if way == "checkpointed" else whole
-            optimiser = make_optimiser([whole], Train(), device)
+            checkpointed = way in ("checkpointed", "in momentum")
+            forward = recomputed([*blocks[:-1], *stage_parts(blocks[-1], head)]) if checkpointed else whole
+            optimiser = make_optimiser([whole], Train()) if way == "in momentum" else Usual(whole)
             size = (samples, 3, side, side)
             with offloaded(device) if way == "offloaded" else nullcontext():
-                take_steps(forward, optimiser, size, dtype, device, name, accumulate=way != "at once", steps=steps)
+                parts = 1 if way == "at once" else 2  # a third one takes what the second took
+                take_steps(forward, optimiser, size, dtype, device, name, steps=steps, parts=parts)
 
         return run
 
     return made
+
+
+class Usual:
+    """torch.optim.SGD, as most networks are trained: its momentum apart, gradients dropped after each step."""
+
+    def __init__(self, network: nn.Module) -> None:
+        settings = Train()
+        self._sgd = torch.optim.SGD(
+            network.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+
+    def begin(self) -> None:
+        """Nothing is to be done."""
+
+    def step(self) -> None:
+        """Move the weights."""
+        self._sgd.step()
+        self._sgd.zero_grad(set_to_none=True)
 
 
 def offloaded(device: torch.device) -> AbstractContextManager[Any]:
@@ -154,6 +178,7 @@ class Bench:
             ("end to end, batch at once", "at once", batch),
             ("end to end, micro-batches", "summed", a.micro_batch),
             (CHECKPOINTED, "checkpointed", a.micro_batch),
+            ("  and summed in momentum", "in momentum", a.micro_batch),
             ("end to end, offloaded", "offloaded", a.micro_batch),
         ):
             made = end_to_end(self.config, self.shapes(1), way, self.dtype, a.side)
@@ -238,7 +263,7 @@ class Bench:
         found: dict[Any, dict[str, Any]] = {}
         shapes, seconds = tuple(self.shapes(pool)), 0.0
         for j in range(self.stages):
-            stage = self._work(shapes[: j + 1], pool, recompute, samples).trained(samples)
+            stage = self._work(shapes[: j + 1], pool, recompute, samples).trained()
             if stage not in found:
                 found[stage] = self._measured(partial(_steps_of, stage), samples)
             seconds += 1 / found[stage].get("images_per_second", float("nan"))

@@ -69,17 +69,16 @@ def works(config: Config, *, side: int, width: int, classes: int, device: torch.
     ]
 
 
-def phases(work: Work, samples: int) -> dict[str, Callable[[], Program]]:
+def phases(work: Work) -> dict[str, Callable[[], Program]]:
     """What a stage does, by name."""
-    stage, near = work.trained(samples), work.replayed(work.anchor)
-    plain = replace(stage, accumulate=False)
+    stage, near = work.trained(), work.replayed(work.anchor)
     return {
         "training": lambda: training(stage),
         "checkpointed": lambda: training(replace(stage, recompute=True)),
         "replay": lambda: replaying(near),
-        "evaluation": lambda: evaluating(plain, near),
-        "calibration": lambda: calibrating(plain, work.replayed(0), work.encoding),
-        "write-back": lambda: writing(plain, near, work.encoding),
+        "evaluation": lambda: evaluating(stage, near),
+        "calibration": lambda: calibrating(stage, work.replayed(0), work.encoding),
+        "write-back": lambda: writing(stage, near, work.encoding),
     }
 
 
@@ -108,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     found: list[dict[str, Any]] = []
     for work in works(config, side=side, width=arguments.width, classes=classes, device=device):
         for samples in arguments.micro_batches:
-            for phase, make in phases(work, samples).items():
+            for phase, make in phases(work).items():
                 predicted = memory_of(make).peak(samples) + WORKSPACE_BYTES
                 measured = measured_peak(make(), samples, device)
                 row = {"j": len(work.shapes) - 1, "phase": phase, "samples": samples}
