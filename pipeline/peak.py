@@ -34,6 +34,8 @@ from pipeline.transfer import batches_held
 
 WORKSPACE_BYTES = 0
 """Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
+JOINED, WORKSPACE = "joined groups", "kernels' workspace"
+"""What a training step takes beside what its program allocates."""
 PREFIX_LAYERS = 2
 """Layers of a streamed prefix that are on the device at a time: one that computes, one that arrives."""
 REPEATS = 2
@@ -133,8 +135,8 @@ class Peak:
     prefix_streamed: int
     """Of the layers that are there at a time where they are streamed."""
     parts: dict[str, int]
-    """What the peak of a training step is made of: parameters, gradients, momentum, buffers, input, stored,
-    activations."""
+    """What the peak of a training step is made of, and adds up to: parameters, gradients, momentum, buffers, input,
+    activations; stored numbers, and what of groups and kernels lies beside."""
 
     @property
     def streamed(self) -> int:
@@ -166,8 +168,10 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     stored, stored_run = work.stored_bytes(work.anchor, micro_batch), work.stored_bytes(work.anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
     own = [STORED, FROZEN, PARAMETERS]
+    beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
+    parts = step.parts(micro_batch) | beside
     return Peak(
-        training=step.peak(micro_batch) + stored + _joined(work, micro_batch) + WORKSPACE_BYTES,
+        training=sum(parts.values()),
         replay=held + stored + _replaying(near).peak(micro_batch, without=own),
         evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
         calibration=constant
@@ -176,7 +180,7 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
         write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
         prefix_resident=sum(layers[work.anchor :]),
         prefix_streamed=min(PREFIX_LAYERS * max(layers[work.anchor : j], default=0), sum(layers[work.anchor :])),
-        parts={**step.parts(micro_batch), STORED: stored},
+        parts=parts,
     )
 
 
