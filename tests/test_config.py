@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.budget import host_budget
 from pipeline.config import parse_bytes
+from pipeline.host import host_budget
 from tests.configs import faults, loaded
 
 
