@@ -98,7 +98,7 @@ def train_stage(
 
 @cascade.command()
 @click.option("--from", "first", type=int, help="First stage; default 0.")
-@click.option("--to", "last", type=int, help="Last stage; default the network's last.")
+@click.option("--to", "last", type=int, help="Last stage, of the plan too; default the network's last.")
 @shared_options(
     run_option, set_option, budget_options, device_option, skip_bad_option, strict_option, accept_before_option
 )
@@ -139,7 +139,9 @@ def _run(
     with lock_folder(run_path, "beginning") as lock:
         ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
         folder = open_run(run_path, settings, accept_before=accept_before)
-        run_stages(folder, first, last, device, reporter, lock=lock, strict=strict, should_stop=should_stop)
+        run_stages(
+            folder, first, last, device, reporter, plan_to=last, lock=lock, strict=strict, should_stop=should_stop
+        )
 
 
 @cascade.command()
@@ -147,9 +149,16 @@ def _run(
 @click.option(
     "--images", type=click.IntRange(min=1), help="Plan for as many training images, as if all was to be done."
 )
+@click.option("--to", "last", type=int, help="Last stage, as of run; default the network's last.")
 @shared_options(run_option, set_option, budget_options, device_option, json_option)
 def plan(
-    anew: bool, images: int | None, run_path: Path, settings: tuple[str, ...], device: str | None, as_json: bool
+    anew: bool,
+    images: int | None,
+    last: int | None,
+    run_path: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Say which x_J to store for the least time on this machine and disk, what each stage takes, and what else could
     be done. Before anything is ingested, too."""
@@ -166,6 +175,7 @@ def plan(
         _reporter(),
         anew=anew,
         images=images,
+        last=last,
     )
     click.echo(plan_json(found) if as_json else plan_table(found))
 

@@ -31,6 +31,15 @@ class Choices:
     def stages(self) -> int:
         return len(self.store_bytes)
 
+    def until(self, stages: int) -> "Choices":
+        """Those of the first stages alone."""
+        return Choices(
+            train_seconds=self.train_seconds[:stages, :stages],
+            write_seconds=self.write_seconds[:stages, :stages],
+            store_bytes=self.store_bytes[:stages],
+            may_store=self.may_store[:stages],
+        )
+
 
 @dataclass(frozen=True)
 class Route:

@@ -11,6 +11,9 @@ Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Pixels = Annotated[int, Meta(ge=0, le=2**13)]
 Count = Annotated[int, Meta(ge=1, le=2**16)]
 """A positive number of things that are all made: beyond these it is a slip of the hand."""
+Bytes = str | Positive
+"""A budget."""
+EXPECTED_BYTES = 'expected 1 to 9223372036854775807 bytes, as in 4096, "512 MB" or "1.5 GB", or "free"'
 MIN_BATCH = 8
 """Below about eight samples a convolution on the CPU rounds differently, and stored would differ from replayed x_j."""
 
@@ -166,12 +169,12 @@ class Machine(Section, frozen=True, kw_only=True):
 class Budget(Section, frozen=True, kw_only=True):
     """What a run may take: bytes, or a number with KB, MB, GB or TB; "free" is what the machine has free."""
 
-    device: str | Positive = "free"
+    device: Bytes = "free"
     """Memory of the GPU: a stage, and in what is left of it stored x_j, a split that fits as a whole."""
-    host: str | Positive = "free"
+    host: Bytes = "free"
     """Memory of the host that reading takes: two windows of samples, and in what is left decoded chunks, which are then
     read from disk only once. "free" is half of it."""
-    disk: str | Positive = "free"
+    disk: Bytes = "free"
     """Of the run folder, x_0 included."""
 
 
@@ -223,7 +226,11 @@ class Config(Section, frozen=True, kw_only=True):
 
 def budget_bytes(value: str | int) -> int | None:
     """Bytes of a budget; None where it is "free", as much as there is. Raises ValueError."""
-    return None if value == "free" else parse_bytes(str(value))
+    if value == "free":
+        return None
+    if not 1 <= (nbytes := parse_bytes(str(value))) <= 2**63 - 1:
+        raise ValueError(f"{value!r}: {EXPECTED_BYTES}")
+    return nbytes
 
 
 def parse_bytes(text: str) -> int:

@@ -13,8 +13,10 @@ import msgspec
 
 from cache import CorruptStoreError
 from pipeline.config import (
+    EXPECTED_BYTES,
     MIN_BATCH,
     Augment,
+    Bytes,
     Config,
     HeadSection,
     Section,
@@ -205,6 +207,8 @@ def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
 
 def _reason(error: msgspec.ValidationError, kind: Any) -> str:
     """What is wrong with a value of a field, the values that are allowed included."""
+    if kind == Bytes:
+        return EXPECTED_BYTES
     options = _options(kind)
     if options and "$[" not in str(error):  # which is within a list
         return f"Expected one of {', '.join(options)}"
@@ -284,8 +288,8 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
         for name in ("device", "host", "disk"):
             try:
                 budget_bytes(getattr(budget, name))
-            except ValueError as error:
-                faults.append(f"budget.{name}: {error}")
+            except ValueError:
+                faults.append(f"budget.{name} = {_shown(getattr(budget, name))}: {EXPECTED_BYTES}")
     return [*faults, *_faults_of_batches(sections)]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cache import ChunkCache, Reader, Ring, Store, Timings, Window, in_batches
-from pipeline.budget import RUNS_AHEAD, host_budget, host_memory_error, ring_bytes, sequential_ring_bytes
+from pipeline.budget import RUNS_AHEAD, host_memory_error, ring_bytes, sequential_ring_bytes
 from pipeline.config import MIN_BATCH
 from pipeline.device import autocast
 from pipeline.errors import CascadeError, Stopped
@@ -261,7 +261,7 @@ class Feed:
         """The ring of all that this feed reads, and what is left of the host memory for chunks that stay."""
         if self._ring is None:
             run, hold = self.run, self._upload.hold
-            allowed = host_budget(run.config)
+            allowed = run.host_bytes
             sequential = sequential_ring_bytes(run, self.anchor, hold=hold)
             needed = (
                 sequential

@@ -10,6 +10,7 @@ from cache.codecs import CHECKSUM_BYTES
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.data_info import check_same_data, read_data_info
+from pipeline.errors import ConfigError
 from pipeline.probe import find_channels, find_side
 from pipeline.shapes import canvas_side, check_canvas, network_shapes, stored_shape
 from pipeline.sources import open_source
@@ -43,6 +44,14 @@ class Outline:
         held_out = self.samples.get("validation", 0)
         factor = count / (self.samples["train"] + held_out)
         return replace(self, samples={split: max(round(factor * own), 1) for split, own in self.samples.items()})
+
+    def check_stage(self, j: int) -> None:
+        """Raise ConfigError where the network has no stage j."""
+        if not 0 <= j < len(self.shapes):
+            raise ConfigError(
+                f"j = {j}: the network has {len(self.shapes)} stages, j from 0 to {len(self.shapes) - 1}\n"
+                f"next: the same command with one of them"
+            )
 
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored."""

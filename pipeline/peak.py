@@ -35,6 +35,8 @@ from pipeline.transfer import AHEAD
 
 WORKSPACE_BYTES = 0
 """Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
+JOINED, WORKSPACE = "joined groups", "kernels' workspace"
+"""What a training step takes beside what its program allocates."""
 REPEATS = 2
 """Equal blocks in a row of a prefix that are looked at: what a third takes, the second took."""
 
@@ -131,8 +133,8 @@ class Peak:
     prefix_streamed: int
     """Of the room for those that are there at a time where they are streamed; in training steps there is none."""
     parts: dict[str, int]
-    """What the peak of a training step is made of: parameters, momentum, buffers, input, stored, and activations with
-    gradients on their way into the momentum."""
+    """What the peak of a training step is made of, and adds up to: parameters, momentum, buffers, input, activations
+    with gradients on their way into the momentum; stored numbers, and what of groups and kernels lies beside."""
 
     @property
     def streamed(self) -> int:
@@ -162,8 +164,10 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
+    beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
+    parts = step.parts(micro_batch) | beside
     return Peak(
-        training=step.peak(micro_batch) + stored + _joined(work, micro_batch) + WORKSPACE_BYTES,
+        training=sum(parts.values()),
         replay=trained + stored + _replaying(near).peak(micro_batch, without=own),
         evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
         calibration=constant
@@ -173,7 +177,7 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
         write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
         prefix_resident=sum(layers[anchor:]),
         prefix_streamed=room_bytes(layers[anchor:]),
-        parts={**step.parts(micro_batch), STORED: stored},
+        parts=parts,
     )
 
 

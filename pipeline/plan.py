@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import torch
 
-from pipeline.anchors import Route, route_of, shortest_route
+from pipeline.anchors import Choices, Route, route_of, shortest_route
 from pipeline.config import Augment, Config
 from pipeline.errors import ConfigError, DiskError
 from pipeline.ondevice import choose_on_device
@@ -110,24 +110,27 @@ def make_plan(
     run: RunFolder | None = None,
     shares: Mapping[int, float] | None = None,
     stores: Sequence[int] | None = None,
+    last: int | None = None,
 ) -> Plan:
-    """The plan of least predicted time within the disk budget, for what of a run is still to do; or that of given
-    stores, whether or not they fit.
+    """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
+    all; or that of given stores, whether or not they fit.
 
     `shares` is what compression leaves of some x_i. Raises DiskError where not even the images fit, DeviceMemoryError
     where a stage does not.
     """
+    planned = len(outline.shapes) if last is None else last + 1
     load = workload(outline, rates, budgets, run=run, shares=shares, device=device)
+    choices = load.choices.until(planned)
     if stores is not None:
-        route: Route | None = route_of(load.choices, (0, *sorted(stores)), budgets.disk)
+        route: Route | None = route_of(choices, (0, *sorted(stores)), budgets.disk)
     else:
-        route = shortest_route(load.choices, budgets.disk)
+        route = shortest_route(choices, budgets.disk)
     if route is None:
         raise DiskError(
             f"x_0 alone takes {size(load.known[0].nbytes)}, and the disk budget is {size(budgets.disk)}\n"
             f"next: a larger budget, or a smaller data.canvas"
         )
-    stages = [_stage(load, route, j, outline, rates, device) for j in range(len(outline.shapes))]
+    stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
     return Plan(
         anchors=list(route.anchors),
         stages=stages,
@@ -135,7 +138,7 @@ def make_plan(
         peak_bytes=route.peak_bytes,
         disk_bytes=budgets.disk,
         is_bound=any(load.known[i].is_bound for i in route.anchors[1:]),
-        alternatives=list(_alternatives(outline, rates, budgets, load, device)),
+        alternatives=list(_alternatives(outline, rates, budgets, choices, device)),
         machine=rates.machine,
     )
 
@@ -155,10 +158,10 @@ def as_planned(run: RunFolder) -> RunFolder:
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
     """Put a plan in place of an earlier one, what that predicted of stages that are trained now included."""
     earlier = read_plan(folder)
-    if earlier is not None and run is not None and len(earlier.stages) == len(plan.stages):
-        rows = zip(run.stages, earlier.stages, plan.stages, strict=True)
+    if earlier is not None and run is not None:
+        rows = zip(run.stages, earlier.stages, plan.stages, strict=False)
         stages = [then if stage.record is not None else now for stage, then, now in rows]
-        plan = msgspec.structs.replace(plan, stages=stages)
+        plan = msgspec.structs.replace(plan, stages=[*stages, *plan.stages[len(stages) :]])
     write_sealed(folder / PLAN, plan)
     return plan
 
@@ -204,7 +207,7 @@ def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
 
 
 def _alternatives(
-    outline: Outline, rates: Rates, budgets: Budgets, load: Workload, device: torch.device
+    outline: Outline, rates: Rates, budgets: Budgets, choices: Choices, device: torch.device
 ) -> Iterator[Alternative]:
     """What else could be done, in a line each."""
 
@@ -219,8 +222,8 @@ def _alternatives(
                 changes_results=changes_results,
             )
 
-    choices = load.choices
-    stores = [i for i in range(1, choices.stages) if choices.may_store[i]]
+    stages = choices.stages
+    stores = [i for i in range(1, stages) if choices.may_store[i]]
     yield from one("all cached", route_of(choices, (0, *stores), budgets.disk))
     yield from one("all recomputed", route_of(choices, (0,), budgets.disk))
     yield from one(f"half the disk, {size(budgets.disk // 2)}", shortest_route(choices, budgets.disk // 2))
@@ -229,7 +232,7 @@ def _alternatives(
             other = outline.under(config)
         except ConfigError:
             continue
-        choices = workload(other, rates, budgets, device=device).choices
+        choices = workload(other, rates, budgets, device=device).choices.until(stages)
         yield from one(name, shortest_route(choices, budgets.disk), changes_results=True)
 
 

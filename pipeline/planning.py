@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from cache import chunk_samples, packed_share
-from pipeline.budget import host_budget
 from pipeline.calibration import SAMPLES
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
 from pipeline.disk import folder_bytes, free_bytes
 from pipeline.feed import Feed
+from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.metrics import read_metrics
 from pipeline.outline import read_outline
@@ -32,10 +32,13 @@ def plan_run(
     *,
     anew: bool = False,
     images: int | None = None,
+    last: int | None = None,
+    host_bytes: int | None = None,
     lock: Lock | None = None,
 ) -> Plan:
-    """Plan what of a run folder is still to do, which may be all, and keep the plan there.
+    """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there.
 
+    `host_bytes` of host memory are planned with, by default what the config allows.
     The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
     training images, and is not kept; a disk budget that the config states is then not held against what is free here.
 
@@ -43,26 +46,29 @@ def plan_run(
     """
     with lock_folder(folder, "planning", held=lock):
         outline = read_outline(folder, config)
+        if last is not None:
+            outline.check_stage(last)
         run = RunFolder(folder, config) if read_data_info(folder) else None
         rates = rates_of(folder, outline, device, report, anew=anew)
-        budgets = budgets_of(folder, config)
+        budgets = budgets_of(folder, config, host_bytes)
         if images is not None:
             stated = budget_bytes(config.budget.disk)
             budgets = budgets if stated is None else replace(budgets, disk=stated)
-            return make_plan(outline.of_images(images), rates, budgets, device=device)
+            return make_plan(outline.of_images(images), rates, budgets, device=device, last=last)
         shares = encoded_shares(run, device) if run else {}
-        plan = make_plan(outline, rates, budgets, device=device, run=run, shares=shares)
+        plan = make_plan(outline, rates, budgets, device=device, run=run, shares=shares, last=last)
         return keep_plan(folder, plan, run)
 
 
-def budgets_of(folder: Path, config: Config) -> Budgets:
+def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> Budgets:
     """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already.
 
     The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
     """
     stated = budget_bytes(config.budget.disk)
     disk = free_bytes(folder) + folder_bytes(folder)
-    return Budgets(disk=disk if stated is None else min(stated, disk), host=host_budget(config), device=0)
+    host = host_budget(config) if host_bytes is None else host_bytes
+    return Budgets(disk=disk if stated is None else min(stated, disk), host=host, device=0)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -37,7 +38,8 @@ from pipeline.data_info import (
     read_data_info,
     x_0_fingerprint,
 )
-from pipeline.errors import ConfigError, CorruptDataError, RefusedError
+from pipeline.errors import CorruptDataError, RefusedError
+from pipeline.host import host_budget
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, settings_of_views
 from pipeline.links import check_unlinked
 from pipeline.outline import Outline
@@ -142,6 +144,12 @@ class RunFolder:
             )
             for j, fields in enumerate(self.fields)
         ]
+
+    @cached_property
+    def host_bytes(self) -> int:
+        """Bytes of host memory that reading may take. Of a "free" budget as it was when it was first asked for, so that
+        what is planned and checked beforehand is what is then read with."""
+        return host_budget(self.config)
 
     @property
     def splits(self) -> list[str]:
@@ -324,8 +332,7 @@ class RunFolder:
 
     def check_stage(self, j: int) -> None:
         """Raise ConfigError where the network has no stage j."""
-        if not 0 <= j < len(self.stages):
-            raise ConfigError(f"j = {j}: the network has {len(self.stages)} stages, j from 0 to {len(self.stages) - 1}")
+        self.outline.check_stage(j)
 
     def check_trained(self, start: int, stop: int) -> None:
         """Raise RefusedError where a stage of start..stop-1 is not trained with these settings."""

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
-from pipeline.budget import host_budget, host_memory_error, ring_bytes
+from pipeline.budget import host_memory_error, ring_bytes
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
@@ -65,15 +65,16 @@ def run_stages(
     device_name: str | None,
     report: Reporter,
     *,
+    plan_to: int | None = None,
     lock: Lock | None = None,
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
 ) -> None:
     """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone.
 
-    Under cache.keep = "auto" a plan is made first, said and followed. Under "needed", and where the plan has them
-    deleted, no store is written, or stays, that nothing will read. The folder is held over all of them, if not by
-    `lock` already.
+    Under cache.keep = "auto" a plan is made first, of stages 0..plan_to, by default all, said and followed. Under
+    "needed", and where the plan has them deleted, no store is written, or stays, that nothing will read. The folder is
+    held over all of them, if not by `lock` already.
     """
     stages, machine = len(run.stages), run.config.machine
     first, last = 0 if first is None else first, stages - 1 if last is None else last
@@ -89,7 +90,7 @@ def run_stages(
         for j in range(first, last + 1):
             check_micro_batch(run.config, j)
         limit_device(run.config, device)
-        run = _planned(run, first, last, device, report, held)
+        run = _planned(run, first, last, device, report, held, plan_to)
         check_host_memory(run, hold=batches_held(device))
         _say_room(run, first, last, report)
         if run.accepted:
@@ -105,13 +106,15 @@ def run_stages(
                 free_stores(run, report)
 
 
-def _planned(run: RunFolder, first: int, last: int, device: torch.device, report: Reporter, held: Lock) -> RunFolder:
+def _planned(
+    run: RunFolder, first: int, last: int, device: torch.device, report: Reporter, held: Lock, plan_to: int | None
+) -> RunFolder:
     """The run with the stores of a plan, where the config leaves them to one and anything is to be trained."""
     if run.config.cache.keep != "auto":
         return run
     if all(stage.record is not None for stage in run.stages[first : last + 1]):
         return as_planned(run)
-    plan = plan_run(run.path, run.config, device, report, lock=held)
+    plan = plan_run(run.path, run.config, device, report, lock=held, host_bytes=run.host_bytes, last=plan_to)
     report.say(plan_table(plan))
     return run.following(plan.stores, frees=plan.frees)
 
@@ -148,5 +151,5 @@ def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
         batch_size = run.config.for_stage(j).train.batch_size
         needed[index] = max(ring_bytes(run, j, index, batch_size, hold=hold), needed.get(index, 0))
     worst = max(needed, key=needed.__getitem__)
-    if needed[worst] > host_budget(run.config):
+    if needed[worst] > run.host_bytes:
         raise host_memory_error(run, worst, needed[worst])

@@ -3,6 +3,7 @@
 The last member of a record's object, "sha256", is the hash of every byte before its own digits.
 """
 
+import errno
 import hashlib
 from pathlib import Path
 from typing import TypeVar
@@ -55,13 +56,18 @@ def write_sealed(path: Path, record: msgspec.Struct) -> None:
 
 
 def read_sealed(path: Path, kind: type[T], *, remedy: str) -> T | None:
-    """The record at a path, None where there is none. Raises CorruptDataError, with the remedy, where it is damaged."""
+    """The record at a path, None where there is none. Raises CorruptDataError, with the remedy, where it is damaged,
+    or the disk cannot read it."""
     try:
         return unseal(read_file(path), kind)
     except FileNotFoundError:
         return None
     except CorruptStoreError as error:
         raise CorruptDataError(f"{error}\nnext: {remedy}") from error
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise CorruptDataError(f"{path} cannot be read: {error.strerror}\nnext: {remedy}") from error
     except SealError as error:
         raise CorruptDataError(f"{path} is damaged: {error}\nnext: {remedy}") from error
 

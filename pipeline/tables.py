@@ -80,7 +80,9 @@ def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
 
 
 def garbage_table(run: RunFolder, garbage: Sequence[Garbage], *, deleted: bool) -> str:
-    """What is, or was, to be freed, and how much in all."""
+    """What is, or was, to be freed, and how much in all; where there is none, that."""
+    if not garbage:
+        return "nothing is to be freed"
     table = new_table("bytes", "what", "where", "why")
     for one in garbage:
         table.add_row(size(one.nbytes), one.kind, str(one.path.relative_to(run.path)), one.why)

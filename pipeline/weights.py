@@ -5,16 +5,15 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cache import replace_file
+from cache import CorruptStoreError, replace_file
 from pipeline.errors import CorruptDataError
+from pipeline.tensor_file import TensorFileError, read_tensor_file, read_tensor_metadata
 
 CONTENT = "content"
 """Entry of a file's metadata: the hash of all else in it."""
@@ -52,9 +51,8 @@ def load_tensors(
     Raises CorruptDataError where it is missing, damaged or another one, PermissionError.
     """
     remedy = remedy or f"delete the folder {path.parent} and train the stage again"
-    with _readable(path, remedy) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata: dict[str, str] = file.metadata() or {}
+    with _naming(path, remedy):
+        tensors, metadata = read_tensor_file(path)
     said = metadata.pop(CONTENT, None)
     if said is None or said != content_hash(tensors, metadata):
         raise CorruptDataError(f"{path} is damaged: its content does not have the hash that it names\nnext: {remedy}")
@@ -64,31 +62,27 @@ def load_tensors(
 
 
 @contextmanager
-def _readable(path: Path, remedy: str) -> Iterator[Any]:
-    """A safetensors file, open."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise CorruptDataError(f"{path} is no file\nnext: {remedy}")
+def _naming(path: Path, remedy: str) -> Iterator[None]:
+    """Say of a weights file that it is missing or damaged, where the disk cannot read it too."""
     try:
-        path.open("rb").close()  # safetensors calls every trouble a missing file
+        yield
     except FileNotFoundError:
         raise CorruptDataError(f"{path} is missing\nnext: {remedy}") from None
+    except CorruptStoreError as error:
+        raise CorruptDataError(f"{error}\nnext: {remedy}") from error
+    except TensorFileError as error:
+        raise CorruptDataError(f"{path} cannot be read: {error}\nnext: {remedy}") from error
     except OSError as error:
         if error.errno != errno.EIO:
             raise
         raise CorruptDataError(f"{path} cannot be read: {error.strerror}\nnext: {remedy}") from error
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise CorruptDataError(f"{path} cannot be read: {error}\nnext: {remedy}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str] | None:
     """The metadata of a file, unverified and without its tensors; None where it is gone or cannot be read."""
     try:
-        with _readable(path, "") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            return metadata
+        with _naming(path, ""):
+            return read_tensor_metadata(path)
     except CorruptDataError:
         return None
 

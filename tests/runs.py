@@ -1,4 +1,4 @@
-"""Small run folders on real digits for tests of whole stages."""
+"""Small run folders on real digits for tests of whole stages, and an epoch of one."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config_file import load_config
 from pipeline.ingest import ingest
+from pipeline.metrics import EpochRecord
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -61,6 +62,21 @@ def with_views(settings: Sequence[str]) -> Sequence[str]:
     """Settings; where they take a policy without views, these are left at their default."""
     policies = [setting for setting in settings if setting.startswith("augment.policy=")]
     return settings if not policies or "views" in policies[-1] else (*settings, "augment.views=4")
+
+
+def epoch_record(epoch: int) -> EpochRecord:
+    """The metrics of an epoch, made up."""
+    return EpochRecord(
+        epoch=epoch,
+        lr=0.1,
+        train_loss=1 / 3,
+        train_accuracy=50.0,
+        validation_accuracy=None,
+        images_per_second=1e3,
+        wait_share=0.1,
+        peak_memory_bytes=10,
+        seconds=0.1,
+    )
 
 
 def bytes_of(run: RunFolder, j: int) -> dict[str, bytes]:

@@ -12,13 +12,13 @@ from pipeline.checkpoint import Progress, StageState, load_checkpoint, read_posi
 from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError
 from pipeline.learner import Learner, make_learner
-from pipeline.metrics import EpochRecord, metrics_lines
+from pipeline.metrics import metrics_lines
 from pipeline.progress import Reporter
 from pipeline.record import Session
 from pipeline.runfolder import RunFolder
 from pipeline.weights import load_tensors, save_tensors
 from tests.conftest import BadSector
-from tests.runs import reopened, tiny_run
+from tests.runs import epoch_record, reopened, tiny_run
 
 CPU = choose_device("cpu")
 HERE = Session(machine={"torch": "2", "threads": 1}, epoch=0, consumed=0)
@@ -29,20 +29,6 @@ def run(tmp_path: Path) -> RunFolder:
     run = tiny_run(tmp_path / "run")
     run.stages[0].path.mkdir(parents=True)
     return run
-
-
-def epoch_record(epoch: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=epoch,
-        lr=0.1,
-        train_loss=1 / 3,
-        train_accuracy=50.0,
-        validation_accuracy=None,
-        images_per_second=1e3,
-        wait_share=0.1,
-        peak_memory_bytes=10,
-        seconds=0.1,
-    )
 
 
 def state_after(epochs: int, consumed: int = 0) -> StageState:

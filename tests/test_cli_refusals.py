@@ -11,7 +11,7 @@ import pytest
 
 from cache import CorruptStoreError
 from pipeline.failure import failure
-from tests.conftest import Outcome
+from tests.conftest import BadSector, Outcome
 from tests.runs import digits_run, tiny_run
 
 
@@ -69,6 +69,19 @@ def test_a_store_cut_short_is_corrupt_and_made_again(tmp_path: Path, cascade: Ca
         file.rmdir() if file.is_dir() else file.unlink()
     store.rmdir()
     assert cascade("train-stage", "--j", 1, "--run", folder)[0] == 0
+
+
+@pytest.mark.parametrize("record", ["x_0/ingest.json", "plan.json", "stages/*/stage.json"])
+def test_a_run_folder_whose_record_lies_on_a_bad_sector_is_corrupt_data(
+    tmp_path: Path, cascade: Callable[..., Outcome], bad_sector: BadSector, record: str
+) -> None:
+    run = tiny_run(tmp_path / "run", "cache.keep=auto")
+    assert cascade("run", "--run", run.path)[0] == 0
+    (path, *_) = run.path.glob(record)
+    bad_sector(path)
+    code, _, err = cascade("evaluate", "--run", run.path)
+    assert code == 4
+    assert f"{path} cannot be read: Input/output error\nnext: " in err
 
 
 def test_a_damaged_weight_file_is_named(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:

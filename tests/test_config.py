@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.budget import host_budget
-from pipeline.config import parse_bytes
-from tests.configs import faults, loaded
+from pipeline.config import EXPECTED_BYTES, parse_bytes
+from pipeline.host import host_budget
+from tests.configs import SOUND, faults, loaded
 
 
 def test_keys_that_are_not_set_have_defaults(tmp_path: Path) -> None:
@@ -106,7 +106,6 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("cache.keep=some", "Expected one of 'auto', 'all', 'needed', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
-        ("budget.host=0", "Expected int >= 1"),
         ("augment=3", "a section is expected here"),
         ("stages=3", "write [stages.3.train] and the like"),
     ],
@@ -140,7 +139,7 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
         ),
         (
             ("budget.host=much",),
-            "budget.host: 'much' is no number of bytes; write 4096, 512 MB or 1.5 GB",
+            f"budget.host = 'much': {EXPECTED_BYTES}",
         ),
         (("stages.3.train.lr=1",), "stages.3: the network has 3 stages, j from 0 to 2"),
     ],
@@ -165,6 +164,26 @@ def test_bytes_are_read_in_powers_of_1000(text: str, number: int) -> None:
 def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no number of bytes; write 4096, 512 MB or"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("name", ["device", "host", "disk"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("0", "-1", "1e3", "nan", "inf", "true", "[]", "9223372036854775808"),
+        *('"0"', '"0 B"', '"0.1 B"', '"-1"', '""', '"1e3"', '"NaN"', '"9300000 TB"', '"FREE"'),
+    ],
+)
+def test_a_budget_that_is_none_is_refused_with_what_is_allowed(tmp_path: Path, name: str, value: str) -> None:
+    (fault,) = faults(tmp_path, f"budget.{name}={value}")
+    assert re.fullmatch(rf"budget\.{name} = .+: {re.escape(EXPECTED_BYTES)}", fault)
+    (fault,) = faults(tmp_path, text=f"{SOUND}[budget]\n{name} = {value}")
+    assert fault.endswith(EXPECTED_BYTES)
+
+
+@pytest.mark.parametrize("value", ["free", "1", "1 kB", "9000000 TB"])
+def test_a_budget_may_be_as_small_or_as_large_as_anyone_likes(tmp_path: Path, value: str) -> None:
+    loaded(tmp_path, *(f'budget.{name}="{value}"' for name in ("device", "host", "disk")))
 
 
 def test_host_memory_may_be_a_plain_number_of_bytes(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_with_less_room_than_any_store_takes_everything_is_recomputed(
 def test_with_room_for_two_neighbours_the_first_goes_when_the_second_is_there(
     run: RunFolder, cascade: Callable[..., Outcome]
 ) -> None:
-    assert cascade("run", "--run", run.path, "--to", 1)[0] == 0
+    assert cascade("run", "--run", run.path)[0] == 0
     sizes = {i: sum(run.stored_bytes(i, split) for split in run.splits) for i in (0, 1, 2)}
     assert stored(run) == [1, 2]
     followed = as_planned(run)
@@ -78,3 +78,58 @@ def test_a_device_that_is_too_small_is_refused_before_anything_is_trained(
     assert "stage 0 needs at least" in err
     assert "raise budget.device" in err
     assert not list(run.path.glob("stages/*/*"))
+
+
+def test_what_is_run_up_to_a_stage_is_planned_up_to_it(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("plan", "--run", run.path, "--to", 1)[0] == 0
+    planned = read_plan(run.path)
+    assert planned is not None
+    assert ([stage.j for stage in planned.stages], planned.stores) == ([0, 1], [1])
+    assert cascade("run", "--run", run.path, "--to", 1)[0] == 0
+    followed = read_plan(run.path)
+    assert followed is not None
+    assert [(one.j, one.anchor, one.writes) for one in followed.stages] == [(0, 0, 1), (1, 1, None)]
+    assert stored(run) == [1]
+
+
+def test_what_a_run_in_two_goes_leaves_is_that_of_one(
+    run: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    other = digits_run(tmp_path / "other", *SETTINGS)
+    assert cascade("run", "--run", run.path)[0] == 0
+    for arguments in (("--to", 1), ()):
+        assert cascade("run", "--run", other.path, *arguments)[0] == 0
+    assert stored(other) == stored(run) == [1, 2]
+    assert other.stages[2].block.read_bytes() == run.stages[2].block.read_bytes()
+    plan = read_plan(other.path)
+    assert plan is not None
+    assert [stage.training_seconds > 0 for stage in plan.stages] == [True] * 3, "as predicted before each was trained"
+
+
+def test_a_stage_trained_by_itself_writes_what_the_next_reads(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    for j in range(2):
+        assert cascade("train-stage", "--run", run.path, "--j", j)[0] == 0
+    assert stored(run) == [1, 2]
+
+
+@pytest.mark.parametrize("last", [-1, 3])
+def test_there_is_no_plan_up_to_a_stage_that_is_not(run: RunFolder, cascade: Callable[..., Outcome], last: int) -> None:
+    for command in ("plan", "run"):
+        code, _, err = cascade(command, "--run", run.path, "--to", last)
+        assert code == 2
+        assert f"j = {last}: the network has 3 stages, j from 0 to 2\nnext: " in err
+
+
+def test_free_host_memory_is_read_once_a_command(
+    run: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings: list[int] = []
+
+    def less_each_time() -> int:
+        readings.append(2 * 10**9 if not readings else 0)
+        return readings[-1]
+
+    monkeypatch.setattr("pipeline.host.free_host_bytes", less_each_time)
+    code, _, err = cascade("run", "--run", run.path, "--set", "budget.host=free")
+    assert code == 0, err
+    assert len(readings) == 1

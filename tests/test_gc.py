@@ -121,6 +121,7 @@ def test_a_dry_run_deletes_nothing_and_yes_deletes_what_it_listed(
     assert not any(Path(one["path"]).exists() for one in listed["garbage"])
     assert size - folder_bytes(folder) == pytest.approx(listed["total_bytes"], abs=200), "but for the lock"
     assert json.loads(cascade("gc", "--run", folder, "--json")[1])["garbage"] == []
+    assert cascade("gc", "--run", folder) == (0, "nothing is to be freed\n", "")
     stages = json.loads(cascade("status", "--run", folder, "--json")[1])["stages"]
     assert [stage["state"] for stage in stages] == ["done"] * 3
     assert cascade("evaluate", "--run", folder)[0] == 0

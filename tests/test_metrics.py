@@ -7,29 +7,15 @@ import pytest
 
 from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError
-from pipeline.metrics import EpochRecord, metrics_lines, read_metrics, read_metrics_file
+from pipeline.metrics import metrics_lines, read_metrics, read_metrics_file
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import SealError, write_sealed
 from pipeline.training import train_stage
 from pipeline.verify import verify
-from tests.runs import copied, tiny_run
+from tests.runs import copied, epoch_record, tiny_run
 
 CPU = choose_device("cpu")
-
-
-def epoch(number: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=number,
-        lr=0.1,
-        train_loss=1 / 3,
-        train_accuracy=50.0,
-        validation_accuracy=None,
-        images_per_second=1e3,
-        wait_share=0.1,
-        peak_memory_bytes=10,
-        seconds=0.1,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +28,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_records_come_back_and_the_first_of_them_where_more_are_there(tmp_path: Path) -> None:
-    records = [epoch(number) for number in range(3)]
+    records = [epoch_record(number) for number in range(3)]
     (tmp_path / "metrics.jsonl").write_bytes(metrics_lines(records))
     assert read_metrics_file(tmp_path / "metrics.jsonl") == records
     assert read_metrics_file(tmp_path / "metrics.jsonl", 2) == records[:2]

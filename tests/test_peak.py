@@ -77,9 +77,23 @@ def test_two_runs_say_what_a_third_takes(phase: str) -> None:
     assert memory.peak(136) == largest
 
 
-def test_parts_add_up_to_the_training_peak() -> None:
-    found = predicted_peak(work(), 32)
+@pytest.mark.parametrize("changes", [{}, {"bn_group": 8}, {"bn_group": 8, "pool": 2}, {"bn_group": 8, "k": 1}])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_parts_add_up_to_the_training_peak(
+    recompute: bool, changes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peak, "WORKSPACE_BYTES", 10**6)
+    asked = work(recompute=recompute, **changes)
+    found = predicted_peak(asked, 32)
     assert sum(found.parts.values()) == found.training
+    joined = found.parts[peak.JOINED]
+    assert bool(joined) == bool(changes)
+    allocated = memory_of(lambda: training(asked.trained())).peak(32)
+    assert found.training == allocated + found.parts[STORED] + joined + 10**6
+
+
+def test_parts_are_what_they_are_called() -> None:
+    found = predicted_peak(work(), 32)
     parameters = sum(tensor.nbytes for module in work().trained().modules() for tensor in module.parameters())
     assert parameters <= found.parts["parameters"] <= parameters + 512 * 16
     assert found.parts["momentum"] == found.parts["parameters"]

@@ -1,5 +1,6 @@
 """Sealed records: readable, and no byte of them changes unnoticed."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -54,6 +55,23 @@ def test_a_record_of_another_kind_or_without_a_checksum_is_refused(tmp_path: Pat
         unseal(seal(RECORD), Other)
     with pytest.raises(SealError, match="does not end in a checksum"):
         unseal(msgspec.json.encode(RECORD), Record)
+
+
+@pytest.mark.parametrize("call", ["open", "fstat"])
+def test_a_record_that_the_disk_cannot_read_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "stage.json"
+    write_sealed(path, RECORD)
+
+    def fails(*arguments: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(CorruptDataError) as caught:
+            read_sealed(path, Record, remedy="do so")
+    assert str(caught.value) == f"{path} cannot be read: Input/output error\nnext: do so"
 
 
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path) -> None:

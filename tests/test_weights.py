@@ -1,6 +1,9 @@
 """Weight files: damage and mix-ups are noticed."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +82,41 @@ def test_metadata_of_a_file_that_is_gone_or_damaged_is_none(tmp_path: Path) -> N
     assert read_metadata(tmp_path / "w") is None
 
 
+@pytest.mark.parametrize("reads", [0, 1, 2])
+def test_a_bad_sector_is_damage_wherever_in_the_file_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    save_tensors(tmp_path / "w", TENSORS)
+    preadv, left = os.preadv, reads
+
+    def fails(descriptor: int, buffers: Any, offset: int) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", fails)
+    with pytest.raises(CorruptDataError, match=r"w cannot be read: Input/output error\nnext: delete the folder"):
+        load_tensors(tmp_path / "w")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tensors(tmp_path / "w", {"a": torch.zeros(10**6)})
+    preadv, reads = os.preadv, 0
+
+    def shrinks(descriptor: int, buffers: Any, offset: int) -> int:
+        nonlocal reads
+        reads += 1
+        if reads == 3:
+            os.truncate(tmp_path / "w", 10**6)
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", shrinks)
+    with pytest.raises(CorruptDataError, match=r"w cannot be read: the file became shorter"):
+        load_tensors(tmp_path / "w")
+
+
 def test_weights_of_another_network_are_refused_with_the_next_action() -> None:
     path = Path("stages/0-abc/block.safetensors")
     with pytest.raises(
@@ -91,5 +129,6 @@ def test_weights_of_another_network_are_refused_with_the_next_action() -> None:
 def test_a_link_in_the_place_of_weights_is_not_followed(tmp_path: Path) -> None:
     save_tensors(tmp_path / "elsewhere", {"a": torch.ones(2)})
     (tmp_path / "block.safetensors").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CorruptDataError, match=r"block.safetensors is no file\nnext: delete the folder"):
+    link = r"block.safetensors is not a file, but a link or a device\nnext: delete the folder"
+    with pytest.raises(CorruptDataError, match=link):
         load_tensors(tmp_path / "block.safetensors")

@@ -29,9 +29,9 @@ import torch
 
 from cache.files import write_synced
 from cache.place import _File
-from pipeline.budget import host_budget
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
+from pipeline.host import host_budget
 from pipeline.outline import read_outline
 from pipeline.plan import Plan, make_plan
 from pipeline.presets import write_preset
