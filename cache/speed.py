@@ -121,10 +121,13 @@ def _read(path: Path, threads: int) -> None:
 
 
 def _pairs(samples: int, count: int) -> Iterator[Window]:
-    """All samples, two chunks at a time."""
+    """All samples, two chunks at a time, mixed as a training mixes them."""
+    random = np.random.default_rng(0)
     for start in range(0, samples, 2 * count):
         stop = min(start + 2 * count, samples)
-        yield Window(tuple(Run(0, first, count) for first in range(start, stop, count)), np.arange(stop - start))
+        yield Window(
+            tuple(Run(0, first, count) for first in range(start, stop, count)), random.permutation(stop - start)
+        )
 
 
 def _timed(work: Any) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.anchors import Seconds
 
@@ -31,6 +31,14 @@ class Machine:
     """From the host to the device; infinite where they are one."""
     stolen: float
     """Seconds that the device loses to a second of a thread's work; 0 where they share no cores."""
+    stage_seconds: float
+    """Of a stage beside its samples and weights."""
+    block_seconds: float
+    """Of reading a block of a prefix."""
+    epoch_seconds: float
+    """Of an epoch beside its samples and weights."""
+    store_seconds: float
+    """Of writing a store beside its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,8 @@ class Work:
     """At the end of a stage."""
     views: int
     """Of the training samples, in every x_i but x_0."""
+    run: int
+    """Samples that are evaluated and written at a time; what is less is filled up."""
     window: int
     """Samples of an epoch that are read before the first step."""
     window_in_order: int
@@ -58,7 +68,11 @@ class Work:
     test_seconds: Seconds
     """Block and head in evaluation."""
     checkpoint_seconds: Seconds
-    """Not of a sample: keeping a stage as it is, on disk, after each epoch and twice at its end."""
+    """Not of a sample: keeping a stage as it is, on disk, after each epoch and at its end."""
+    begin_seconds: Seconds
+    """Not of a sample: drawing a stage's weights."""
+    scale_seconds: Seconds
+    """Taking the scale of a stage's output, once that is computed."""
     field_seconds: Seconds
     """A block of a prefix and its quantiser, on what stores hold: canvases under the policy "canvas"."""
     window_seconds: Seconds
@@ -79,6 +93,8 @@ class Work:
     """Of x_i, what stays in memory once it was read."""
     calibration_samples: NDArray[np.int64]
     """Taken from the images through the whole prefix when a stage ends."""
+    scale_samples: NDArray[np.int64]
+    """Of them, those that the scale of its output is taken from; 0 where that is not taken."""
     exists: NDArray[np.bool_]
     """Whether x_i is stored."""
 
@@ -90,6 +106,17 @@ class Work:
     def written_samples(self) -> int:
         """In every x_i but x_0, over all splits and views."""
         return self.views * self.train_samples + self.validation_samples + self.test_samples
+
+    @property
+    def computed_samples(self) -> int:
+        """The same with every split filled up."""
+        return self.views * self.filled(self.train_samples) + sum(
+            map(self.filled, (self.validation_samples, self.test_samples))
+        )
+
+    def filled(self, samples: int) -> int:
+        """Samples that are computed of a split in whole runs."""
+        return -(-samples // self.run) * self.run
 
 
 class Parts(NamedTuple):
@@ -140,22 +167,41 @@ def training(work: Work, machine: Machine) -> Parts:
 
 def validation(work: Work, machine: Machine) -> Parts:
     """Stage j from x_i, for i <= j: the held-out samples after every epoch."""
-    m, epochs, missed = work.validation_samples, work.epochs[None, :].astype(float), 1 - work.kept_share[:, None]
+    m, epochs, missed = (
+        work.filled(work.validation_samples),
+        work.epochs[None, :].astype(float),
+        1 - work.kept_share[:, None],
+    )
     begun = np.minimum(epochs, 1)
     flow = _Flow(m * epochs, m * (begun + (epochs - begun) * missed), _share(work.window_in_order, m))
     return _phase(work, machine, _testing(work), replay_seconds(work), flow)
 
 
 def ending(work: Work, machine: Machine) -> Parts:
-    """Stage j from x_i, for i <= j: its test, the scale of its output, which is taken from the images, and whatever is
-    kept of it on disk on the way."""
-    samples = np.where(work.is_trained, 0.0, float(work.test_samples))[None, :]
+    """Stage j from x_i, for i <= j: its test, the scale of its output, which is taken from the images, and what is kept
+    of it on disk on the way."""
+    samples = np.where(work.is_trained, 0.0, float(work.filled(work.test_samples)))[None, :]
     flow = _Flow(samples, samples, _share(work.window_in_order, work.test_samples))
     parts = _phase(work, machine, _testing(work), replay_seconds(work), flow)
     through = replay_seconds(work, to_fields=True)[0] + work.field_seconds + work.render_seconds[0]
-    calibrated = np.where(work.is_trained, 0.0, work.calibration_samples * through)[None, :]
-    kept = np.where(work.is_trained, 0.0, (work.epochs + 2) * work.checkpoint_seconds)[None, :]
-    return parts._replace(total=parts.total + calibrated + kept, device=parts.device + calibrated)
+    scaled = work.calibration_samples * through + work.scale_samples * work.scale_seconds
+    calibrated = np.where(work.is_trained, 0.0, scaled)[None, :]
+    return parts._replace(total=parts.total + calibrated + _beside(work, machine), device=parts.device + calibrated)
+
+
+def _beside(work: Work, machine: Machine) -> Seconds:
+    """[i, j], (J, J): of stage j from x_i what no sample takes."""
+    j = np.arange(work.stages)
+    blocks = blocks_read(j[:, None], j[None, :], scaled=work.scale_samples[None, :] > 0)
+    kept = (work.epochs + 1) * work.checkpoint_seconds + work.epochs * machine.epoch_seconds
+    own = machine.stage_seconds + np.maximum(blocks, 0) * machine.block_seconds + (work.begin_seconds + kept)[None, :]
+    return np.where(work.is_trained[None, :], 0.0, own)
+
+
+def blocks_read(anchor: ArrayLike, j: ArrayLike, *, scaled: ArrayLike) -> NDArray[np.int64]:
+    """Blocks that stage j reads: its prefix, and all up to its own where the scale of its output is taken."""
+    own: NDArray[np.int64] = np.asarray(j) - np.asarray(anchor) + np.where(scaled, np.asarray(j) + 1, 0)
+    return own
 
 
 def writing(work: Work, machine: Machine) -> Parts:
@@ -163,12 +209,14 @@ def writing(work: Work, machine: Machine) -> Parts:
     last = np.maximum(np.arange(work.stages) - 1, 0)
     replay = replay_seconds(work, to_fields=True)[:, last]
     device = replay + work.field_seconds[last][None, :] + work.render_seconds[:, None]
-    samples = np.where(work.exists, 0.0, float(work.written_samples))[None, :]
+    samples = np.where(work.exists, 0.0, float(work.computed_samples))[None, :]
     fetched = samples * (1 - work.kept_share[:, None])
-    written = samples * (work.disk_bytes / machine.write_bytes_per_second)[None, :]
-    packed = samples * work.pack_seconds[None, :]
+    stored = np.where(work.exists, 0.0, float(work.written_samples))[None, :]
+    written = stored * (work.disk_bytes / machine.write_bytes_per_second)[None, :]
+    packed = stored * work.pack_seconds[None, :]
     flow = _Flow(samples, fetched, _share(work.window_in_order, work.train_samples))
-    return _phase(work, machine, device, replay, flow, written, packed)
+    parts = _phase(work, machine, device, replay, flow, written, packed)
+    return parts._replace(total=parts.total + np.where(work.exists, 0.0, machine.store_seconds)[None, :])
 
 
 def replay_seconds(work: Work, *, to_fields: bool = False) -> Seconds:

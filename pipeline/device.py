@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
+from pipeline.heap import keep_heap
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 FIXED_WORKSPACES = (":4096:8", ":16:8")
@@ -24,7 +25,7 @@ def choose_device(name: str, *, deterministic: bool = False) -> torch.device:
     if deterministic:
         _fix_cublas_workspace()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps", "xpu"):
@@ -33,6 +34,8 @@ def choose_device(name: str, *, deterministic: bool = False) -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"device {name!r} cannot be used here: {reason}\nnext: --device cpu, or auto") from None
+    if device.type == "cpu":
+        keep_heap()
     return device
 
 

@@ -124,6 +124,7 @@ def _work(
         validation_samples=samples.get("validation", 0),
         test_samples=samples["test"],
         views=config.augment.stored_views,
+        run=config.order.run,
         window=config.order.window,
         window_in_order=RUNS_AHEAD * config.order.run,
         epochs=np.array([0 if is_trained[j] else _epochs_left(outline, j, run) for j in range(stages)]),
@@ -131,6 +132,8 @@ def _work(
         step_seconds=np.array(rates.step_seconds),
         test_seconds=np.array(rates.test_seconds),
         checkpoint_seconds=np.array(rates.checkpoint_seconds),
+        begin_seconds=np.array(rates.begin_seconds),
+        scale_seconds=np.array(rates.scale_seconds),
         field_seconds=forward * (area if is_canvas else 1.0),
         window_seconds=forward,
         cut_at=np.array([config.augment.last_anchor(j) if is_canvas else j for j in range(stages)]),
@@ -141,6 +144,7 @@ def _work(
         pack_seconds=on_disk * rates.write_seconds_per_byte + stored * [rate.pack_seconds for rate in coding],
         kept_share=np.array([_kept_share(outline, i, budgets, ring) for i in range(stages)]),
         calibration_samples=np.array([_calibration_samples(outline, j) for j in range(stages)]),
+        scale_samples=np.array([_scale_samples(outline, j) for j in range(stages)]),
         exists=np.array([one.exists for one in known]),
     )
 
@@ -152,6 +156,10 @@ def _machine(outline: Outline, rates: Rates) -> Machine:
         threads=outline.config.machine.threads,
         copy_bytes_per_second=rates.copy_bytes_per_second or np.inf,
         stolen=rates.stolen,
+        stage_seconds=rates.stage_seconds,
+        block_seconds=rates.block_seconds,
+        epoch_seconds=rates.epoch_seconds,
+        store_seconds=rates.store_seconds,
     )
 
 
@@ -170,8 +178,14 @@ def _render_seconds(outline: Outline, rates: Rates, index: int) -> float:
     return (rates.cut_seconds + decoding) * shape.out_channels * shape.out_side**2
 
 
-def _calibration_samples(outline: Outline, j: int) -> int:
+def _scale_samples(outline: Outline, j: int) -> int:
     if j + 1 == len(outline.shapes) and not outline.config.keeps(j + 1):
+        return 0
+    return min(SAMPLES, outline.samples["train"])
+
+
+def _calibration_samples(outline: Outline, j: int) -> int:
+    if not _scale_samples(outline, j):
         return 0
     samples = outline.samples["train"]
     others = SAMPLES if samples >= 2 * SAMPLES else 0

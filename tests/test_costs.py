@@ -9,10 +9,12 @@ import pytest
 from pipeline import costs
 from pipeline.costs import Machine, Parts, Work
 
+FREE = dict.fromkeys(("stage_seconds", "block_seconds", "epoch_seconds", "store_seconds"), 0.0)
+
 
 def machine(**changes: Any) -> Machine:
     own = {"read_bytes_per_second": 100.0, "write_bytes_per_second": 50.0, "threads": 2}
-    return Machine(**{**own, "copy_bytes_per_second": np.inf, "stolen": 0.0, **changes})
+    return Machine(**{**own, "copy_bytes_per_second": np.inf, "stolen": 0.0, **FREE, **changes})
 
 
 def work(stages: int = 3, **changes: Any) -> Work:
@@ -23,6 +25,7 @@ def work(stages: int = 3, **changes: Any) -> Work:
         "validation_samples": 0,
         "test_samples": 0,
         "views": 2,
+        "run": 1,
         "window": 0,
         "window_in_order": 0,
         "epochs": np.full(stages, 2),
@@ -30,6 +33,8 @@ def work(stages: int = 3, **changes: Any) -> Work:
         "step_seconds": ones,
         "test_seconds": 0.5 * ones,
         "checkpoint_seconds": zeros,
+        "begin_seconds": zeros,
+        "scale_seconds": zeros,
         "field_seconds": 0.1 * ones,
         "window_seconds": 0.1 * ones,
         "cut_at": np.arange(stages),
@@ -40,6 +45,7 @@ def work(stages: int = 3, **changes: Any) -> Work:
         "pack_seconds": zeros,
         "kept_share": zeros,
         "calibration_samples": np.zeros(stages, np.int64),
+        "scale_samples": np.zeros(stages, np.int64),
         "exists": np.zeros(stages, bool),
     }
     return Work(**{**own, **changes})
@@ -108,10 +114,37 @@ def test_a_scale_is_taken_through_the_whole_prefix_from_whichever_anchor() -> No
     assert [at(parts, i, 2) for i in (0, 1, 2)] == pytest.approx([3, 3, 3])
 
 
-def test_a_stage_is_kept_after_each_epoch_and_twice_at_its_end() -> None:
+def test_a_stage_is_kept_after_each_epoch_and_at_its_end() -> None:
     parts = costs.ending(work(checkpoint_seconds=np.full(3, 3.0)), machine())
-    assert at(parts, 0, 0) == pytest.approx(4 * 3)
+    assert at(parts, 0, 0) == pytest.approx(3 * 3)
     assert at(costs.training(work(checkpoint_seconds=np.full(3, 3.0)), machine()), 0, 0) == pytest.approx(20)
+
+
+def test_a_scale_takes_more_than_the_samples_that_it_is_taken_from() -> None:
+    scaled = work(scale_seconds=np.full(3, 0.2), scale_samples=np.array([10, 10, 0]))
+    assert [at(costs.ending(scaled, machine()), 0, j) for j in range(3)] == pytest.approx([2, 2, 0])
+
+
+def test_what_no_sample_takes_is_paid_by_the_stage_the_block_and_the_epoch() -> None:
+    fixed = machine(stage_seconds=100.0, block_seconds=10.0, epoch_seconds=1.0)
+    parts = costs.ending(work(begin_seconds=np.full(3, 0.5)), fixed)
+    assert [at(parts, i, 2) for i in (0, 1, 2)] == pytest.approx([122.5, 112.5, 102.5])  # of the prefix alone
+    scaled = costs.ending(work(scale_samples=np.ones(3, np.int64)), fixed)
+    assert at(scaled, 1, 2) == pytest.approx(100 + (1 + 3) * 10 + 2)  # for a scale all are read once more
+    done = costs.ending(work(is_trained=np.ones(3, bool), epochs=np.zeros(3, np.int64)), fixed)
+    assert at(done, 0, 2) == 0
+
+
+def test_a_store_that_is_not_there_yet_has_its_own_price() -> None:
+    parts = costs.writing(work(exists=np.array([True, True, False])), machine(store_seconds=7.0))
+    assert [at(parts, i, i + 1) for i in (0, 1)] == pytest.approx([0, 20 * 0.1 + 7])
+
+
+def test_the_last_run_of_a_split_is_filled_up() -> None:
+    tested = work(run=8, validation_samples=4, test_samples=9)
+    assert at(costs.validation(tested, machine()), 0, 0) == pytest.approx(2 * 8 * 0.5)
+    assert at(costs.ending(tested, machine()), 0, 0) == pytest.approx(16 * 0.5)
+    assert at(costs.writing(tested, machine()), 0, 1) == pytest.approx((2 * 16 + 8 + 16) * 0.1)
 
 
 def test_writing_replays_all_views_and_overlaps_with_reading_and_packing() -> None:

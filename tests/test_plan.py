@@ -38,6 +38,12 @@ def made_up_rates(stages: int, **changes: Any) -> Rates:
         "test_seconds": [0.0] * stages,
         "forward_seconds": [1e-3] * stages,
         "checkpoint_seconds": [0.0] * stages,
+        "begin_seconds": [0.0] * stages,
+        "scale_seconds": [0.0] * stages,
+        "stage_seconds": 0.0,
+        "block_seconds": 0.0,
+        "epoch_seconds": 0.0,
+        "store_seconds": 0.0,
         "image_seconds": 0.0,
         "decode_seconds": dict.fromkeys(("float32", "float16", "uint8", "uint4"), 0.0),
         "cut_seconds": 0.0,
@@ -94,7 +100,7 @@ def test_what_is_predicted_of_a_stage_adds_up(outline: Outline) -> None:
     images = outline.samples["train"]
     assert stage.training_seconds == pytest.approx(images * 50 * 4e-3, rel=0.01)  # and the first window's reading
     assert stage.images_per_second == pytest.approx(250, rel=0.01)
-    assert stage.writing_seconds == pytest.approx((images + outline.samples["test"]) * 1e-3, rel=0.01)
+    assert stage.writing_seconds == pytest.approx((12 + 3) * 128 * 1e-3, rel=0.01)  # whole runs
     assert stage.ending_seconds == pytest.approx(1024 * 2e-3, rel=0.01)  # its scale, through two blocks
     load = workload(outline, rates, PLENTY, device=CPU)
     assert plan.seconds == pytest.approx(route_of(load.choices, (0, 1, 2), PLENTY.disk).seconds)

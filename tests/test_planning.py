@@ -9,7 +9,8 @@ import pytest
 
 from cache import Store, speed
 from cascade import StageShape
-from pipeline import rates
+from pipeline import bench, rates, trial
+from pipeline.bench import Bench, StageSeconds
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
 from pipeline.ingest import ingest
@@ -20,6 +21,7 @@ from pipeline.planning import encoded_share, encoded_shares, outcomes, plan_run
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.sealed import write_sealed
 from pipeline.training import train_stage
 from tests.conftest import Outcome
 from tests.runs import SMALL, copied, reopened
@@ -44,10 +46,12 @@ class Said(Reporter):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once each, whatever comes out."""
-    monkeypatch.setattr(rates, "SECONDS", 0.0)
-    monkeypatch.setattr(rates, "REPEATS", 1)
-    monkeypatch.setattr(rates, "BATCH_SECONDS", 0.0)
-    monkeypatch.setattr(rates, "CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(rates, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(bench, "REPEATS", 1)
+    monkeypatch.setattr(bench, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(bench, "CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(trial, "ROUNDS", 1)
     monkeypatch.setattr(speed, "FIRST_BYTES", 2**16)
     monkeypatch.setattr(speed, "SECONDS", 0.0)
 
@@ -80,16 +84,27 @@ def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path) -> None:
     assert [bool(said.lines) for said in (first, again, anew, wider)] == [True, False, True, True]
 
 
+def test_rates_of_another_format_are_measured_again(empty: Path) -> None:
+    class Earlier(msgspec.Struct):
+        machine: dict[str, str]
+
+    write_sealed(empty / rates.RATES, Earlier({"device": "cpu"}))
+    said = Said()
+    plan_run(empty, load_config(empty), CPU, said)
+    assert "measuring" in said.lines[0]
+    assert msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.Rates).format == rates.FORMAT
+
+
 def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(empty, ["network.stages=6", "network.downsample_at=[]"])
     asked: list[int] = []
-    stage = rates._Bench.stage
+    stage = Bench.stage
 
-    def counted(bench: rates._Bench, shape: StageShape, folder: Path) -> tuple[float, ...]:
+    def counted(own: Bench, shape: StageShape, folder: Path) -> StageSeconds:
         asked.append(shape.j)
-        return stage(bench, shape, folder)
+        return stage(own, shape, folder)
 
-    monkeypatch.setattr(rates._Bench, "stage", counted)
+    monkeypatch.setattr(Bench, "stage", counted)
     found = rates.measure(empty, read_outline(empty, config), CPU)
     assert asked == [0, 1]
     assert len(set(found.step_seconds[1:])) == 1
