@@ -111,7 +111,7 @@ def _planned(run: RunFolder, first: int, last: int, device: torch.device, report
         return run
     if all(stage.record is not None for stage in run.stages[first : last + 1]):
         return as_planned(run)
-    plan = plan_run(run.path, run.config, device, report, lock=held)
+    plan = plan_run(run.path, run.config, device, report, run=run, lock=held)
     report.say(plan_table(plan))
     return run.following(plan.stores, frees=plan.frees)
 

@@ -12,6 +12,7 @@ from pipeline.anchors import route_of
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import DiskError
+from pipeline.footprint import unwritten
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
@@ -26,13 +27,14 @@ CPU = choose_device("cpu")
 PLENTY = Budgets(disk=10**12, host=10**9, device=0)
 HOST_OF_X_1 = 3_200_000
 """Enough to read x_1, of which nothing is kept then."""
+MADE_UP = {"device": "made up"}
 SETTINGS = ("network.downsample_at=[1]", "data.validation=0", "store.codec=none", "augment.policy=none")
 
 
 def made_up_rates(stages: int, **changes: Any) -> Rates:
     """A block takes a millisecond, a step four; the disk moves a gigabyte a second, and nothing else takes any time."""
     own: dict[str, Any] = {
-        "machine": {"device": "made up"},
+        "machine": MADE_UP,
         "network": "",
         "step_seconds": [4e-3] * stages,
         "test_seconds": [0.0] * stages,
@@ -63,6 +65,11 @@ def outline(tmp_path: Path) -> Outline:
     return read_outline(tmp_path, loaded(tmp_path, *SETTINGS))
 
 
+def store_bytes(outline: Outline) -> list[int]:
+    """What x_0, x_1 and x_2 will take, all files of each together."""
+    return [unwritten(outline, i, MADE_UP, "none").nbytes for i in range(3)]
+
+
 def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
     return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host, 0), device=CPU)
 
@@ -70,13 +77,13 @@ def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
 def test_with_room_and_a_fast_disk_every_store_is_kept(outline: Outline) -> None:
     plan = planned(outline)
     assert plan.anchors == [0, 1, 2]
-    assert plan.peak_bytes == sum(map(outline.raw_bytes, range(3)))
+    assert plan.peak_bytes == sum(store_bytes(outline))
     assert [stage.deletes for stage in plan.stages] == [None] * 3
     assert [stage.limited_by for stage in plan.stages] == ["device"] * 3
 
 
 def test_with_a_byte_less_two_neighbours_are_one_too_many(outline: Outline) -> None:
-    everything = sum(map(outline.raw_bytes, range(3)))
+    everything = sum(store_bytes(outline))
     plan = planned(outline, everything - 1)
     assert plan.anchors == [0, 1]  # either saves as much, and x_1 is written through one block less
 
@@ -111,7 +118,7 @@ def test_what_the_host_memory_cannot_read_is_no_anchor(outline: Outline) -> None
 
 
 def test_alternatives_have_their_price_and_say_what_does_not_fit(outline: Outline) -> None:
-    plan = planned(outline, sum(map(outline.raw_bytes, range(3))) - 1)
+    plan = planned(outline, sum(store_bytes(outline)) - 1)
     found = {one.name.split(",")[0]: one for one in plan.alternatives}
     assert list(found)[:3] == ["all cached", "all recomputed", "half the disk"]
     assert (found["all cached"].anchors, found["all cached"].fits) == ([0, 1, 2], False)

@@ -1,13 +1,12 @@
 """Planning a run folder: measured, kept, and held against what comes of it."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from cache import Store, speed
+from cache import speed
 from cascade import StageShape
 from pipeline import rates
 from pipeline.config_file import load_config
@@ -16,15 +15,14 @@ from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
 from pipeline.outline import read_outline
 from pipeline.plan import Plan, keep_plan, make_plan
-from pipeline.planning import encoded_share, encoded_shares, outcomes, plan_run
+from pipeline.planning import outcomes, plan_run
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
-from pipeline.training import train_stage
 from tests.conftest import Outcome
-from tests.runs import SMALL, copied, reopened
+from tests.runs import SMALL, copied
 from tests.test_plan import PLENTY, made_up_rates
-from tests.trained import CPU, trained_run, whole
+from tests.trained import CPU, whole
 
 __all__ = ["whole"]
 MADE_UP = made_up_rates(3)
@@ -94,35 +92,6 @@ def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.
     assert asked == [0, 1]
     assert len(set(found.step_seconds[1:])) == 1
     assert [file.name for file in empty.iterdir()] == ["cascade.toml"]
-
-
-def test_raw_stores_take_the_bytes_that_were_planned(tmp_path: Path) -> None:
-    run = trained_run(tmp_path / "run", "store.codec=none", stages=1)
-    outline = read_outline(run.path, run.config)
-    files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
-    assert sum(file.stat().st_size for file in files) == outline.raw_bytes(1)
-
-
-def test_a_sample_says_what_compression_leaves_within_a_fiftieth(tmp_path: Path) -> None:
-    run = trained_run(tmp_path / "run", "order.run=128", stages=1)
-    outline = read_outline(run.path, run.config)
-    files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
-    shares = {1: encoded_share(run, 0, CPU)}
-    empty = RunFolder(copied(run, tmp_path / "copy").path, run.config)
-    shutil.rmtree(empty.store(1, "train"))
-    plan = make_plan(outline, MADE_UP, PLENTY, device=CPU, run=empty, shares=shares, stores=[1])
-    assert plan.stages[0].written_bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.02)
-    assert Store(run.store(1, "train")).codec == "lz4"
-
-
-def test_only_what_could_be_written_now_is_encoded_for_it(whole: RunFolder, tmp_path: Path) -> None:
-    assert encoded_shares(whole, CPU) == {}  # all of it is stored
-    run = trained_run(tmp_path / "run", "cache.keep=none", stages=1)
-    assert list(encoded_shares(run, CPU)) == [1]
-    assert list(encoded_shares(reopened(run.path, "store.codec=none"), CPU)) == []
-    train_stage(run, 1, CPU, Reporter())
-    train_stage(run, 2, CPU, Reporter())
-    assert encoded_shares(run, CPU) == {}
 
 
 def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]) -> None:
