@@ -54,15 +54,12 @@ class Known:
     codec: CodecName
     share: float
     """Of the chunks of x before compression, what is on disk of them."""
+    is_to_be_had: bool = True
+    """Whether it is there, or would be written if it was to be kept."""
 
     @property
     def exists(self) -> bool:
         return self.basis == "stored"
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether compression will leave less."""
-        return self.basis == "bound"
 
     @property
     def reserved_bytes(self) -> int:
@@ -75,6 +72,13 @@ def place_of(run: RunFolder, index: int) -> str:
     return str(run.store(index, "train").relative_to(run.path))
 
 
+def would_be_written(run: RunFolder, index: int) -> bool:
+    """Whether a run would write x_index, index >= 1, were it to be kept: something will still read it, and its stage
+    does not stand in for another, which is left as it is."""
+    readers = (j for j in range(index, len(run.stages)) if run.config.augment.last_anchor(j) == index)
+    return not run.is_stand_in(index - 1) and any(run.stages[j].record is None for j in readers)
+
+
 def known_store(
     outline: Outline,
     index: int,
@@ -84,21 +88,22 @@ def known_store(
     samples: Sequence[Sampled] = (),
 ) -> Known:
     """Of x_index, which `machine` would write if it is not stored."""
+    is_to_be_had = run is None or not index or would_be_written(run, index)
     if run is not None and run.is_stored(index):
         nbytes = sum(run.stored_bytes(index, split) for split in run.splits)
         return Known(nbytes, "stored", run.open_store(index, "train").codec, nbytes / outline.raw_bytes(index))
     own = outline.config.for_stage(max(index - 1, 0)).store.codec
     sampled = next((one for one in samples if run is not None and one.store == place_of(run, index)), None)
     if own == "none":
-        return Known(unwritten(outline, index, machine, own, run=run).nbytes, "raw", own, 1.0)
+        return Known(unwritten(outline, index, machine, own, run=run).nbytes, "raw", own, 1.0, is_to_be_had)
     if sampled is not None and index:
         codec = own if own != "auto" else sampled.auto or CODED
         share = sampled.shares[codec]
         rest = unwritten(outline, index, machine, codec, run=run).rest
-        return Known(round(share * outline.raw_bytes(index)) + rest, "sample", codec, share)
+        return Known(round(share * outline.raw_bytes(index)) + rest, "sample", codec, share, is_to_be_had)
     codec = CODED if own == "auto" else own
     nbytes = unwritten(outline, index, machine, codec, run=run).nbytes
-    return Known(nbytes, "bound", "none" if own == "auto" and index == 0 else codec, 1.0)
+    return Known(nbytes, "bound", "none" if own == "auto" and index == 0 else codec, 1.0, is_to_be_had)
 
 
 def weakest(stores: Iterable[Known]) -> Basis:

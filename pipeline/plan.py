@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import torch
 
-from pipeline.anchors import Choices, Route, route_of, shortest_route
+from pipeline.anchors import Route, route_of, shortest_route
 from pipeline.errors import ConfigError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
 from pipeline.ondevice import choose_on_device
@@ -93,9 +93,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The budget."""
     peak_basis: Basis
     """What the bytes on disk are known from."""
-    is_tight: bool
-    """Whether there is no room for all stores at once, and some are only known to be no larger than before compression:
-    once such a one is sampled, or written, more may fit."""
     alternatives: list[Alternative]
     samples: list[Sampled]
     """What compression leaves of x_i that are not written."""
@@ -141,7 +138,6 @@ def make_plan(
         )
     stages = [_stage(load, route, j, outline, rates, device) for j in range(len(outline.shapes))]
     peak_bytes, peak_basis = _at_a_time(load, route)
-    all_stores = route_of(load.choices, _all_anchors(load.choices), budgets.disk)
     return Plan(
         anchors=list(route.anchors),
         stages=stages,
@@ -149,7 +145,6 @@ def make_plan(
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
         peak_basis=peak_basis,
-        is_tight=all_stores.frees and any(load.known[i].is_bound for i in all_stores.anchors),
         alternatives=list(_alternatives(outline, rates, budgets, load, device, run, samples)),
         samples=list(samples),
         machine=rates.machine,
@@ -169,11 +164,13 @@ def as_planned(run: RunFolder) -> RunFolder:
 
 
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
-    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included."""
+    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included: not of those
+    that others stand in for."""
     earlier = read_plan(folder)
     if earlier is not None and run is not None and len(earlier.stages) == len(plan.stages):
-        rows = zip(run.stages, earlier.stages, plan.stages, strict=True)
-        stages = [then if stage.record is not None else now for stage, then, now in rows]
+        rows = zip(earlier.stages, plan.stages, strict=True)
+        is_done = [stage.record is not None and not run.is_stand_in(stage.j) for stage in run.stages]
+        stages = [then if done else now for done, (then, now) in zip(is_done, rows, strict=True)]
         plan = msgspec.structs.replace(plan, stages=stages)
     write_sealed(folder / PLAN, plan)
     return plan
@@ -230,11 +227,6 @@ def _at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
     return sum(one.nbytes for one in most), weakest(most)
 
 
-def _all_anchors(choices: Choices) -> tuple[int, ...]:
-    """Every x_i that may be stored."""
-    return (0, *(i for i in range(1, choices.stages) if choices.may_store[i]))
-
-
 def _alternatives(
     outline: Outline,
     rates: Rates,
@@ -260,7 +252,8 @@ def _alternatives(
             )
 
     choices = load.choices
-    yield from one("all cached", load, route_of(choices, _all_anchors(choices), budgets.disk))
+    stores = [i for i in range(1, choices.stages) if choices.may_store[i]]
+    yield from one("all cached", load, route_of(choices, (0, *stores), budgets.disk))
     yield from one("all recomputed", load, route_of(choices, (0,), budgets.disk))
     yield from one(f"half the disk, {size(budgets.disk // 2)}", load, shortest_route(choices, budgets.disk // 2))
     for change in other_ways(outline.config):

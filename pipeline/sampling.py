@@ -8,7 +8,7 @@ import torch
 from cache import CODECS, CodecName, chunk_samples, filled_up, packed_share, sample_bytes
 from cache.codecs import CHECKSUM_BYTES
 from pipeline.feed import Feed
-from pipeline.footprint import Sampled, place_of
+from pipeline.footprint import Sampled, place_of, would_be_written
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.writeback import Output
@@ -51,11 +51,10 @@ def sample_output(run: RunFolder, j: int, device: torch.device, report: Reporter
 
 def _is_open(run: RunFolder, j: int) -> bool:
     """Whether x_{j+1} could be written now, and nobody knows what it will take."""
-    stage, last_anchor = run.stages[j], run.config.augment.last_anchor
+    stage = run.stages[j]
     if stage.record is None or not stage.scale.exists() or run.is_stored(j + 1):
         return False
-    readers = [later.j for later in run.stages[j + 1 :] if last_anchor(later.j) == j + 1 and later.record is None]
-    return bool(readers) and run.config.for_stage(j).store.codec != "none" and run.is_rendered_alike(j + 1)
+    return run.config.for_stage(j).store.codec != "none" and would_be_written(run, j + 1)
 
 
 def _answers(sampled: Sampled | None, run: RunFolder, j: int) -> bool:

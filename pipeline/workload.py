@@ -75,7 +75,10 @@ def workload(
         write_seconds=parts[3].total,
         store_bytes=np.array([one.reserved_bytes for one in known]),
         may_store=np.array(
-            [last_anchor(i) >= i and ring * outline.sample_bytes(i) <= budgets.host for i in range(len(known))]
+            [
+                last_anchor(i) >= i and ring * outline.sample_bytes(i) <= budgets.host and one.is_to_be_had
+                for i, one in enumerate(known)
+            ]
         ),
     )
     return Workload(choices, known, work.epochs, *parts)
