@@ -63,8 +63,9 @@ class Known:
 
     @property
     def reserved_bytes(self) -> int:
-        """What a plan leaves room for: of a sample's figure a tenth more, as the write-back will ask for."""
-        return round(MARGIN * self.nbytes) if self.basis == "sample" else self.nbytes
+        """What a plan leaves room for: of a sample's figure a tenth more, as the write-back will ask for, but no more
+        than before compression."""
+        return round(min(MARGIN, max(1 / self.share, 1)) * self.nbytes) if self.basis == "sample" else self.nbytes
 
 
 def place_of(run: RunFolder, index: int) -> str:

@@ -10,20 +10,19 @@ import pytest
 from cache import CODECS, CodecName, committed_bytes, footprint, packed_bytes, read_manifest, small_bytes_at_most
 from cache.codecs import CHECKSUM_BYTES, pack, packed_bytes_at_most
 from cache.encodings import ELEMENT_TYPES
-from pipeline.disk import MARGIN, folder_bytes
-from pipeline.footprint import Known, Sampled, known_store, place_of, unwritten
+from pipeline.disk import folder_bytes
+from pipeline.footprint import Known, known_store, unwritten
 from pipeline.ingest import ingest
 from pipeline.outline import read_outline
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
-from pipeline.sampling import SAMPLES, sample_output, updated_samples
 from pipeline.training import train_stage
 from tests.configs import loaded
 from tests.conftest import WriteStore
 from tests.runs import copied, reopened
-from tests.trained import CPU, trained_run, whole
+from tests.trained import CPU, of_stage_0, trained_run, whole
 
-__all__ = ["whole"]
+__all__ = ["of_stage_0", "whole"]
 BEFORE_ITS_SCALE = 100
 """Bytes that a store may be smaller than was said before its scale is taken: by the digits of two ratios, each twice in
 it, and what compressing the scale saves; not counted those of its checksums."""
@@ -95,12 +94,6 @@ def test_images_take_what_was_said_before_they_are_ingested(tmp_path: Path) -> N
         assert unwritten(read_outline(folder, config), 0, {}, "none").nbytes == said, "labels and ids are known"
 
 
-@pytest.fixture(scope="module")
-def of_stage_0(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Stage 0 trained, which all policies and encodings share, and nothing stored."""
-    return trained_run(tmp_path_factory.mktemp("of_stage_0") / "run", "cache.keep=none", stages=1)
-
-
 @pytest.mark.parametrize("encoding", ["float32", "float16", "uint8", "uint4"])
 @pytest.mark.parametrize(
     "policy",
@@ -146,65 +139,7 @@ def test_a_stage_with_a_scale_needs_no_room_beyond_it(whole: RunFolder) -> None:
         assert files_bytes(whole, index) < bound
 
 
-@pytest.mark.parametrize("encoding", ["uint8", "uint4"])
-@pytest.mark.parametrize("codec", ["lz4", "zstd"])
-def test_a_sample_says_what_a_store_will_take_within_a_fiftieth(
-    tmp_path: Path, encoding: str, codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.sampling.SAMPLES", 256)
-    monkeypatch.setattr("pipeline.sampling.OTHER_SAMPLES", 128)
-    settings = (f"store.encoding={encoding}", f"store.codec={codec}", "network.width=8", "augment.padding=1")
-    run = trained_run(tmp_path / "run", "cache.keep=none", *settings, stages=1)
-    run = reopened(run.path, "cache.keep=all")
-    outline = read_outline(run.path, run.config)
-    samples = updated_samples(run, CPU, Reporter(), [])
-    train_stage(run, 0, CPU, Reporter())
-    machine = machine_of(run, 1)
-    empty = copied(run, tmp_path / "copy")
-    for split in empty.splits:
-        (empty.store(1, split) / "manifest.json").unlink()
-    said = known_store(outline, 1, machine, run=empty, samples=samples)
-    assert (said.basis, said.codec) == ("sample", codec)
-    assert said.nbytes == pytest.approx(files_bytes(run, 1), rel=0.02)
-    assert said.reserved_bytes == round(MARGIN * said.nbytes)
-
-
-def test_of_a_store_no_larger_than_its_sample_every_byte_is_known(of_stage_0: RunFolder, tmp_path: Path) -> None:
-    run = copied(of_stage_0, tmp_path / "run", "augment.policy=none", "store.codec=zstd")
-    assert run.info.samples["train"] < SAMPLES
-    share = sample_output(run, 0, CPU, Reporter()).shares
-    assert share["none"] == 1.0
-    assert share["zstd"] < share["lz4"] < 1
-
-
-def test_a_sample_is_taken_once(of_stage_0: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = copied(of_stage_0, tmp_path / "run")
-    first = updated_samples(run, CPU, Reporter(), [])
-    assert [one.store for one in first] == [place_of(run, 1)]
-    monkeypatch.setattr("pipeline.sampling.sample_output", None)
-    assert updated_samples(run, CPU, Reporter(), first) == first
-    gone = Sampled(store="stages/0-00000000/x_1/uint8.train.none", auto=None, shares={"zstd": 0.5})
-    assert updated_samples(run, CPU, Reporter(), [*first, gone]) == first, "its stage is not there"
-
-
-def test_what_codec_auto_comes_to_is_asked_for_where_it_is_not_known(of_stage_0: RunFolder, tmp_path: Path) -> None:
-    run = copied(of_stage_0, tmp_path / "run", "store.codec=auto")
-    (before,) = updated_samples(copied(of_stage_0, tmp_path / "other"), CPU, Reporter(), [])
-    (after,) = updated_samples(run, CPU, Reporter(), [before])
-    assert before.auto is None
-    assert after.auto in CODECS
-    outline = read_outline(run.path, run.config)
-    found = known_store(outline, 1, {}, run=run, samples=[after])
-    assert (found.codec, found.share) == (after.auto, after.shares[after.auto])
-
-
-def test_what_is_stored_or_not_compressed_is_not_sampled(
-    whole: RunFolder, of_stage_0: RunFolder, tmp_path: Path
-) -> None:
-    assert updated_samples(whole, CPU, Reporter(), []) == []
-    assert updated_samples(copied(of_stage_0, tmp_path / "run", "store.codec=none"), CPU, Reporter(), []) == []
-
-
 def test_room_is_left_for_a_sample_that_was_lucky() -> None:
     assert Known(1000, "sample", "lz4", 0.5).reserved_bytes == 1100
+    assert Known(1000, "sample", "lz4", 1.0).reserved_bytes == 1000
     assert Known(1000, "raw", "none", 1.0).reserved_bytes == 1000
