@@ -38,7 +38,7 @@ def test_a_sample_says_what_a_store_will_take_within_a_fiftieth(
     said = known_store(outline, 1, machine, run=empty, samples=samples)
     assert (said.basis, said.codec) == ("sample", codec)
     assert said.nbytes == pytest.approx(sum(folder_bytes(run.store(1, split)) for split in run.splits), rel=0.02)
-    assert said.reserved_bytes == round(MARGIN * said.nbytes)
+    assert said.nbytes < said.reserved_bytes <= MARGIN * said.nbytes + 1
 
 
 def test_of_a_store_no_larger_than_its_sample_every_byte_is_known(of_stage_0: RunFolder, tmp_path: Path) -> None:
