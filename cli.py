@@ -149,19 +149,27 @@ def _run(
 @click.option(
     "--images", type=click.IntRange(min=1), help="Plan for as many training images, as if all was to be done."
 )
+@click.option(
+    "--from", "first", type=int, help="First stage to train, where --accept-stale takes those before it; default 0."
+)
 @click.option("--to", "last", type=int, help="Last stage, as of run; default the network's last.")
-@shared_options(run_option, set_option, budget_options, device_option, json_option)
+@shared_options(run_option, set_option, budget_options, device_option, accept_before_option, json_option)
 def plan(
     anew: bool,
     images: int | None,
+    first: int | None,
     last: int | None,
     run_path: Path,
     settings: tuple[str, ...],
     device: str | None,
+    accept_stale: bool,
     as_json: bool,
 ) -> None:
     """Say which x_J to store for the least time on this machine and disk, what each stage takes, and what else could
-    be done. Before anything is ingested, too."""
+    be done. Before anything is ingested, too.
+
+    With --accept-stale, stages before --from may be of other settings, as they may for `run`.
+    """
     from pipeline.device import choose_device
     from pipeline.planning import plan_run
     from pipeline.plantable import plan_json, plan_table
@@ -176,6 +184,7 @@ def plan(
         anew=anew,
         images=images,
         last=last,
+        run=open_run(run_path, settings, accept_before=first or 0) if accept_stale else None,
     )
     click.echo(plan_json(found) if as_json else plan_table(found))
 

@@ -13,11 +13,12 @@ for batch in reader.batches(windows):
     ...
 """
 
-from cache.choice import CodecChoice, choose_codec, packed_share
+from cache.choice import MEASURED, CodecChoice, choose_codec, packed_share
 from cache.codecs import CODECS, CodecName
 from cache.encodings import decode, encode, sample_bytes
 from cache.errors import BudgetError, CorruptStoreError, FormatError, NoStoreError, StoreError
 from cache.files import make_folder, replace_file, sync
+from cache.footprint import Footprint, footprint, packed_bytes, small_bytes_at_most
 from cache.hierarchy import SMALL_CODEC
 from cache.inspection import (
     Inspected,
@@ -31,7 +32,7 @@ from cache.inspection import (
 )
 from cache.journal import drop_journal, read_journal
 from cache.layout import JOURNAL, MANIFEST, RECORD_BYTES, chunk_samples
-from cache.manifest import Fingerprint, Manifest, Summary, read_manifest, read_summary
+from cache.manifest import Fingerprint, Manifest, Summary, committed_bytes, read_manifest, read_summary
 from cache.memory import ChunkCache, Ring, aligned_buffer
 from cache.place import Folder
 from cache.readback import read_back
@@ -47,6 +48,7 @@ __all__ = [
     "CODECS",
     "JOURNAL",
     "MANIFEST",
+    "MEASURED",
     "RECORD_BYTES",
     "SMALL_CODEC",
     "TRIAL",
@@ -58,6 +60,7 @@ __all__ = [
     "CorruptStoreError",
     "Fingerprint",
     "Folder",
+    "Footprint",
     "FormatError",
     "Indices",
     "Inspected",
@@ -78,16 +81,19 @@ __all__ = [
     "choose_codec",
     "chunk_samples",
     "codec_speed",
+    "committed_bytes",
     "committed_codec",
     "decode",
     "disk_speed",
     "drop_journal",
     "encode",
     "filled_up",
+    "footprint",
     "gives_chunk",
     "in_batches",
     "inspect",
     "make_folder",
+    "packed_bytes",
     "packed_share",
     "put_back_chunk",
     "put_back_metadata",
@@ -100,6 +106,7 @@ __all__ = [
     "ring_samples",
     "salvaged_codec",
     "sample_bytes",
+    "small_bytes_at_most",
     "sweep_removed",
     "sync",
 ]

@@ -24,6 +24,11 @@ from cache.metadata import Codec
 CodecName = Literal["none", "lz4", "zstd"]
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
 CHECKSUM_BYTES = 4
+BLOSC_HEADER_BYTES = 16
+ZSTD_FRAME_BYTES = 18
+"""Magic number and the longest frame header."""
+ZSTD_BLOCK_BYTES = 2**17
+ZSTD_BLOCK_HEADER_BYTES = 3
 
 numcodecs.blosc.use_threads = False  # its own threads are unsafe when many of ours compress at once
 
@@ -92,6 +97,20 @@ def pack_chunk(numbers: NDArray[Any], codec: CodecName) -> tuple[list[Buffer], C
     body = pack(numbers, codec)
     crc = checksum([body])
     return [body, trailer(crc)], ChunkRecord(length=len(body) + CHECKSUM_BYTES, crc32c=crc)
+
+
+def packed_bytes_at_most(nbytes: int, codec: CodecName) -> int:
+    """Bytes that a codec makes of `nbytes`, whatever they are, without the trailer.
+
+    What does not compress is stored as it is: by blosc behind a header, by zstd in blocks of 128 KB (RFC 8878, 3.1.1).
+    """
+    match codec:
+        case "zstd":
+            return nbytes + ZSTD_FRAME_BYTES + ZSTD_BLOCK_HEADER_BYTES * -(-nbytes // ZSTD_BLOCK_BYTES)
+        case "lz4":
+            return nbytes + BLOSC_HEADER_BYTES
+        case "none":
+            return nbytes
 
 
 def decoded_bytes(body: Buffer, codec: CodecName) -> int:

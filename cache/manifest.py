@@ -161,6 +161,13 @@ def read_summary(path: Path) -> Summary:
     return _summary(path, head, line)
 
 
+def committed_bytes(path: Path) -> int:
+    """Bytes of all files of the store in a folder, its manifest included. Raises like `read_manifest`."""
+    summary = read_summary(path)
+    texts = sum(len(text.encode()) for text in summary.metadata.values())
+    return summary.nbytes + texts + (path / MANIFEST).lstat().st_size
+
+
 def _summary(path: Path, head: bytes, line: bytes) -> Summary:
     try:
         found = msgspec.json.decode(head, type=Version).format

@@ -26,6 +26,9 @@ BATCH_BYTES = 64 * 2**20
 what is under way. With these, 0.54 GB took 0.55 s, as with a single entry for all chunks (medians of five, on a busy
 machine, where single runs differ by a quarter)."""
 
+PACKING_AXIS = 4
+"""Of (view, sample, channel, height, width), the one along which uint4 puts two numbers into a byte."""
+
 
 class StoreWriter:
     """Writes one x_i of one split to the folder `path`, run by run, and commits it.
@@ -65,9 +68,6 @@ class StoreWriter:
         self._channels = sample_shape[0]
         self._run = run
         self._scale = np.ones(sample_shape[0], np.float32) if scale is None else scale.astype(np.float32)
-        own: dict[str, Any] = {"format": FORMAT, "encoding": encoding}
-        if encoding == "uint4":
-            own |= {"logical_shape": list(sample_shape), "packing_axis": len(shape) - 1}
         self._begun = Begun(
             fingerprint=fingerprint or {},
             shape=shape,
@@ -75,7 +75,7 @@ class StoreWriter:
             encoding=encoding,
             codec=codec,
             scale_crc32c=checksum([self._scale]),
-            attributes={**(attributes or {}), **own},
+            attributes={**(attributes or {}), **own_attributes(encoding, sample_shape)},
         )
         self._records: list[ChunkRecord | None] = [None] * (views * self._begun.chunks_per_view)
         self._is_taken = [False] * len(self._records)
@@ -210,6 +210,14 @@ class StoreWriter:
         with self._recording:
             batch, self._batch = self._batch, {}
         self._journal.append(batch)
+
+
+def own_attributes(encoding: str, sample_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a reader has to know of a store, beside what its caller says of it."""
+    own: dict[str, Any] = {"format": FORMAT, "encoding": encoding}
+    if encoding == "uint4":
+        own |= {"logical_shape": list(sample_shape), "packing_axis": PACKING_AXIS}
+    return own
 
 
 def filled_up(rows: NDArray[Any], count: int) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from cache import CodecName, StoreWriter
 from pipeline.config import Data
 from pipeline.data_info import x_0_fingerprint
+from pipeline.storedattributes import image_attributes
 
 
 def image_writer(
@@ -29,6 +30,6 @@ def image_writer(
         codec=codec,
         run=run,
         fingerprint=x_0_fingerprint(data, split),
-        attributes={"split": split, "index": 0},
+        attributes=image_attributes(split),
         threads=threads,
     )

@@ -1,19 +1,23 @@
 """What is known of a run before anything of it is there: its config, its images by number and size, its shapes."""
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cache import chunk_samples, sample_bytes
+from cache import StoreError, chunk_samples, packed_bytes, read_manifest, sample_bytes
 from cache.codecs import CHECKSUM_BYTES
 from cascade import StageShape
 from pipeline.config import Config
-from pipeline.data_info import check_same_data, read_data_info
+from pipeline.data_info import X_0, check_same_data, read_data_info
 from pipeline.errors import ConfigError
 from pipeline.probe import find_channels, find_side
 from pipeline.shapes import canvas_side, check_canvas, network_shapes, stored_shape
-from pipeline.sources import open_source
+from pipeline.sources import Source, open_source
 from pipeline.splits import split_indices
 
 
@@ -31,6 +35,9 @@ class Outline:
     """Split -> number of images."""
     shapes: list[StageShape]
     """Of every stage, on training windows."""
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Split -> bytes of its labels and of its sample ids on disk, the same in every store; of one that is left out
+    what they can be at most is taken."""
 
     def under(self, config: Config) -> "Outline":
         """The same network on the same images under another encoding or policy. Raises ConfigError where a canvas does
@@ -40,10 +47,12 @@ class Outline:
         return replace(self, config=config)
 
     def of_images(self, count: int) -> "Outline":
-        """The same with `count` training images, those held out among them, and other splits in proportion."""
+        """The same with `count` training images, those held out among them, and all else in proportion."""
         held_out = self.samples.get("validation", 0)
         factor = count / (self.samples["train"] + held_out)
-        return replace(self, samples={split: max(round(factor * own), 1) for split, own in self.samples.items()})
+        samples = {split: max(round(factor * own), 1) for split, own in self.samples.items()}
+        rows = {split: (math.ceil(factor * y), math.ceil(factor * ids)) for split, (y, ids) in self.rows.items()}
+        return replace(self, samples=samples, rows=rows)
 
     def check_stage(self, j: int) -> None:
         """Raise ConfigError where the network has no stage j."""
@@ -74,18 +83,15 @@ class Outline:
         is_canvas = self.config.augment.policy == "canvas"
         return self.channels * (canvas_side(self.config, self.side) if is_canvas else self.shapes[0].in_side) ** 2
 
-    def written_samples(self, index: int) -> int:
-        """In x_index, over all splits and views."""
-        return sum(count * self._views(index, split) for split, count in self.samples.items())
-
     def raw_bytes(self, index: int) -> int:
         """Of the chunks of x_index on disk without compression, over all splits and views; the last ones are whole."""
         sample = self.sample_bytes(index)
         chunk = chunk_samples(self.config.order.run, sample)
-        chunks = sum(self._views(index, split) * -(-count // chunk) for split, count in self.samples.items())
+        chunks = sum(self.views(index, split) * -(-count // chunk) for split, count in self.samples.items())
         return chunks * (chunk * sample + CHECKSUM_BYTES)
 
-    def _views(self, index: int, split: str) -> int:
+    def views(self, index: int, split: str) -> int:
+        """Of a split in x_index."""
         return self.config.augment.stored_views if index and split == "train" else 1
 
 
@@ -99,10 +105,31 @@ def read_outline(folder: Path, config: Config) -> Outline:
     if info is not None:
         check_same_data(info, config, folder)
         channels, side, classes, samples = info.channels, info.side, len(info.classes), dict(info.samples)
+        rows = _ingested_rows(folder, samples)
     else:
         source = open_source(config.data.source)
         channels = config.data.channels or find_channels(source)
         side, classes = config.data.canvas or find_side(source), len(source.classes)
-        samples = {split: len(ids) for split, ids in split_indices(source, config.data).items()}
+        splits = split_indices(source, config.data)
+        samples = {split: len(ids) for split, ids in splits.items()}
+        rows = {split: _rows(source, split, ids) for split, ids in splits.items()}
     shapes = network_shapes(config, channels=channels, image_side=side)
-    return Outline(config=config, channels=channels, side=side, classes=classes, samples=samples, shapes=shapes)
+    return Outline(
+        config=config, channels=channels, side=side, classes=classes, samples=samples, shapes=shapes, rows=rows
+    )
+
+
+def _ingested_rows(folder: Path, splits: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Bytes of labels and sample ids in x_0, of splits that can be read."""
+    rows = {}
+    for split in splits:
+        with suppress(StoreError, OSError):  # damage is for whoever reads the images
+            arrays = read_manifest(folder / X_0 / split).arrays
+            rows[split] = (arrays["y"][0].length, arrays["sample_id"][0].length)
+    return rows
+
+
+def _rows(source: Source, split: str, ids: NDArray[np.int64]) -> tuple[int, int]:
+    """What they will take, if no image is left out."""
+    labels = (source.test if split == "test" else source.train).labels
+    return packed_bytes(labels[ids]), packed_bytes(ids)

@@ -1,16 +1,17 @@
 """The plan of a run: which x_j to store and when each goes, what every stage then takes, and what else there was."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import torch
 
 from pipeline.anchors import Choices, Route, route_of, shortest_route
-from pipeline.config import Augment, Config
 from pipeline.errors import ConfigError, DiskError
+from pipeline.footprint import Basis, Sampled, weakest
 from pipeline.ondevice import choose_on_device
+from pipeline.otherways import other_ways
 from pipeline.outline import Outline
 from pipeline.progress import size
 from pipeline.rates import Rates
@@ -19,7 +20,6 @@ from pipeline.sealed import read_sealed, write_sealed
 from pipeline.workload import Budgets, Workload, workload
 
 PLAN = "plan.json"
-POLICIES = get_args(Augment.__annotations__["policy"])
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,10 +32,14 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The index of the store that is written at its end."""
     written_bytes: int
     """Of that store."""
+    written_basis: Basis | None
+    """What they are known from: stored, raw, sample or bound; None where nothing is written."""
     deletes: int | None
     """The index of the store that goes then."""
     alive_bytes: int
     """Of all stores of the plan on disk, x_0 included, when it ends, before any goes."""
+    alive_basis: Basis
+    """What these are known from, the least sure of them."""
     training_seconds: float
     """Of its epochs with their validation."""
     ending_seconds: float
@@ -66,10 +70,13 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     anchors: list[int]
     seconds: float
     peak_bytes: int
+    """Of the stores on disk at a time, x_0 included."""
+    peak_basis: Basis
+    """What they are known from."""
     fits: bool
     """Whether the disk has room for it."""
     changes_results: bool
-    """Whether it is another method, which trains anew: its time is that of the whole run."""
+    """Whether it is another method: its time is that of all that it trains anew."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,9 +91,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of the stores on disk at a time, x_0 included."""
     disk_bytes: int
     """The budget."""
-    is_bound: bool
-    """Whether the bytes are those before compression, which leaves fewer."""
+    peak_basis: Basis
+    """What the bytes on disk are known from."""
     alternatives: list[Alternative]
+    samples: list[Sampled]
+    """What compression leaves of x_i that are not written."""
     machine: dict[str, Any]
     """What the rates were measured on."""
 
@@ -108,18 +117,18 @@ def make_plan(
     *,
     device: torch.device,
     run: RunFolder | None = None,
-    shares: Mapping[int, float] | None = None,
+    samples: Sequence[Sampled] = (),
     stores: Sequence[int] | None = None,
     last: int | None = None,
 ) -> Plan:
     """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
     all; or that of given stores, whether or not they fit.
 
-    `shares` is what compression leaves of some x_i. Raises DiskError where not even the images fit, DeviceMemoryError
+    `samples` say what compression leaves of some x_i. Raises DiskError where not even the images fit, DeviceMemoryError
     where a stage does not.
     """
     planned = len(outline.shapes) if last is None else last + 1
-    load = workload(outline, rates, budgets, run=run, shares=shares, device=device)
+    load = workload(outline, rates, budgets, run=run, samples=samples, device=device)
     choices = load.choices.until(planned)
     if stores is not None:
         route: Route | None = route_of(choices, (0, *sorted(stores)), budgets.disk)
@@ -131,14 +140,16 @@ def make_plan(
             f"next: a larger budget, or a smaller data.canvas"
         )
     stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
+    peak_bytes, peak_basis = _at_a_time(load, route)
     return Plan(
         anchors=list(route.anchors),
         stages=stages,
         seconds=sum(stage.seconds for stage in stages),
-        peak_bytes=route.peak_bytes,
+        peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
-        is_bound=any(load.known[i].is_bound for i in route.anchors[1:]),
-        alternatives=list(_alternatives(outline, rates, budgets, choices, device)),
+        peak_basis=peak_basis,
+        alternatives=list(_alternatives(outline, rates, budgets, load, choices, device, run, samples)),
+        samples=list(samples),
         machine=rates.machine,
     )
 
@@ -156,11 +167,13 @@ def as_planned(run: RunFolder) -> RunFolder:
 
 
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
-    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included."""
+    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included: not of those
+    that others stand in for."""
     earlier = read_plan(folder)
     if earlier is not None and run is not None:
-        rows = zip(run.stages, earlier.stages, plan.stages, strict=False)
-        stages = [then if stage.record is not None else now for stage, then, now in rows]
+        is_done = [stage.record is not None and not run.is_stand_in(stage.j) for stage in run.stages]
+        rows = zip(is_done, earlier.stages, plan.stages, strict=False)
+        stages = [then if done else now for done, then, now in rows]
         plan = msgspec.structs.replace(plan, stages=[*stages, *plan.stages[len(stages) :]])
     write_sealed(folder / PLAN, plan)
     return plan
@@ -170,6 +183,7 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
     anchor = route.anchor(j)
     chosen = choose_on_device(outline, j, anchor=anchor, device=device)
     writes = j + 1 if j + 1 in route.anchors else None
+    alive = [load.known[i] for i in route.alive(j)]
     at = [(part, j) for part in (load.training, load.validation, load.ending)]
     at += [(load.writing, j + 1)] if writes else []
     training, validation, ending, *writing = (float(part.total[anchor, where]) for part, where in at)
@@ -178,8 +192,10 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         anchor=anchor,
         writes=writes,
         written_bytes=load.known[j + 1].nbytes if writes else 0,
+        written_basis=load.known[j + 1].basis if writes else None,
         deletes=anchor if route.last_reader(anchor) == j else None,
-        alive_bytes=sum(load.known[i].nbytes for i in route.alive(j)),
+        alive_bytes=sum(one.nbytes for one in alive),
+        alive_basis=weakest(alive),
         training_seconds=training + validation,
         ending_seconds=ending,
         writing_seconds=sum(writing) + _reading_back(load, route, j, rates),
@@ -206,48 +222,49 @@ def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
     return load.known[j + 1].nbytes / rates.read_bytes_per_second
 
 
+def _at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
+    """Bytes of the stores on disk at a time, where they are most, and what they are known from."""
+    images, *kept = (load.known[i] for i in route.anchors)
+    beside = [kept[m : m + 2] for m in range(len(kept))] if route.frees else [kept]
+    most = max(([images, *some] for some in beside), key=lambda some: sum(one.nbytes for one in some))
+    return sum(one.nbytes for one in most), weakest(most)
+
+
 def _alternatives(
-    outline: Outline, rates: Rates, budgets: Budgets, choices: Choices, device: torch.device
+    outline: Outline,
+    rates: Rates,
+    budgets: Budgets,
+    load: Workload,
+    choices: Choices,
+    device: torch.device,
+    run: RunFolder | None,
+    samples: Sequence[Sampled],
 ) -> Iterator[Alternative]:
     """What else could be done, in a line each."""
 
-    def one(name: str, found: Route | None, *, changes_results: bool = False) -> Iterator[Alternative]:
+    def one(name: str, of: Workload, found: Route | None, *, changes_results: bool = False) -> Iterator[Alternative]:
         if found is not None:
+            peak_bytes, peak_basis = _at_a_time(of, found)
             yield Alternative(
                 name=name,
                 anchors=list(found.anchors),
                 seconds=found.seconds,
-                peak_bytes=found.peak_bytes,
+                peak_bytes=peak_bytes,
+                peak_basis=peak_basis,
                 fits=found.peak_bytes <= budgets.disk,
                 changes_results=changes_results,
             )
 
     stages = choices.stages
     stores = [i for i in range(1, stages) if choices.may_store[i]]
-    yield from one("all cached", route_of(choices, (0, *stores), budgets.disk))
-    yield from one("all recomputed", route_of(choices, (0,), budgets.disk))
-    yield from one(f"half the disk, {size(budgets.disk // 2)}", shortest_route(choices, budgets.disk // 2))
-    for name, config in _other_methods(outline.config):
+    yield from one("all cached", load, route_of(choices, (0, *stores), budgets.disk))
+    yield from one("all recomputed", load, route_of(choices, (0,), budgets.disk))
+    yield from one(f"half the disk, {size(budgets.disk // 2)}", load, shortest_route(choices, budgets.disk // 2))
+    for change in other_ways(outline.config):
         try:
-            other = outline.under(config)
+            other, seen = outline.under(change.config), change.seen(run)
         except ConfigError:
             continue
-        choices = workload(other, rates, budgets, device=device).choices.until(stages)
-        yield from one(name, shortest_route(choices, budgets.disk), changes_results=True)
-
-
-def _other_methods(config: Config) -> Iterator[tuple[str, Config]]:
-    """Configs that train something else, in less space or with other augmentation, by what names the difference."""
-    if config.store.encoding != "uint4":
-        store = msgspec.structs.replace(config.store, encoding="uint4")
-        stages = {
-            j: msgspec.structs.replace(own, store={name: own.store[name] for name in own.store if name != "encoding"})
-            for j, own in config.stages.items()
-        }
-        yield "store.encoding = uint4", msgspec.structs.replace(config, store=store, stages=stages)
-    augment = config.augment
-    policies = POLICIES if augment.crop or augment.padding or augment.flip else ()
-    for policy in policies:
-        if policy != augment.policy:
-            other = msgspec.structs.replace(augment, policy=policy)
-            yield f"augment.policy = {other.rendering}", msgspec.structs.replace(config, augment=other)
+        of = workload(other, rates, budgets, run=seen, samples=samples, device=device)
+        route = shortest_route(of.choices.until(stages), budgets.disk)
+        yield from one(change.name, of, route, changes_results=change.changes_results)

@@ -3,15 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from cache import chunk_samples, packed_share
-from pipeline.calibration import SAMPLES
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
 from pipeline.disk import folder_bytes, free_bytes
-from pipeline.feed import Feed
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.metrics import read_metrics
@@ -20,8 +16,8 @@ from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.progress import Reporter
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
-from pipeline.workload import CODED, Budgets
-from pipeline.writeback import Output
+from pipeline.sampling import updated_samples
+from pipeline.workload import Budgets
 
 
 def plan_run(
@@ -34,10 +30,12 @@ def plan_run(
     images: int | None = None,
     last: int | None = None,
     host_bytes: int | None = None,
+    run: RunFolder | None = None,
     lock: Lock | None = None,
 ) -> Plan:
     """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there.
 
+    `run` is the folder as it is seen where that is not by the config alone: with stages that stand in for others.
     `host_bytes` of host memory are planned with, by default what the config allows.
     The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
     training images, and is not kept; a disk budget that the config states is then not held against what is free here.
@@ -45,18 +43,22 @@ def plan_run(
     Raises DiskError where not even the images fit.
     """
     with lock_folder(folder, "planning", held=lock):
+        if run is None and read_data_info(folder):
+            run = RunFolder(folder, config)
+        config = config if run is None else run.config
         outline = read_outline(folder, config)
         if last is not None:
             outline.check_stage(last)
-        run = RunFolder(folder, config) if read_data_info(folder) else None
         rates = rates_of(folder, outline, device, report, anew=anew)
         budgets = budgets_of(folder, config, host_bytes)
         if images is not None:
             stated = budget_bytes(config.budget.disk)
             budgets = budgets if stated is None else replace(budgets, disk=stated)
             return make_plan(outline.of_images(images), rates, budgets, device=device, last=last)
-        shares = encoded_shares(run, device) if run else {}
-        plan = make_plan(outline, rates, budgets, device=device, run=run, shares=shares, last=last)
+        earlier = read_plan(folder)
+        kept = earlier.samples if earlier else []
+        samples = updated_samples(run, device, report, kept) if run else []
+        plan = make_plan(outline, rates, budgets, device=device, run=run, samples=samples, last=last)
         return keep_plan(folder, plan, run)
 
 
@@ -112,29 +114,3 @@ def outcomes(run: RunFolder) -> list[Outcome]:
             )
         )
     return found
-
-
-def encoded_shares(run: RunFolder, device: torch.device) -> dict[int, float]:
-    """What compression leaves of every x_i that could be written now, measured on some training samples."""
-    if all(stage.record is not None for stage in run.stages):
-        return {}
-    return {
-        stage.j + 1: encoded_share(run, stage.j, device)
-        for stage in run.stages
-        if stage.record is not None
-        and stage.scale.exists()
-        and not run.is_stored(stage.j + 1)
-        and run.config.augment.last_anchor(stage.j + 1) > stage.j
-        and run.config.for_stage(stage.j).store.codec != "none"
-    }
-
-
-def encoded_share(run: RunFolder, j: int, device: torch.device) -> float:
-    """What compression leaves of x_{j+1}, by the chunk, over the first of its training samples."""
-    config = run.config.for_stage(j).store
-    output = Output(run, j, Feed(run, j, device, streamed=True, sequential_only=True))
-    numbers = np.concatenate(list(output.runs("train", stop=SAMPLES)))
-    chunk = min(chunk_samples(run.config.order.run, numbers[0].nbytes), len(numbers))
-    codec = CODED if config.codec == "auto" else config.codec
-    whole = range(0, len(numbers) - chunk + 1, chunk)
-    return float(np.mean([packed_share(numbers[first : first + chunk], codec) for first in whole]))

@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 
 from pipeline.feed import describe_input
+from pipeline.footprint import Basis
 from pipeline.plan import Alternative, Plan, StagePlan
 from pipeline.planning import Outcome
 from pipeline.progress import duration, size
 from pipeline.tables import as_json, as_text, new_table
+
+NOTES: dict[Basis | None, str] = {
+    "bound": "\nat most: before compression, of stages that are not trained yet",
+    "sample": "\nabout: within 2%, from a sample that was encoded",
+}
 
 
 def plan_json(plan: Plan) -> str:
@@ -48,9 +54,9 @@ def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
         str(stage.j),
         describe_input(stage.anchor, stage.j),
         _store(stage.writes),
-        size(stage.written_bytes) if stage.writes else "-",
+        _figure(stage.written_bytes, stage.written_basis) if stage.written_basis else "-",
         _store(stage.deletes),
-        size(stage.alive_bytes),
+        _figure(stage.alive_bytes, stage.alive_basis),
         *([peak, str(stage.micro_batch or "-")] if has_device else []),
         "-" if stage.images_per_second is None else f"{stage.images_per_second:,.0f}",
         duration(stage.seconds),
@@ -67,10 +73,11 @@ def _totals(plan: Plan) -> str:
     shares = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
     replaying = duration(sum(stage.replaying_seconds for stage in plan.stages))
     reading = duration(sum(stage.reading_seconds for stage in plan.stages))
-    bound = " at most, before compression" if plan.is_bound else ""
+    bases = {basis for stage in plan.stages for basis in (stage.alive_basis, stage.written_basis)}
+    notes = "".join(note for basis, note in NOTES.items() if basis in bases)
     return (
         f"in all {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
-        f"on disk at a time: {size(plan.peak_bytes)}{bound}, of {size(plan.disk_bytes)}"
+        f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}, of {size(plan.disk_bytes)}{notes}"
     )
 
 
@@ -82,8 +89,19 @@ def _alternatives(alternatives: Sequence[Alternative]) -> str:
             "another method, which trains anew" if one.changes_results else "",
         ]
         stores = ", ".join(f"x_{i}" for i in one.anchors[1:]) or "-"
-        table.add_row(one.name, stores, size(one.peak_bytes), duration(one.seconds), "; ".join(filter(None, notes)))
+        table.add_row(
+            one.name,
+            stores,
+            _figure(one.peak_bytes, one.peak_basis),
+            duration(one.seconds),
+            "; ".join(filter(None, notes)),
+        )
     return as_text(table)
+
+
+def _figure(nbytes: int, basis: Basis) -> str:
+    """Bytes, and how sure they are."""
+    return {"stored": "", "raw": "", "sample": "about ", "bound": "at most "}[basis] + size(nbytes)
 
 
 def _store(index: int | None) -> str:

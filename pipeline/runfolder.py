@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, read_summary
+from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, committed_bytes
 from cascade import StageShape
 from pipeline.branches import nearest_changes, read_records
 from pipeline.config import Cache, Config
@@ -380,9 +380,9 @@ def is_lost(store: Path) -> bool:
 
 
 def store_bytes(store: Path) -> int:
-    """Bytes on disk of a committed store, 0 where there is none."""
+    """Bytes on disk of a committed store, all its files together, 0 where there is none."""
     try:
-        return read_summary(store).nbytes
+        return committed_bytes(store)
     except NoStoreError:
         return 0
 

@@ -114,7 +114,7 @@ def _planned(
         return run
     if all(stage.record is not None for stage in run.stages[first : last + 1]):
         return as_planned(run)
-    plan = plan_run(run.path, run.config, device, report, lock=held, host_bytes=run.host_bytes, last=plan_to)
+    plan = plan_run(run.path, run.config, device, report, run=run, lock=held, host_bytes=run.host_bytes, last=plan_to)
     report.say(plan_table(plan))
     return run.following(plan.stores, frees=plan.frees)
 

@@ -1,18 +1,19 @@
 """From config, run folder and rates to what a plan is made from: work, machine, and the choices between stores."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import CodecName, chunk_samples, ring_samples
+from cache import chunk_samples, ring_samples
 from pipeline import costs
 from pipeline.anchors import Choices
 from pipeline.budget import RUNS_AHEAD
 from pipeline.calibration import SAMPLES
 from pipeline.costs import Machine, Parts, Work
+from pipeline.footprint import Known, Sampled, known_store
 from pipeline.metrics import read_metrics
 from pipeline.outline import Outline
 from pipeline.rates import Rates
@@ -23,8 +24,6 @@ from pipeline.transfer import batches_held
 PASSES = {"float32": 0, "float16": 0, "uint8": 1, "uint4": 2}
 """Over SAMPLES samples, that taking an encoding's scale takes; what it costs is then measured from the first sample to
 the last of as many again."""
-CODED: CodecName = "zstd"
-"""The codec whose time is reckoned with where "auto" is still to choose: the slowest, and what it mostly chooses."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,6 @@ class Budgets:
     """Of host memory for reading."""
     device: int
     """Of a GPU's memory for stored x_j."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """What of x_i is known, before or after it is written."""
-
-    nbytes: int
-    """On disk, over all splits and views: as it is, or at most."""
-    codec: CodecName
-    is_bound: bool
-    """Whether compression will leave less."""
-    exists: bool
 
 
 @dataclass(frozen=True)
@@ -72,39 +59,29 @@ def workload(
     budgets: Budgets,
     *,
     run: RunFolder | None = None,
-    shares: Mapping[int, float] | None = None,
+    samples: Sequence[Sampled] = (),
     device: torch.device,
 ) -> Workload:
     """Of a run as it is, or of one that begins where there is none.
 
-    `shares` has what compression leaves of some x_i, as measured on samples of them.
+    `samples` say what compression leaves of some x_i.
     """
-    known = [_known(outline, i, run, (shares or {}).get(i)) for i in range(len(outline.shapes))]
+    known = [known_store(outline, i, rates.machine, run=run, samples=samples) for i in range(len(outline.shapes))]
     work, machine = _work(outline, rates, budgets, known, run, device), _machine(outline, rates)
     parts = [of(work, machine) for of in (costs.training, costs.validation, costs.ending, costs.writing)]
     last_anchor, ring = outline.config.augment.last_anchor, _ring_samples(outline, batches_held(device))
     choices = Choices(
         train_seconds=sum((part.total for part in parts[1:3]), parts[0].total),
         write_seconds=parts[3].total,
-        store_bytes=np.array([one.nbytes for one in known]),
+        store_bytes=np.array([one.reserved_bytes for one in known]),
         may_store=np.array(
-            [last_anchor(i) >= i and ring * outline.sample_bytes(i) <= budgets.host for i in range(len(known))]
+            [
+                last_anchor(i) >= i and ring * outline.sample_bytes(i) <= budgets.host and one.is_to_be_had
+                for i, one in enumerate(known)
+            ]
         ),
     )
     return Workload(choices, known, work.epochs, *parts)
-
-
-def _known(outline: Outline, index: int, run: RunFolder | None, share: float | None) -> Known:
-    raw = outline.raw_bytes(index)
-    own = outline.config.for_stage(max(index - 1, 0)).store.codec
-    if run is not None and run.is_stored(index):
-        nbytes = sum(run.stored_bytes(index, split) for split in run.splits)
-        return Known(nbytes, run.open_store(index, "train").codec, is_bound=False, exists=True)
-    codec: CodecName = ("none" if index == 0 else CODED) if own == "auto" else own
-    if share is not None:
-        coded = share * outline.written_samples(index) * outline.sample_bytes(index)
-        return Known(round(coded), codec, is_bound=False, exists=False)
-    return Known(raw, codec, is_bound=own != "none", exists=False)
 
 
 def _work(
@@ -116,7 +93,7 @@ def _work(
     is_canvas = config.augment.policy == "canvas"
     forward = np.array(rates.forward_seconds)
     stored = np.array([outline.sample_bytes(i) for i in range(stages)], float)
-    on_disk = stored * [one.nbytes / outline.raw_bytes(i) for i, one in enumerate(known)]
+    on_disk = stored * [one.share for one in known]
     coding = [rates.codec(outline.encoding(i), one.codec) for i, one in enumerate(known)]
     is_trained = [run is not None and run.stages[j].record is not None for j in range(stages)]
     return Work(

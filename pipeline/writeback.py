@@ -26,6 +26,7 @@ from pipeline.networks import load_block, load_quantiser, read_encoding
 from pipeline.progress import Reporter, size
 from pipeline.room import check_output_room
 from pipeline.runfolder import RunFolder, is_committed
+from pipeline.storedattributes import CONFIGURED, output_attributes
 from pipeline.transfer import download
 
 
@@ -77,7 +78,7 @@ class Output:
     def codec(self, report: Reporter) -> CodecChoice:
         """The config's; for "auto" the one in use, else what suits the first chunk and the speed of the training."""
         if self.config.store.codec != "auto":
-            return CodecChoice(self.config.store.codec, "as configured")
+            return CodecChoice(self.config.store.codec, CONFIGURED)
         if in_use := self._codec_in_use():
             return in_use
         samples = chunk_samples(
@@ -150,16 +151,16 @@ class Output:
     def _attributes(self, split: str, path: Path, codec: CodecChoice, report: Reporter) -> dict[str, Any]:
         """What a reader of the store alone should know."""
         record = read_encoding(self.run, self.j)
-        return {
-            "split": split,
-            "index": self.j + 1,
-            "rendering": self.config.augment.rendering,
-            "key": self.run.stages[self.j].key,
-            "codec_reason": codec.reason,
-            "signal_to_noise_db": record.signal_to_noise_db,
-            "saturated_share": record.saturated_share,
-            "machines": self._machines(split, path, report),
-        }
+        return output_attributes(
+            split=split,
+            index=self.j + 1,
+            rendering=self.config.augment.rendering,
+            key=self.run.stages[self.j].key,
+            codec_reason=codec.reason,
+            signal_to_noise_db=record.signal_to_noise_db,
+            saturated_share=record.saturated_share,
+            machines=self._machines(split, path, report),
+        )
 
     def _machines(self, split: str, path: Path, report: Reporter) -> list[Any]:
         """The machines that the numbers come from: this one, after those of an earlier attempt at them."""

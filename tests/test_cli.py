@@ -46,7 +46,7 @@ def test_from_init_to_evaluate(tmp_path: Path, cascade: Callable[..., Outcome]) 
     assert [list(stage) for stage in stages] == [["j", "state", "test_accuracy", "input", "store_bytes", "reason"]] * 3
     assert stages[1]["input"] == "x_1 stored"
     assert stages[1]["store_bytes"] == sum(
-        file.stat().st_size for file in folder.glob("stages/1-*/x_2/*/*/c.*") if file.is_file()
+        file.stat().st_size for file in folder.glob("stages/1-*/x_2/**/*") if file.is_file()
     )
 
     code, out, err = cascade("evaluate", "--run", folder, "--json")

@@ -184,7 +184,7 @@ def test_before_training_what_is_there_already_is_not_needed_again(
     run = reopened(folder, f"store.codec={codec}")
     (run.store(2, "train") / "manifest.json").unlink()
     shutil.rmtree(run.store(2, "test"))
-    share = run.stored_bytes(1, "train") / output_size(run, 0, "train").nbytes if codec == "lz4" else 1
+    share = run.open_store(1, "train").nbytes / output_size(run, 0, "train").nbytes if codec == "lz4" else 1
     due = output_size(run, 1, "train").nbytes + output_size(run, 1, "test").nbytes
     needed = round(share * due) - folder_bytes(run.store(2, "train"))
     capsys.readouterr()
@@ -231,7 +231,7 @@ def test_a_store_that_fits_as_the_one_before_it_did_is_not_refused(
 ) -> None:
     run = reopened(folder)
     raw = sum(output_size(run, 1, split).nbytes for split in run.splits)
-    share = run.stored_bytes(1, "train") / output_size(run, 0, "train").nbytes
+    share = run.open_store(1, "train").nbytes / output_size(run, 0, "train").nbytes
     assert share < 0.9
     set_free(round(share * raw) + 1)
     check_first_output(run, 1, Reporter())

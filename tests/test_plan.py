@@ -1,5 +1,6 @@
 """Plans of a small network, with rates made up."""
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,13 @@ from pipeline.anchors import route_of
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import DiskError
+from pipeline.footprint import unwritten
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
+from pipeline.progress import Reporter, size
 from pipeline.rates import CodecRate, Rates
+from pipeline.sampling import updated_samples
 from pipeline.workload import Budgets, workload
 from tests.configs import loaded
 from tests.runs import copied
@@ -26,13 +30,14 @@ CPU = choose_device("cpu")
 PLENTY = Budgets(disk=10**12, host=10**9, device=0)
 HOST_OF_X_1 = 3_200_000
 """Enough to read x_1, of which nothing is kept then."""
+MADE_UP = {"device": "made up"}
 SETTINGS = ("network.downsample_at=[1]", "data.validation=0", "store.codec=none", "augment.policy=none")
 
 
 def made_up_rates(stages: int, **changes: Any) -> Rates:
     """A block takes a millisecond, a step four; the disk moves a gigabyte a second, and nothing else takes any time."""
     own: dict[str, Any] = {
-        "machine": {"device": "made up"},
+        "machine": MADE_UP,
         "network": "",
         "step_seconds": [4e-3] * stages,
         "test_seconds": [0.0] * stages,
@@ -69,6 +74,11 @@ def outline(tmp_path: Path) -> Outline:
     return read_outline(tmp_path, loaded(tmp_path, *SETTINGS))
 
 
+def store_bytes(outline: Outline) -> list[int]:
+    """What x_0, x_1 and x_2 will take, all files of each together."""
+    return [unwritten(outline, i, MADE_UP, "none").nbytes for i in range(3)]
+
+
 def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
     return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host, 0), device=CPU)
 
@@ -76,13 +86,13 @@ def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
 def test_with_room_and_a_fast_disk_every_store_is_kept(outline: Outline) -> None:
     plan = planned(outline)
     assert plan.anchors == [0, 1, 2]
-    assert plan.peak_bytes == sum(map(outline.raw_bytes, range(3)))
+    assert plan.peak_bytes == sum(store_bytes(outline))
     assert [stage.deletes for stage in plan.stages] == [None] * 3
     assert [stage.limited_by for stage in plan.stages] == ["device"] * 3
 
 
 def test_with_a_byte_less_two_neighbours_are_one_too_many(outline: Outline) -> None:
-    everything = sum(map(outline.raw_bytes, range(3)))
+    everything = sum(store_bytes(outline))
     plan = planned(outline, everything - 1)
     assert plan.anchors == [0, 1]  # either saves as much, and x_1 is written through one block less
 
@@ -117,7 +127,7 @@ def test_what_the_host_memory_cannot_read_is_no_anchor(outline: Outline) -> None
 
 
 def test_alternatives_have_their_price_and_say_what_does_not_fit(outline: Outline) -> None:
-    plan = planned(outline, sum(map(outline.raw_bytes, range(3))) - 1)
+    plan = planned(outline, sum(store_bytes(outline)) - 1)
     found = {one.name.split(",")[0]: one for one in plan.alternatives}
     assert list(found)[:3] == ["all cached", "all recomputed", "half the disk"]
     assert (found["all cached"].anchors, found["all cached"].fits) == ([0, 1, 2], False)
@@ -172,3 +182,54 @@ def test_a_later_plan_keeps_what_was_predicted_of_stages_that_are_trained_now(wh
     kept = keep_plan(run.path, now, run)
     assert kept.stages == [*before.stages[:2], now.stages[2]]
     assert read_plan(run.path) == kept
+
+
+def test_another_codec_is_priced_and_changes_no_result(outline: Outline) -> None:
+    found = {one.name: one for one in planned(outline).alternatives}
+    assert not found["store.codec = lz4"].changes_results
+    assert found["store.codec = lz4"].peak_basis == "bound"
+    assert found["store.encoding = uint4"].peak_basis == "raw"
+    assert "at most" in plan_table(planned(outline))
+
+
+def test_stages_with_a_codec_or_an_encoding_of_their_own_are_priced_apart(tmp_path: Path) -> None:
+    own = ("stages.1.store.codec=zstd", "stages.0.store.encoding=uint8", "stages.1.store.encoding=uint8")
+    outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, *own))
+    unpacking = [
+        CodecRate(encoding=rate.encoding, codec=rate.codec, share=0.5, pack_seconds=cost, unpack_seconds=0.0)
+        for rate in made_up_rates(3).codecs
+        for cost in [1e-3 if rate.codec == "zstd" else 0.0]
+    ]
+    found = {one.name: one for one in planned(outline, codecs=unpacking).alternatives}
+    assert [name for name in found if "store" in name] == [
+        "stages.0,1.store.encoding = uint4",
+        "store.codec = lz4",
+        "store.codec = zstd",
+        "stages.1.store.codec = none",
+        "stages.1.store.codec = lz4",
+    ]
+    assert found["stages.1.store.codec = lz4"].seconds < found["store.codec = lz4"].seconds, "zstd is slow here"
+    assert found["stages.1.store.codec = none"].peak_basis == "raw"
+
+
+def test_what_another_encoding_of_an_x_j_trains_anew_is_what_follows(whole: Any, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run", "stages.1.store.encoding=uint8")
+    plan = make_plan(of_run(run.config, run), made_up_rates(3), PLENTY, device=CPU, run=run)
+    found = {one.name: one for one in plan.alternatives}
+    assert found["stages.1.store.encoding = uint4"].seconds < 1.5 * plan.seconds, "stages 0 and 1 are trained"
+    assert found["store.encoding = uint4"].seconds > 1.5 * plan.seconds
+
+
+def test_the_table_says_what_bytes_are_known_from(whole: Any, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    shutil.rmtree(run.stages[1].path / "x_2")
+    outline = of_run(run.config, run)
+    samples = updated_samples(run, CPU, Reporter(), [])
+    plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=run, samples=samples, stores=[1, 2])
+    assert [stage.written_basis for stage in plan.stages] == ["stored", "sample", None]
+    assert plan.peak_basis == "sample"
+    assert f"about {size(plan.stages[1].written_bytes)}" in plan_table(plan)
+    assert "about: within 2%, from a sample that was encoded" in plan_table(plan)
+    bound = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=run, stores=[1, 2])
+    assert f"at most {size(bound.peak_bytes)}" in plan_table(bound)
+    assert bound.peak_bytes > plan.peak_bytes

@@ -7,26 +7,27 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cache import Store, speed
+from cache import speed
 from cascade import StageShape
 from pipeline import bench, rates, trial
+from pipeline.acceptance import accept_stale
 from pipeline.bench import Bench, StageSeconds
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
+from pipeline.footprint import known_store
 from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
 from pipeline.outline import read_outline
-from pipeline.plan import Plan, keep_plan, make_plan
-from pipeline.planning import encoded_share, encoded_shares, outcomes, plan_run
+from pipeline.plan import Plan, keep_plan, make_plan, read_plan
+from pipeline.planning import outcomes, plan_run
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
-from pipeline.training import train_stage
 from tests.conftest import Outcome
 from tests.runs import SMALL, copied, reopened
 from tests.test_plan import PLENTY, made_up_rates
-from tests.trained import CPU, trained_run, whole
+from tests.trained import CPU, whole
 
 __all__ = ["whole"]
 MADE_UP = made_up_rates(3)
@@ -111,35 +112,6 @@ def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.
     assert [file.name for file in empty.iterdir()] == ["cascade.toml"]
 
 
-def test_raw_stores_take_the_bytes_that_were_planned(tmp_path: Path) -> None:
-    run = trained_run(tmp_path / "run", "store.codec=none", stages=1)
-    outline = read_outline(run.path, run.config)
-    files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
-    assert sum(file.stat().st_size for file in files) == outline.raw_bytes(1)
-
-
-def test_a_sample_says_what_compression_leaves_within_a_fiftieth(tmp_path: Path) -> None:
-    run = trained_run(tmp_path / "run", "order.run=128", stages=1)
-    outline = read_outline(run.path, run.config)
-    files = [file for split in run.splits for file in (run.store(1, split) / "x").glob("c.*")]
-    shares = {1: encoded_share(run, 0, CPU)}
-    empty = RunFolder(copied(run, tmp_path / "copy").path, run.config)
-    shutil.rmtree(empty.store(1, "train"))
-    plan = make_plan(outline, MADE_UP, PLENTY, device=CPU, run=empty, shares=shares, stores=[1])
-    assert plan.stages[0].written_bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.02)
-    assert Store(run.store(1, "train")).codec == "lz4"
-
-
-def test_only_what_could_be_written_now_is_encoded_for_it(whole: RunFolder, tmp_path: Path) -> None:
-    assert encoded_shares(whole, CPU) == {}  # all of it is stored
-    run = trained_run(tmp_path / "run", "cache.keep=none", stages=1)
-    assert list(encoded_shares(run, CPU)) == [1]
-    assert list(encoded_shares(reopened(run.path, "store.codec=none"), CPU)) == []
-    train_stage(run, 1, CPU, Reporter())
-    train_stage(run, 2, CPU, Reporter())
-    assert encoded_shares(run, CPU) == {}
-
-
 def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]) -> None:
     code, out, err = cascade("plan", "--run", empty, "--device", "cpu")
     assert (code, out.splitlines()[0].split()[:3]) == (0, ["stage", "input", "writes"])
@@ -176,3 +148,44 @@ def test_stores_of_a_copied_run_are_found(whole: RunFolder, tmp_path: Path) -> N
     run = copied(whole, tmp_path / "run")
     plan = plan_run(run.path, run.config, choose_device("cpu"), Said())
     assert [stage.seconds > 0 for stage in plan.stages] == [False, False, True]
+
+
+def with_other_lr(run: RunFolder) -> RunFolder:
+    return reopened(run.path, "train.lr=0.05", "cache.keep=auto")
+
+
+def test_stages_that_stand_in_for_others_are_not_trained_again_and_their_stores_are_read(
+    whole: RunFolder, tmp_path: Path
+) -> None:
+    now = with_other_lr(copied(whole, tmp_path / "run"))
+    anew = plan_run(now.path, now.config, CPU, Said())
+    assert [stage.seconds > 0 for stage in anew.stages] == [True] * 3
+    accepted = plan_run(now.path, now.config, CPU, Said(), run=accept_stale(now, 2))
+    assert [stage.seconds > 0 for stage in accepted.stages] == [False, False, True]
+    assert accepted.stages[2].anchor == 2
+    assert accepted.peak_basis == "stored"
+
+
+def test_what_a_run_would_not_write_is_not_planned(whole: RunFolder, tmp_path: Path) -> None:
+    """x_1 since stage 1 is trained, x_2 of a stand-in since that is left as it is."""
+    run = copied(whole, tmp_path / "run", "cache.keep=auto")
+    for j in (0, 1):
+        shutil.rmtree(run.stages[j].path / f"x_{j + 1}")
+    outline = read_outline(run.path, run.config)
+    stores = [one for one in range(1, 3) if known_store(outline, one, {}, run=run).is_to_be_had]
+    assert stores == [2]
+    now = accept_stale(with_other_lr(run), 2)
+    plan = plan_run(now.path, now.config, CPU, Said(), run=now)
+    assert (plan.stores, plan.samples) == ([], [])
+
+
+def test_a_plan_is_made_for_what_a_run_with_the_same_options_would_do(
+    whole: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    options = ("--run", run.path, "--device", "cpu", "--set", "train.lr=0.05", "--from", 2, "--accept-stale")
+    code, out, _ = cascade("plan", *options, "--json")
+    assert code == 0
+    assert [stage.seconds > 0 for stage in msgspec.json.decode(out, type=Plan).stages] == [False, False, True]
+    assert cascade("run", *options, "--set", "cache.keep=auto")[0] == 0
+    assert read_plan(run.path).stages[2].anchor == 2  # type: ignore[union-attr]

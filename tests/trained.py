@@ -58,3 +58,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Trained, and not to be changed."""
     return trained_run(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def of_stage_0(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Stage 0 trained, which all policies and encodings share, and nothing stored."""
+    return trained_run(tmp_path_factory.mktemp("of_stage_0") / "run", "cache.keep=none", stages=1)

@@ -31,6 +31,7 @@ from cache.files import write_synced
 from cache.place import _File
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
+from pipeline.footprint import known_store
 from pipeline.host import host_budget
 from pipeline.outline import read_outline
 from pipeline.plan import Plan, make_plan
@@ -141,9 +142,10 @@ class Benchmark:
         self.device = device
         self.config = load_config(template)
         self.outline = read_outline(template, self.config)
-        self.sizes = [self.outline.raw_bytes(i) for i in range(len(self.outline.shapes))]
-        step = measure(template, self.outline, device).step_seconds[2]
-        self.bytes_per_second = self.outline.sample_bytes(2) / (share * step)
+        rates = measure(template, self.outline, device)
+        stages = range(len(self.outline.shapes))
+        self.sizes = [known_store(self.outline, i, rates.machine).nbytes for i in stages]
+        self.bytes_per_second = self.outline.sample_bytes(2) / (share * rates.step_seconds[2])
         self.rates: list[Rates] = []
         stored = range(1, len(self.sizes))
         self.seconds: dict[Stores, list[list[float]]] = {
