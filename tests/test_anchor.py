@@ -132,7 +132,7 @@ def test_batches_from_the_store_equal_batches_replayed_from_the_images(
 
 def test_stages_after_the_first_see_fresh_draws_under_recompute_and_repeat_views_otherwise(tmp_path: Path) -> None:
     def epoch_bytes(run: RunFolder, epoch: int) -> set[bytes]:
-        return {sample.numpy().tobytes() for x, _ in Feed(run, 1, CPU).training(epoch) for sample in x}
+        return {sample.float().numpy().tobytes() for x, _ in Feed(run, 1, CPU).training(epoch) for sample in x}
 
     views = digits_run(tmp_path / "views", "augment.views=2")
     recompute = digits_run(tmp_path / "recompute", 'augment.policy="recompute"')
