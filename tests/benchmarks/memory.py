@@ -15,8 +15,9 @@ By stages, the worst of them: of training on micro-batches; of all a stage does,
 in runs of as many samples too, where it reads x_j; and where it replays its whole prefix from images, with streamed
 weights. Heads at full resolution, pooled, and pooled and checkpointed.
 
-On fake tensors, which say what is allocated and not how fast; with `--device cuda` training is measured, at all stages
-of another shape than the one before, and images/s are of training alone: by stages, of all of them one after the other.
+On fake tensors, which say what is allocated and not how fast; with `--device cuda` or `cpu` training is measured, at
+all stages of another shape than the one before, and images/s are of training alone, x_j at hand: by stages, of all of
+them one after the other.
 """
 
 import argparse
@@ -49,17 +50,24 @@ from tests.benchmarks import machine
 CLASSES = 1000
 CANVAS = 256
 """Side of the stored images."""
-MORE_STEPS = 10
-"""Beyond those of a program: what they take longer is timed."""
 HEADS = {
     "stage, full-resolution head": (1, False),
     "stage, pooled head": (2, False),
     "stage, pooled, checkpointed": (2, True),
 }
 """Name -> the head's pool, and whether the stage keeps only the inputs of its parts."""
-CHECKPOINTED = "end to end, checkpointed"
+WAYS = {
+    "at once": "end to end, batch at once",
+    "summed": "end to end, micro-batches",
+    "checkpointed": "end to end, checkpointed",
+    "in momentum": "  and summed in momentum",
+    "offloaded": "end to end, offloaded",
+}
+"""Of training end to end, and what a table calls them."""
 STEPS = 2
 """Of an end-to-end program: from the second on torch's optimiser holds momentum."""
+PARTS = 2
+"""Micro-batches of a step: a third one takes what the second took."""
 Steps = Callable[[int], Program]
 """A program of so many steps."""
 
@@ -84,7 +92,7 @@ def network(config: Config, *, stages: int, width: int, head_width: int, pool: i
 
 
 def end_to_end(config: Config, shapes: Sequence[StageShape], way: str, dtype: torch.dtype, side: int) -> Steps:
-    """Training of all blocks and the last head: "at once", "summed", "checkpointed", "in momentum" or "offloaded"."""
+    """Training of all blocks and the last head, in one of WAYS."""
 
     def made(steps: int) -> Program:
         norm = config.network.batch_norm
@@ -102,7 +110,7 @@ def end_to_end(config: Config, shapes: Sequence[StageShape], way: str, dtype: to
             optimiser = make_optimiser([whole], Train()) if way == "in momentum" else Usual(whole)
             size = (samples, 3, side, side)
             with offloaded(device) if way == "offloaded" else nullcontext():
-                parts = 1 if way == "at once" else 2  # a third one takes what the second took
+                parts = 1 if way == "at once" else PARTS
                 take_steps(forward, optimiser, size, dtype, device, name, steps=steps, parts=parts)
 
         return run
@@ -140,17 +148,23 @@ def offloaded(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autograd.graph.saved_tensors_hooks(lambda t: (t.shape, t.stride(), t.dtype), back)
 
 
-def images_per_second(made: Steps, samples: int, device: torch.device) -> float:
-    """Of a training program, from what more steps take longer."""
+def images_per_second(made: Steps, samples: int, device: torch.device, more: int, parts: int) -> float:
+    """Of a training program whose steps have so many parts, from what `more` steps take longer."""
     seconds = []
-    for steps in (STEPS, STEPS + MORE_STEPS):
+    for steps in (STEPS, STEPS + more):
         program = made(steps)
-        torch.cuda.synchronize(device)
+        wait(device)
         began = time.perf_counter()
         program(device, samples, lambda name, tensors: None)
-        torch.cuda.synchronize(device)
+        wait(device)
         seconds.append(time.perf_counter() - began)
-    return 2 * samples * MORE_STEPS / (seconds[1] - seconds[0])
+    return parts * samples * more / (seconds[1] - seconds[0])
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class Bench:
@@ -162,7 +176,7 @@ class Bench:
         self.stages = stages
         self.width = width
         self.dtype = getattr(torch, arguments.precision)
-        self.device = choose_device(arguments.device) if arguments.device == "cuda" else None
+        self.device = None if arguments.device == "fake" else choose_device(arguments.device)
 
     def shapes(self, pool: int) -> list[StageShape]:
         a = self.arguments
@@ -174,20 +188,17 @@ class Bench:
         """A record of each contender."""
         a, batch = self.arguments, self.config.train.batch_size
         rows = []
-        for name, way, samples in (
-            ("end to end, batch at once", "at once", batch),
-            ("end to end, micro-batches", "summed", a.micro_batch),
-            (CHECKPOINTED, "checkpointed", a.micro_batch),
-            ("  and summed in momentum", "in momentum", a.micro_batch),
-            ("end to end, offloaded", "offloaded", a.micro_batch),
-        ):
+        for way in WAYS:
+            if way not in a.ways:
+                continue
+            samples = batch if way == "at once" else a.micro_batch
             made = end_to_end(self.config, self.shapes(1), way, self.dtype, a.side)
             memory = memory_of(partial(made, STEPS))
             row = {
-                "name": name,
+                "name": WAYS[way],
                 "samples": samples,
                 "peak_bytes": memory.peak(samples),
-                **self._measured(made, samples),
+                **self._measured(made, samples, parts=1 if way == "at once" else PARTS),
             }
             rows.append({**row, "fits": self._fits(memory.peak) if way != "at once" else None})
         return rows + [self._worst(name, *head) for name, head in HEADS.items()]
@@ -247,12 +258,13 @@ class Bench:
             return None
         return next((n for n in range(batch, 0, -1) if batch % n == 0 and n % 8 == 0 and peak(n) <= cap), 0)
 
-    def _measured(self, made: Steps, samples: int) -> dict[str, Any]:
+    def _measured(self, made: Steps, samples: int, *, parts: int) -> dict[str, Any]:
         if self.device is None:
             return {}
         try:
             peak = measured_peak(made(STEPS), samples, self.device)
-            return {"measured_bytes": peak, "images_per_second": images_per_second(made, samples, self.device)}
+            rate = images_per_second(made, samples, self.device, self.arguments.steps, parts)
+            return {"measured_bytes": peak, "images_per_second": rate}
         except torch.OutOfMemoryError:
             return {"measured_bytes": None}
 
@@ -265,7 +277,7 @@ class Bench:
         for j in range(self.stages):
             stage = self._work(shapes[: j + 1], pool, recompute, samples).trained()
             if stage not in found:
-                found[stage] = self._measured(partial(_steps_of, stage), samples)
+                found[stage] = self._measured(partial(_steps_of, stage), samples, parts=1)
             seconds += 1 / found[stage].get("images_per_second", float("nan"))
         peaks = [one["measured_bytes"] for one in found.values()]
         return {"measured_bytes": None if None in peaks else max(peaks), "images_per_second": 1 / seconds}
@@ -277,10 +289,15 @@ def _steps_of(stage: Trained, steps: int) -> Program:
 
 def table(rows: Sequence[dict[str, Any]], *, measured: bool, cap: int) -> list[list[str]]:
     """One row a contender, with its ratio to the checkpointed end-to-end training."""
-    fair = next(row["peak_bytes"] for row in rows if row["name"] == CHECKPOINTED)
+    fair = {row["name"]: row["peak_bytes"] for row in rows}.get(WAYS["checkpointed"])
     lines = []
     for row in rows:
-        line = [row["name"], str(row["samples"]), size(row["peak_bytes"]), f"{row['peak_bytes'] / fair:.2f}"]
+        line = [
+            row["name"],
+            str(row["samples"]),
+            size(row["peak_bytes"]),
+            f"{row['peak_bytes'] / fair:.2f}" if fair else "",
+        ]
         if cap:
             line.append({None: "", 0: "none"}.get(row["fits"], str(row["fits"])))
         if measured:
@@ -302,12 +319,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=224, help="of the images' windows, in pixels")
     parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--cap", type=parse_bytes, default=0, help='say which micro-batch fits, as in "4 GB"')
-    parser.add_argument("--device", choices=["fake", "cuda"], default="fake")
+    parser.add_argument("--device", choices=["fake", "cpu", "cuda"], default="fake")
+    parser.add_argument("--steps", type=int, default=10, help="that are timed")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of training end to end")
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args(argv)
     config = read_config(tomllib.loads(preset_text(arguments.preset)), where=arguments.preset)
     header = ["", "samples", "training", "ratio"] + ["fits"] * bool(arguments.cap)
-    header += ["measured", "images/s"] * (arguments.device == "cuda") + [
+    header += ["measured", "images/s"] * (arguments.device != "fake") + [
         "of stage",
         "all, reading x_j",
         "all, replaying",
@@ -317,10 +336,9 @@ def main(argv: list[str] | None = None) -> int:
         for stages in arguments.stages:
             rows = Bench(arguments, config, stages, width).rows()
             found.append({"stages": stages, "width": width, "rows": rows})
-            print(
-                f"{arguments.preset}, J = {stages}, M = {width}, {'fake tensors' if arguments.device == 'fake' else ''}"
-            )
-            machine.print_table(header, table(rows, measured=arguments.device == "cuda", cap=arguments.cap))
+            where = "fake tensors" if arguments.device == "fake" else arguments.device
+            print(f"{arguments.preset}, J = {stages}, M = {width}, {where}")
+            machine.print_table(header, table(rows, measured=arguments.device != "fake", cap=arguments.cap))
     if arguments.json:
         settings = {name: str(value) for name, value in vars(arguments).items() if name != "json"}
         machine.write_json(arguments.json, {"machine": machine.record(), "settings": settings, "networks": found})
