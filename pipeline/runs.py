@@ -1,6 +1,7 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
 from pipeline.disk import described_room
-from pipeline.errors import ConfigError, Stopped
+from pipeline.errors import ConfigError, DiskError, Stopped
 from pipeline.host import host_budget
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
@@ -64,14 +65,15 @@ def check_before_ingest(
 ) -> None:
     """Refuse what stages up to `last` would be refused for, before the images are read; nothing where they are there.
 
-    Raises ConfigError, BudgetError, DeviceMemoryError or DiskError, as `cascade plan` does.
+    Raises ConfigError, BudgetError or DeviceMemoryError.
     """
     if read_data_info(run_folder) is not None:
         return
     machine = config.machine
     device = choose_device(machine.device if device_name is None else device_name, deterministic=machine.deterministic)
     if config.cache.keep == "auto":
-        plan_run(run_folder, config, device, report, last=last, lock=lock)
+        with suppress(DiskError):  # the ingest knows better what compression leaves of the images, and refuses too
+            plan_run(run_folder, config, device, report, last=last, lock=lock)
         return
     outline = read_outline(run_folder, config)
     last = len(outline.shapes) - 1 if last is None else last
