@@ -133,10 +133,11 @@ def _run(
 ) -> None:
     """`run`, with the folder held from the first image to the last stage."""
     from pipeline.lock import lock_folder
-    from pipeline.runs import ingest_data, run_stages
+    from pipeline.runs import check_before_ingest, ingest_data, run_stages
 
     config, reporter, should_stop = load(run_path, settings), _reporter(), _should_stop()
     with lock_folder(run_path, "beginning") as lock:
+        check_before_ingest(config, run_path, last, device, reporter, lock=lock)
         ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
         folder = open_run(run_path, settings, accept_before=accept_before)
         run_stages(

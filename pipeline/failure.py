@@ -28,7 +28,10 @@ def failure(error: BaseException) -> tuple[str, int] | None:
         case CorruptStoreError():
             return f"{error}\nnext: {STORE_REMEDY}", 4
         case BudgetError():
-            return f"{error}\nnext: raise budget.host, or lower order.window or order.run, which trains anew", 6
+            return (
+                f"{error}\nnext: raise budget.host, or lower order.window, which trains anew, or order.run, which "
+                f"ingests anew too: delete x_0 where it is there already"
+            ), 6
         case StoreError():
             return str(error), 3
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -262,14 +262,14 @@ class Feed:
         if self._ring is None:
             run, hold = self.run, self._upload.hold
             allowed = run.host_bytes
-            sequential = sequential_ring_bytes(run, self.anchor, hold=hold)
+            sequential = sequential_ring_bytes(run.outline, self.anchor, hold=hold)
             needed = (
                 sequential
                 if self._sequential_only
-                else ring_bytes(run, self.j, self.anchor, self.micro_batch, hold=hold)
+                else ring_bytes(run.outline, self.anchor, self.micro_batch, hold=hold)
             )
             if needed > allowed:
-                raise host_memory_error(run, self.anchor, needed)
+                raise host_memory_error(run.config, self.anchor, needed, allowed)
             self._ring = Ring(host_buffer(needed, self.device))
             if not self._sequential_only:
                 chunk = self.store("train").chunk_samples * self.store("train").sample_bytes

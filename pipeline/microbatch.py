@@ -19,10 +19,10 @@ def check_micro_batch(config: Config, j: int) -> None:
     """Raise ConfigError where `machine.micro_batch` is no size for stage j."""
     asked, allowed = config.machine.micro_batch, micro_batches(config, j)
     if asked and asked not in allowed:
-        hint = ""
+        hint = "leave machine.micro_batch out, which takes the largest that fits, or set it to one of these"
         if len(allowed) == 1 and config.network.batch_norm:
-            hint = "\nnext: set network.bn_group, over which batch norm then takes its statistics; that trains anew"
+            hint += "; or set network.bn_group, over which batch norm then takes its statistics, which trains anew"
         raise ConfigError(
             f"machine.micro_batch = {asked}: stage {j} takes batches of {allowed[0]} in parts of "
-            f"{', '.join(map(str, allowed))}{hint}"
+            f"{', '.join(map(str, allowed))}\nnext: {hint}"
         )

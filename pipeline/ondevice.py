@@ -86,10 +86,27 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
                 store_bytes=(room - peak.resident if stays else left) if device.type == "cuda" else 0,
             )
     assert smallest is not None, "a batch has a size"
-    raise _too_small(config, j, budget, smallest)
+    free = _smaller_parts(outline, j, anchor, device, room) if config.machine.micro_batch else ""
+    raise _too_small(config, j, budget, smallest, free)
 
 
-def _too_small(config: Config, j: int, budget: int, peak: Peak) -> DeviceMemoryError:
+def _smaller_parts(outline: Outline, j: int, anchor: int, device: torch.device, room: int) -> str:
+    """The largest micro-batch that fits where the one that is set does not, as advice; "" where none does."""
+    config, dtype = outline.config, autocast_type(device, outline.config.network.precision)
+    ways = {"auto": (False, True), "never": (False,), "always": (True,)}[config.machine.recompute]
+    for recompute in ways:
+        work = stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
+        for micro_batch in micro_batches(config, j):
+            if (needed := predicted_peak(work, micro_batch).streamed) <= room:
+                return (
+                    f"leave machine.micro_batch out or set it to {micro_batch}, which takes {size(needed)} and is "
+                    f"the same method; or "
+                )
+    return ""
+
+
+def _too_small(config: Config, j: int, budget: int, peak: Peak, free: str) -> DeviceMemoryError:
+    """What to say of a stage that fits in no way; `free` is advice that trains nothing anew."""
     phases = {
         "a training step": peak.training,
         "replaying its prefix": peak.replay,
@@ -101,9 +118,12 @@ def _too_small(config: Config, j: int, budget: int, peak: Peak) -> DeviceMemoryE
     parts = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in peak.parts.items() if nbytes)
     grouped = config.network.bn_group or not config.network.batch_norm
     return DeviceMemoryError(
-        f"stage {j} needs at least {size(peak.streamed)} of device memory, for {worst}; {size(budget)} are allowed, of "
+        f"stage {j} needs {'' if config.machine.micro_batch else 'at least '}{size(peak.streamed)} of device memory"
+        f"{f' with machine.micro_batch = {config.machine.micro_batch}' if config.machine.micro_batch else ''}, "
+        f"for {worst}; {size(budget)} are allowed, of "
         f"which {HEADROOM:.0%} is planned with (a training step: {parts})\n"
-        f"next: raise budget.device; or, which trains anew, "
+        f"next: {free}raise budget.device; or, which trains anew, "
         f"{'' if grouped else 'set network.bn_group, so that a batch can go through in parts, or '}"
-        f"head.pool = 2, a smaller head.width, network.bn_group or order.run"
+        f"head.pool = 2, a smaller head.width or network.bn_group; "
+        f"or a smaller order.run, which ingests anew too: delete x_0 where it is there already"
     )

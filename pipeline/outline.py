@@ -1,7 +1,7 @@
 """What is known of a run before anything of it is there: its config, its images by number and size, its shapes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,6 +65,13 @@ class Outline:
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored."""
         return stored_shape(self.config, self.shapes, j, image_side=self.side)
+
+    def nearest(self, j: int, is_there: Callable[[int], bool]) -> int:
+        """The largest i <= j of an x_i, i >= 1, that `is_there` and that stage j may start from; else 0, the images.
+
+        Under the policy "recompute" only x_0 is one, and none past augment.cut_at under "canvas".
+        """
+        return next((i for i in range(self.config.augment.last_anchor(j), 0, -1) if is_there(i)), 0)
 
     def encoding(self, index: int) -> str:
         """Of x_index."""

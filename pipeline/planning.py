@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.beforehand import check_host_memory, check_parts
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
 from pipeline.disk import folder_bytes, free_bytes
@@ -17,6 +18,7 @@ from pipeline.progress import Reporter
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
 from pipeline.sampling import updated_samples
+from pipeline.transfer import batches_held
 from pipeline.workload import Budgets
 
 
@@ -40,7 +42,8 @@ def plan_run(
     The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
     training images, and is not kept; a disk budget that the config states is then not held against what is free here.
 
-    Raises DiskError where not even the images fit.
+    Raises what `cascade run` would: ConfigError where a batch has no parts of machine.micro_batch, BudgetError where
+    the images cannot be read within the host memory, DeviceMemoryError, and DiskError where not even they fit.
     """
     with lock_folder(folder, "planning", held=lock):
         if run is None and read_data_info(folder):
@@ -49,8 +52,10 @@ def plan_run(
         outline = read_outline(folder, config)
         if last is not None:
             outline.check_stage(last)
-        rates = rates_of(folder, outline, device, report, anew=anew)
         budgets = budgets_of(folder, config, host_bytes)
+        check_parts(outline)
+        check_host_memory(outline, [0], lambda _: False, budgets.host, hold=batches_held(device))
+        rates = rates_of(folder, outline, device, report, anew=anew)
         if images is not None:
             stated = budget_bytes(config.budget.disk)
             budgets = budgets if stated is None else replace(budgets, disk=stated)

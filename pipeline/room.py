@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cache import CodecName, Store, read_journal
 from cascade.quantiser import ENCODINGS
-from pipeline.budget import stored_sample_bytes
 from pipeline.config import budget_bytes
 from pipeline.disk import NOTHING, SMALL_FILES, StoreSize, check_room, described_room, folder_size, room, store_size
 from pipeline.errors import DiskError
@@ -26,7 +25,7 @@ def output_size(run: RunFolder, j: int, split: str) -> StoreSize:
     return store_size(
         samples=run.info.samples[split],
         views=run.config.augment.stored_views if split == "train" else 1,
-        sample_bytes=stored_sample_bytes(run, j + 1),
+        sample_bytes=run.outline.sample_bytes(j + 1),
         run=run.config.order.run,
     )
 

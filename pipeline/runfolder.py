@@ -306,11 +306,8 @@ class RunFolder:
         return j in self._stand_ins
 
     def nearest(self, j: int, is_there: Callable[[int], bool]) -> int:
-        """The largest i <= j of an x_i, i >= 1, that `is_there` and that stage j may start from; else 0, the images.
-
-        Under the policy "recompute" only x_0 is one, and none past augment.cut_at under "canvas".
-        """
-        return next((i for i in range(self.config.augment.last_anchor(j), 0, -1) if is_there(i)), 0)
+        """The largest i <= j of an x_i, i >= 1, that `is_there` and that stage j may start from; else 0, the images."""
+        return self.outline.nearest(j, is_there)
 
     def anchor(self, j: int) -> int:
         """The index of the nearest store that stage j can start from.

@@ -1,23 +1,25 @@
 """Whole commands: ingest with its summary, and a range of stages in turn."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from pipeline.acceptance import describe_accepted
 from pipeline.bad_images import SKIPPED
-from pipeline.budget import host_memory_error, ring_bytes
+from pipeline.beforehand import check_device_memory, check_host_memory, check_memory, check_parts
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
 from pipeline.disk import described_room
-from pipeline.errors import ConfigError, Stopped
+from pipeline.errors import ConfigError, DiskError, Stopped
+from pipeline.host import host_budget
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
-from pipeline.microbatch import check_micro_batch
 from pipeline.needed import free_stores, output_is_due
 from pipeline.ondevice import limit_device
+from pipeline.outline import read_outline
 from pipeline.plan import as_planned
 from pipeline.planning import plan_run
 from pipeline.plantable import plan_table
@@ -58,6 +60,28 @@ def ingest_data(
         report.say(f"stages see windows of {config.augment.crop}x{config.augment.crop} of them (augment.crop)")
 
 
+def check_before_ingest(
+    config: Config, run_folder: Path, last: int | None, device_name: str | None, report: Reporter, *, lock: Lock
+) -> None:
+    """Refuse what stages up to `last` would be refused for, before the images are read; nothing where they are there.
+
+    Raises ConfigError, BudgetError or DeviceMemoryError.
+    """
+    if read_data_info(run_folder) is not None:
+        return
+    machine = config.machine
+    device = choose_device(machine.device if device_name is None else device_name, deterministic=machine.deterministic)
+    if config.cache.keep == "auto":
+        with suppress(DiskError):  # the ingest knows better what compression leaves of the images, and refuses too
+            plan_run(run_folder, config, device, report, last=last, lock=lock)
+        return
+    outline = read_outline(run_folder, config)
+    last = len(outline.shapes) - 1 if last is None else last
+    outline.check_stage(last)
+    check_parts(outline)
+    check_memory(outline, range(last + 1), config.keeps, host_budget(config), device)
+
+
 def run_stages(
     run: RunFolder,
     first: int | None,
@@ -87,11 +111,10 @@ def run_stages(
         device = choose_device(
             machine.device if device_name is None else device_name, deterministic=machine.deterministic
         )
-        for j in range(first, last + 1):
-            check_micro_batch(run.config, j)
+        check_parts(run.outline)
         limit_device(run.config, device)
         run = _planned(run, first, last, device, report, held, plan_to)
-        check_host_memory(run, hold=batches_held(device))
+        _check_memory(run, range(first, last + 1), device)
         _say_room(run, first, last, report)
         if run.accepted:
             report.say(f"accepted though stale: {describe_accepted(run.accepted)}")
@@ -140,16 +163,11 @@ def _say_room(run: RunFolder, first: int, last: int, report: Reporter) -> None:
         check_first_output(run, due, report)
 
 
-def check_host_memory(run: RunFolder, *, hold: int = 1) -> None:
-    """Raise BudgetError, before hours are spent, where a stage's input will not be read within the host memory.
+def _check_memory(run: RunFolder, stages: range, device: torch.device) -> None:
+    """Raise BudgetError or DeviceMemoryError, before hours are spent, where one of the stages will not fit."""
 
-    `hold` is the number of batches that the device copies from at a time.
-    """
-    needed: dict[int, int] = {}
-    for j in range(len(run.shapes)):
-        index = run.nearest(j, lambda i: run.config.keeps(i) or run.is_stored(i))
-        batch_size = run.config.for_stage(j).train.batch_size
-        needed[index] = max(ring_bytes(run, j, index, batch_size, hold=hold), needed.get(index, 0))
-    worst = max(needed, key=needed.__getitem__)
-    if needed[worst] > run.host_bytes:
-        raise host_memory_error(run, worst, needed[worst])
+    def there(i: int) -> bool:
+        return run.config.keeps(i) or run.is_stored(i)
+
+    check_host_memory(run.outline, stages, there, run.host_bytes, hold=batches_held(device))
+    check_device_memory(run.outline, [j for j in stages if run.stages[j].record is None], there, device)

@@ -90,6 +90,13 @@ def test_what_fits_in_no_way_is_refused_with_what_would_take_less(tmp_path: Path
         chosen(tmp_path, "budget.device=100 KB", "network.bn_group=0")
 
 
+def test_a_micro_batch_that_was_set_and_does_not_fit_is_to_be_left_out_first(tmp_path: Path) -> None:
+    fits = peak(tmp_path, "machine.micro_batch=32", "machine.recompute=never")
+    with pytest.raises(DeviceMemoryError, match=r"stage 1 needs \d.* with machine.micro_batch = 64, for ") as caught:
+        chosen(tmp_path, budget_of(fits), "machine.micro_batch=64", "machine.recompute=never")
+    assert "next: leave machine.micro_batch out or set it to 32, which takes " in str(caught.value)
+
+
 def test_the_peak_does_not_grow_with_the_prefix_that_is_replayed(tmp_path: Path) -> None:
     deep = outline(tmp_path, "network.stages=24", "budget.device=1 TB")
     near = choose_on_device(deep, 3, anchor=1, device=CPU)

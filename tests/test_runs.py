@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from cache import BudgetError, ring_samples
+from pipeline.beforehand import check_host_memory
 from pipeline.errors import Stopped
 from pipeline.progress import Reporter
 from pipeline.room import kept_bytes
-from pipeline.runfolder import RunFolder
-from pipeline.runs import check_host_memory, run_stages
+from pipeline.runs import run_stages
 from tests.runs import digits_run, reopened, tiny_run
 
 CANVAS = ("augment.policy=canvas", "augment.crop=6", "augment.padding=1", "augment.flip=true")
@@ -55,13 +55,10 @@ def test_bytes_to_be_kept_are_those_by_hand(folder: Path, settings: tuple[str, .
 def test_windows_of_the_largest_store_to_come_have_to_fit_in_the_host_memory(
     folder: Path, settings: tuple[str, ...], worst: int, sample_bytes: int
 ) -> None:
-    def run(host_memory: int) -> RunFolder:
-        return reopened(folder, *settings, f"budget.host={host_memory}")
-
-    needed = ring_samples(512, 64) * sample_bytes
-    check_host_memory(run(needed))
+    run, needed = reopened(folder, *settings), ring_samples(512, 64) * sample_bytes
+    check_host_memory(run.outline, range(3), run.config.keeps, needed)
     with pytest.raises(BudgetError, match=f"reading x_{worst} takes .* of host memory"):
-        check_host_memory(run(needed - 1))
+        check_host_memory(run.outline, range(3), run.config.keeps, needed - 1)
 
 
 def test_a_stop_is_before_the_first_stage_with_something_to_do_and_a_finished_run_is_not_stopped(

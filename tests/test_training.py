@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cache import BudgetError, Store
+from pipeline.beforehand import check_host_memory
 from pipeline.config import Train
 from pipeline.config_file import read_config
 from pipeline.data_info import DataInfo
@@ -19,7 +20,6 @@ from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
-from pipeline.runs import check_host_memory
 from pipeline.sealed import write_sealed
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
@@ -170,10 +170,12 @@ def test_every_presets_windows_fit_in_its_host_memory(tmp_path: Path, name: str)
     (tmp_path / "x_0").mkdir()
     write_sealed(tmp_path / "x_0" / "ingest.json", info)
     after = [j + 1 for j in config.network.downsample_at if j]  # what a plan stores: not what it cannot read
-    check_host_memory(RunFolder(tmp_path, config).following(after, frees=False))
+    run = RunFolder(tmp_path, config)
+    stages = range(len(run.stages))
+    check_host_memory(run.outline, stages, run.following(after, frees=False).config.keeps, run.host_bytes)
     tight = read_config({**table, "budget": {"host": "1 MB"}}, where=name)
     with pytest.raises(BudgetError, match="reading x_"):
-        check_host_memory(RunFolder(tmp_path, tight))
+        check_host_memory(run.outline, stages, tight.keeps, 10**6)
 
 
 def test_a_deleted_store_is_written_again_when_asked_for_and_only_then(tmp_path: Path) -> None:

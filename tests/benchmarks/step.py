@@ -50,7 +50,7 @@ Steps = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 def inputs(run: RunFolder, j: int, device: torch.device) -> dict[str, tuple[Feed, Steps]]:
     """Where the steps of a stage may get their batches from."""
     plenty = RunFolder(run.path, load_config(run.path, ['budget.host="64 GB"']))
-    ring = ring_bytes(run, j, run.anchor(j), run.config.for_stage(j).train.batch_size, hold=batches_held(device))
+    ring = ring_bytes(run.outline, run.anchor(j), run.config.for_stage(j).train.batch_size, hold=batches_held(device))
     scarce = RunFolder(run.path, load_config(run.path, [f"budget.host={ring}"]))
     on_device = Feed(run, j, device, device_memory_bytes=EVERYTHING)
     on_host, streamed = Feed(plenty, j, device), Feed(scarce, j, device)
