@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache import CodecName, chunk_samples, packed_share
-from pipeline.errors import DiskError
+from pipeline.errors import NoRoomError
 from pipeline.progress import size
 
 MARGIN = 1.1
@@ -26,10 +26,12 @@ class StoreSize:
     nbytes: int
     """Of its files; of one to be written, of its chunks of x before compression, the last one of a view whole."""
     files: int
-    """Files and folders; each takes part of a block more than its bytes."""
+    """Files and folders; each takes part of a block of the file system more than its bytes."""
+    rest: int = 0
+    """Of a store to be written, bytes of its files beside x, as they count in a budget."""
 
     def __add__(self, other: "StoreSize") -> "StoreSize":
-        return StoreSize(self.nbytes + other.nbytes, self.files + other.files)
+        return StoreSize(self.nbytes + other.nbytes, self.files + other.files, self.rest + other.rest)
 
 
 NOTHING = StoreSize(0, 0)
@@ -81,24 +83,37 @@ def check_room(
     *,
     there: StoreSize = NOTHING,
     budget: int | None = None,
+    known_share: Callable[[CodecName], float | None] = lambda _: None,
     remedy: Callable[[], str],
 ) -> None:
-    """Raise DiskError where a run folder has no room for what is to be written there, of which `there` is already.
+    """Raise NoRoomError where a run folder has no room for what is to be written there, of which `there` is already.
 
-    Room is on its disk and, where there is one, in its `budget`. Where the numbers fit as they are, nothing more is
-    asked; else the codec is tried on a sample of them.
+    Room is on its disk, where a file takes whole blocks, and, where there is one, in its `budget`, where it takes its
+    bytes. Where the numbers fit as they are, nothing more is asked; else the codec leaves its `known_share` of them, or
+    is tried on a sample.
     """
-    free, blocks = room(folder, budget), max(needed.files - there.files, 0) * os.statvfs(folder).f_frsize
-    if needed.nbytes + blocks - there.nbytes <= free:
+    blocks = max(needed.files - there.files, 0) * os.statvfs(folder).f_frsize
+    left = None if budget is None else budget - folder_bytes(folder)
+
+    def bytes_too_many(share: float) -> int | None:
+        """What is needed, where it is too much."""
+        own, free = round(share * needed.nbytes) - there.nbytes, free_bytes(folder)
+        if left is not None and left < free and own + needed.rest > left:
+            return own + needed.rest
+        return own + blocks if own + blocks > free else None
+
+    if bytes_too_many(1.0) is None:
         return
     share, how = 1.0, "not compressed"
-    if (name := codec()) != "none":
+    if (name := codec()) != "none" and (known := known_share(name)) is not None:
+        share = min(MARGIN * known, 1.0)
+        how = f"{name} leaves {share:.0%} of {size(needed.nbytes)}, as the plan's sample says and a tenth"
+    elif name != "none":
         numbers = sample()
         share = min(MARGIN * packed_share(numbers, name), 1.0)
         how = f"{name} leaves {share:.0%} of {size(needed.nbytes)}, as measured on {len(numbers)} samples and a tenth"
-    bytes_to_come = round(share * needed.nbytes) + blocks - there.nbytes
-    if bytes_to_come > free:
-        raise DiskError(
+    if (bytes_to_come := bytes_too_many(share)) is not None:
+        raise NoRoomError(
             f"{what} needs {size(bytes_to_come)} ({how}), and {described_room(folder, budget)}\nnext: {remedy()}"
         )
 

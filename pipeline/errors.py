@@ -53,6 +53,10 @@ class DiskError(CascadeError):
     exit_code = 6
 
 
+class NoRoomError(DiskError):
+    """Of a store that is to be written, while the folder is as it should be: a run can go on without it."""
+
+
 class DeviceMemoryError(CascadeError):
     """The device has less memory than the work takes."""
 

@@ -56,6 +56,8 @@ class Known:
     """Of the chunks of x before compression, what is on disk of them."""
     is_to_be_had: bool = True
     """Whether it is there, or would be written if it was to be kept."""
+    stays: bool = False
+    """Whether no plan deletes it: it is of a stage that stands in for another."""
 
     @property
     def exists(self) -> bool:
@@ -92,7 +94,8 @@ def known_store(
     is_to_be_had = run is None or not index or would_be_written(run, index)
     if run is not None and run.is_stored(index):
         nbytes = sum(run.stored_bytes(index, split) for split in run.splits)
-        return Known(nbytes, "stored", run.open_store(index, "train").codec, nbytes / outline.raw_bytes(index))
+        share, codec = nbytes / outline.raw_bytes(index), run.open_store(index, "train").codec
+        return Known(nbytes, "stored", codec, share, stays=index > 0 and run.is_stand_in(index - 1))
     own = outline.config.for_stage(max(index - 1, 0)).store.codec
     sampled = next((one for one in samples if run is not None and one.store == place_of(run, index)), None)
     if own == "none":
@@ -122,9 +125,21 @@ def unwritten(
     channel, what little is saved by compressing these. Labels and sample ids are those of the images, if none is left
     out.
     """
-    record = _encoding_record(index, run)
-    sizes = (_of_split(outline, index, split, machine, codec, record) for split in outline.samples)
+    sizes = (unwritten_split(outline, index, split, machine, codec, run=run) for split in outline.samples)
     return sum(sizes, Footprint(0, 0))
+
+
+def unwritten_split(
+    outline: Outline,
+    index: int,
+    split: str,
+    machine: Mapping[str, Any],
+    codec: CodecName,
+    *,
+    run: RunFolder | None = None,
+) -> Footprint:
+    """The same of one split."""
+    return _of_split(outline, index, split, machine, codec, _encoding_record(index, run))
 
 
 def _of_split(

@@ -27,9 +27,11 @@ def is_needed(run: RunFolder, index: int) -> bool:
     """
     if index == len(run.stages):
         return True
+    if index in run.drops:
+        return False
 
     def there(i: int) -> bool:
-        return run.is_stored(i) or output_is_due(run, i - 1)
+        return (run.is_stored(i) and i not in run.drops) or output_is_due(run, i - 1)
 
     unfinished = (j for j in range(index, len(run.stages)) if run.stages[j].record is None or output_is_due(run, j))
     return any(run.nearest(j, there) == index for j in unfinished)
@@ -49,7 +51,8 @@ def own_stores(run: RunFolder, index: int) -> list[Path]:
 
 
 def free_stores(run: RunFolder, report: Reporter) -> None:
-    """Delete every x_i, i >= 1, that nothing will read again, one after the other.
+    """Delete every x_i, i >= 1, that nothing will read again, one after the other; of a plan that keeps all its stores
+    only those that it has no room for.
 
     Where x_{i+1} is there to be read instead, every chunk of it is read back from the disk and verified first. An
     interruption leaves a store whole or gone, and the next call deletes what is left of it.
@@ -61,13 +64,14 @@ def free_stores(run: RunFolder, report: Reporter) -> None:
         run.check_stores_unlinked(index)
         sweep_removed(run.store(index, "train").parent)
         stores = own_stores(run, index)
-        if not stores or run.is_stand_in(index - 1) or is_needed(run, index):
+        if not stores or run.is_stand_in(index - 1) or not (run.frees or index in run.drops) or is_needed(run, index):
             continue
         read_back_successor(run, index)
         nbytes = sum(map(folder_bytes, stores))
         for store in stores:
             remove_folder(store)
-        report.say(f"x_{index} deleted, {size(nbytes)} freed: nothing will read it again")
+        why = "the plan has no room for it" if index in run.drops else "nothing will read it again"
+        report.say(f"x_{index} deleted, {size(nbytes)} freed: {why}")
 
 
 def read_back_successor(run: RunFolder, index: int) -> None:

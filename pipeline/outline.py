@@ -14,6 +14,7 @@ from cache.codecs import CHECKSUM_BYTES
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.data_info import X_0, check_same_data, read_data_info
+from pipeline.disk import store_size
 from pipeline.errors import ConfigError
 from pipeline.probe import find_channels, find_side
 from pipeline.shapes import canvas_side, check_canvas, network_shapes, stored_shape
@@ -96,6 +97,19 @@ class Outline:
         chunk = chunk_samples(self.config.order.run, sample)
         chunks = sum(self.views(index, split) * -(-count // chunk) for split, count in self.samples.items())
         return chunks * (chunk * sample + CHECKSUM_BYTES)
+
+    def files(self, index: int) -> int:
+        """Of x_index, folders included, over all splits."""
+        sizes = (
+            store_size(
+                samples=count,
+                views=self.views(index, split),
+                sample_bytes=self.sample_bytes(index),
+                run=self.config.order.run,
+            )
+            for split, count in self.samples.items()
+        )
+        return sum(one.files for one in sizes)
 
     def views(self, index: int, split: str) -> int:
         """Of a split in x_index."""

@@ -1,6 +1,6 @@
 """The plan of a run: which x_j to store and when each goes, what every stage then takes, and what else there was."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from pipeline.sealed import read_sealed, write_sealed
 from pipeline.workload import Budgets, Workload, workload
 
 PLAN = "plan.json"
+FORMAT = 2
+"""Raised when what plan.json holds changes: a plan of another one is made again."""
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +91,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of all that is still to do."""
     peak_bytes: int
     """Of the stores on disk at a time, x_0 included."""
+    beside_bytes: int
+    """Of all else in the folder, now and to come: weights, test outputs, checkpoints, records, other branches."""
     disk_bytes: int
-    """The budget."""
+    """The budget, for both."""
+    drops: list[int]
+    """Indices of x_i that are there, for which there is no room beside the plan, and which go before it begins."""
     peak_basis: Basis
     """What the bytes on disk are known from."""
     alternatives: list[Alternative]
@@ -98,11 +104,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What compression leaves of x_i that are not written."""
     machine: dict[str, Any]
     """What the rates were measured on."""
+    format: int = FORMAT
+    """Of this file."""
 
     @property
     def frees(self) -> bool:
         """Whether stores are deleted on the way."""
         return any(stage.deletes is not None for stage in self.stages)
+
+    def followed(self, run: RunFolder) -> RunFolder:
+        """The run folder with its stores."""
+        shares = {one.store: one.shares for one in self.samples}
+        return run.following(self.stores, frees=self.frees, drops=self.drops, shares=shares)
 
     @property
     def stores(self) -> list[int]:
@@ -119,26 +132,24 @@ def make_plan(
     run: RunFolder | None = None,
     samples: Sequence[Sampled] = (),
     stores: Sequence[int] | None = None,
+    without: Collection[int] = (),
     last: int | None = None,
 ) -> Plan:
     """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
     all; or that of given stores, whether or not they fit.
 
-    `samples` say what compression leaves of some x_i. Raises DiskError where not even the images fit, DeviceMemoryError
-    where a stage does not.
+    `samples` say what compression leaves of some x_i; those of `without` are not to be stored. Raises DiskError where
+    not even the images fit, DeviceMemoryError where a stage does not.
     """
     planned = len(outline.shapes) if last is None else last + 1
-    load = workload(outline, rates, budgets, run=run, samples=samples, device=device)
+    load = workload(outline, rates, budgets, run=run, samples=samples, without=without, device=device)
     choices = load.choices.until(planned)
     if stores is not None:
-        route: Route | None = route_of(choices, (0, *sorted(stores)), budgets.disk)
+        route: Route | None = route_of(choices, (0, *sorted(stores)), budgets.stores)
     else:
-        route = shortest_route(choices, budgets.disk)
+        route = shortest_route(choices, budgets.stores)
     if route is None:
-        raise DiskError(
-            f"x_0 alone takes {size(load.known[0].nbytes)}, and the disk budget is {size(budgets.disk)}\n"
-            f"next: a larger budget, or a smaller data.canvas"
-        )
+        raise _no_room(load, budgets, run)
     stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
     peak_bytes, peak_basis = _at_a_time(load, route)
     return Plan(
@@ -148,22 +159,48 @@ def make_plan(
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
         peak_basis=peak_basis,
+        beside_bytes=budgets.beside,
+        drops=_drops(route, peak_bytes, budgets),
         alternatives=list(_alternatives(outline, rates, budgets, load, choices, device, run, samples)),
         samples=list(samples),
         machine=rates.machine,
     )
 
 
+def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskError:
+    """Of a budget that does not even hold the images, and what there is and will be whatever is stored."""
+    beside = f", and what is no store {size(budgets.beside)}: weights, checkpoints, records" if budgets.beside else ""
+    gc = f"{run.command('gc')} lists what can be freed; or " if run is not None else ""
+    return DiskError(
+        f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}\n"
+        f"next: {gc}a larger budget, or a smaller data.canvas"
+    )
+
+
+def _drops(route: Route, peak_bytes: int, budgets: Budgets) -> list[int]:
+    """The x_i there that the plan has no use for, where there is no room for them beside it."""
+    others = {i: nbytes for i, nbytes in budgets.there.items() if i not in route.anchors}
+    return sorted(others) if peak_bytes + sum(others.values()) > budgets.stores else []
+
+
+class _Headed(msgspec.Struct, frozen=True):
+    """What of a file says which format it has."""
+
+    format: int = 1
+
+
 def read_plan(folder: Path) -> Plan | None:
-    """The plan kept in a run folder. Raises CorruptDataError."""
-    return read_sealed(folder / PLAN, Plan, remedy="delete it; cascade plan makes it again")
+    """The plan kept in a run folder, if it is of this format. Raises CorruptDataError."""
+    remedy = "delete it; cascade plan makes it again"
+    headed = read_sealed(folder / PLAN, _Headed, remedy=remedy)
+    return read_sealed(folder / PLAN, Plan, remedy=remedy) if headed and headed.format == FORMAT else None
 
 
 def as_planned(run: RunFolder) -> RunFolder:
     """The run folder with the stores of the plan that is kept in it, where the config leaves them to one."""
     if run.config.cache.keep != "auto" or (plan := read_plan(run.path)) is None:
         return run
-    return run.following(plan.stores, frees=plan.frees)
+    return plan.followed(run)
 
 
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
@@ -173,10 +210,17 @@ def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
     if earlier is not None and run is not None:
         is_done = [stage.record is not None and not run.is_stand_in(stage.j) for stage in run.stages]
         rows = zip(is_done, earlier.stages, plan.stages, strict=False)
-        stages = [then if done else now for done, then, now in rows]
+        stages = [_as_predicted(run, then, now) if done else now for done, then, now in rows]
         plan = msgspec.structs.replace(plan, stages=[*stages, *plan.stages[len(stages) :]])
     write_sealed(folder / PLAN, plan)
     return plan
+
+
+def _as_predicted(run: RunFolder, then: StagePlan, now: StagePlan) -> StagePlan:
+    """What was predicted of a stage that is trained now, without the store that was planned if it is gone."""
+    if then.writes is None or now.writes is not None or run.is_stored(then.writes):
+        return then
+    return msgspec.structs.replace(then, writes=None, written_basis=None)
 
 
 def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates, device: torch.device) -> StagePlan:
@@ -227,7 +271,7 @@ def _at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
     images, *kept = (load.known[i] for i in route.anchors)
     beside = [kept[m : m + 2] for m in range(len(kept))] if route.frees else [kept]
     most = max(([images, *some] for some in beside), key=lambda some: sum(one.nbytes for one in some))
-    return sum(one.nbytes for one in most), weakest(most)
+    return sum(one.nbytes for one in most if not one.stays), weakest(most)
 
 
 def _alternatives(
@@ -251,20 +295,22 @@ def _alternatives(
                 seconds=found.seconds,
                 peak_bytes=peak_bytes,
                 peak_basis=peak_basis,
-                fits=found.peak_bytes <= budgets.disk,
+                fits=found.peak_bytes <= budgets.stores,
                 changes_results=changes_results,
             )
 
     stages = choices.stages
     stores = [i for i in range(1, stages) if choices.may_store[i]]
-    yield from one("all cached", load, route_of(choices, (0, *stores), budgets.disk))
-    yield from one("all recomputed", load, route_of(choices, (0,), budgets.disk))
-    yield from one(f"half the disk, {size(budgets.disk // 2)}", load, shortest_route(choices, budgets.disk // 2))
+    yield from one("all cached", load, route_of(choices, (0, *stores), budgets.stores))
+    yield from one("all recomputed", load, route_of(choices, (0,), budgets.stores))
+    yield from one(
+        f"half the disk, {size(budgets.disk // 2)}", load, shortest_route(choices, budgets.disk // 2 - budgets.beside)
+    )
     for change in other_ways(outline.config):
         try:
             other, seen = outline.under(change.config), change.seen(run)
         except ConfigError:
             continue
         of = workload(other, rates, budgets, run=seen, samples=samples, device=device)
-        route = shortest_route(of.choices.until(stages), budgets.disk)
+        route = shortest_route(of.choices.until(stages), budgets.stores)
         yield from one(change.name, of, route, changes_results=change.changes_results)

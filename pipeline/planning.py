@@ -1,11 +1,14 @@
 """`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from pipeline.beforehand import check_host_memory, check_parts
+from pipeline.beside import beside_bytes, bytes_to_come, deletable
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
 from pipeline.disk import folder_bytes, free_bytes
@@ -31,6 +34,7 @@ def plan_run(
     anew: bool = False,
     images: int | None = None,
     last: int | None = None,
+    without: Collection[int] = (),
     host_bytes: int | None = None,
     run: RunFolder | None = None,
     lock: Lock | None = None,
@@ -38,7 +42,8 @@ def plan_run(
     """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there.
 
     `run` is the folder as it is seen where that is not by the config alone: with stages that stand in for others.
-    `host_bytes` of host memory are planned with, by default what the config allows.
+    The x_i of `without` are not to be stored. `host_bytes` of host memory are planned with, by default what the config
+    allows.
     The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
     training images, and is not kept; a disk budget that the config states is then not held against what is free here.
 
@@ -56,14 +61,21 @@ def plan_run(
         check_parts(outline)
         check_host_memory(outline, [0], lambda _: False, budgets.host, hold=batches_held(device))
         rates = rates_of(folder, outline, device, report, anew=anew)
+        planned = len(outline.shapes) if last is None else last + 1
         if images is not None:
             stated = budget_bytes(config.budget.disk)
             budgets = budgets if stated is None else replace(budgets, disk=stated)
-            return make_plan(outline.of_images(images), rates, budgets, device=device, last=last)
+            outline = outline.of_images(images)
+            budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
+            return make_plan(outline, rates, budgets, device=device, last=last)
+        if run is None:
+            budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
+        else:
+            budgets = replace(budgets, beside=beside_bytes(run, planned), there=deletable(run, planned))
         earlier = read_plan(folder)
         kept = earlier.samples if earlier else []
         samples = updated_samples(run, device, report, kept) if run else []
-        plan = make_plan(outline, rates, budgets, device=device, run=run, samples=samples, last=last)
+        plan = make_plan(outline, rates, budgets, device=device, run=run, samples=samples, without=without, last=last)
         return keep_plan(folder, plan, run)
 
 
@@ -73,9 +85,12 @@ def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> B
     The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
     """
     stated = budget_bytes(config.budget.disk)
-    disk = free_bytes(folder) + folder_bytes(folder)
+    disk, block = free_bytes(folder) + folder_bytes(folder), os.statvfs(folder).f_frsize
+    is_stated = stated is not None and stated <= disk
     host = host_budget(config) if host_bytes is None else host_bytes
-    return Budgets(disk=disk if stated is None else min(stated, disk), host=host, device=0)
+    return Budgets(
+        disk=stated if stated is not None and is_stated else disk, host=host, device=0, block=0 if is_stated else block
+    )
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,12 @@ def _totals(plan: Plan) -> str:
     reading = duration(sum(stage.reading_seconds for stage in plan.stages))
     bases = {basis for stage in plan.stages for basis in (stage.alive_basis, stage.written_basis)}
     notes = "".join(note for basis, note in NOTES.items() if basis in bases)
+    beside = f" of stores, and at most {size(plan.beside_bytes)} beside them" if plan.beside_bytes else ""
+    drops = "".join(f"\nx_{i} goes first: there is no room for it beside the plan" for i in plan.drops)
     return (
         f"in all {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
-        f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}, of {size(plan.disk_bytes)}{notes}"
+        f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}{beside}, of {size(plan.disk_bytes)}"
+        f"{notes}{drops}"
     )
 
 

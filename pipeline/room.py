@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,8 +11,19 @@ from numpy.typing import NDArray
 from cache import CodecName, Store, read_journal
 from cascade.quantiser import ENCODINGS
 from pipeline.config import budget_bytes
-from pipeline.disk import NOTHING, SMALL_FILES, StoreSize, check_room, described_room, folder_size, room, store_size
+from pipeline.disk import (
+    NOTHING,
+    SMALL_FILES,
+    StoreSize,
+    check_room,
+    described_room,
+    folder_bytes,
+    folder_size,
+    room,
+    store_size,
+)
 from pipeline.errors import DiskError
+from pipeline.footprint import place_of, unwritten_split
 from pipeline.gc import find_garbage
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
@@ -54,7 +66,35 @@ def check_output_room(
     """
     needed, there = _due(run, j)
     what = f"stage {j} is trained and kept, and x_{j + 1}"
-    check_room(what, run.path, needed, codec, sample, there=there, budget=_budget(run), remedy=lambda: _remedy(run, j))
+    check_room(
+        what,
+        run.path,
+        needed,
+        codec,
+        sample,
+        there=there,
+        budget=_budget(run),
+        known_share=lambda name: _sampled_share(run, j, name),
+        remedy=lambda: _remedy(run, j),
+    )
+
+
+def say_over_budget(run: RunFolder, report: Reporter) -> None:
+    """Say of a folder that takes more than its budget allows how much that is, and what would free it."""
+    budget, there = _budget(run), folder_bytes(run.path)
+    if budget is None or there <= budget:
+        return
+    freed = sum(one.nbytes for one in find_garbage(run))
+    gc = f"{run.command('gc')} lists what can be freed, {size(freed)}; or " if freed else ""
+    report.say(
+        f"{run.path} takes {size(there)}, {size(there - budget)} more than budget.disk, {size(budget)}\n"
+        f"next: {gc}raise budget.disk"
+    )
+
+
+def _sampled_share(run: RunFolder, j: int, codec: CodecName) -> float | None:
+    """What the plan's sample of x_{j+1} says that a codec leaves of it."""
+    return run.shares.get(place_of(run, j + 1), {}).get(codec)
 
 
 def check_first_output(run: RunFolder, j: int, report: Reporter) -> None:
@@ -84,8 +124,14 @@ def _budget(run: RunFolder) -> int | None:
 def _due(run: RunFolder, j: int) -> tuple[StoreSize, StoreSize]:
     """What the splits of x_{j+1} that are not committed yet take before compression, and what is there of them."""
     due = [split for split in run.splits if not is_committed(run.store(j + 1, split))]
-    needed = sum((output_size(run, j, split) for split in due), NOTHING)
+    needed = sum((_whole_size(run, j, split) for split in due), NOTHING)
     return needed, sum((folder_size(run.store(j + 1, split)) for split in due), NOTHING)
+
+
+def _whole_size(run: RunFolder, j: int, split: str) -> StoreSize:
+    """The same as `output_size` with all that a plan reckons with."""
+    own, whole = output_size(run, j, split), unwritten_split(run.outline, j + 1, split, {}, "none", run=run)
+    return replace(own, rest=whole.nbytes - own.nbytes)
 
 
 def _known_share(run: RunFolder, j: int) -> tuple[float | None, str]:

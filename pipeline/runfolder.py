@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from cache import JOURNAL, MANIFEST, Fingerprint, NoStoreError, Store, committed_bytes
+from cache import JOURNAL, MANIFEST, CodecName, Fingerprint, NoStoreError, Store, committed_bytes
 from cascade import StageShape
 from pipeline.branches import nearest_changes, read_records
 from pipeline.config import Cache, Config
@@ -129,6 +129,10 @@ class RunFolder:
         self.accepts_stale = accepts_stale
         self.frees = config.cache.keep == "needed"
         """Whether each x_j is deleted once nothing will read it again."""
+        self.drops: Sequence[int] = ()
+        """Indices of x_j that a plan has no use and no room for: they are deleted before it begins."""
+        self.shares: Mapping[str, Mapping[CodecName, float]] = {}
+        """Place of an x_j that a plan has a sample of -> codec -> what that leaves of it."""
         info = read_data_info(path)
         if info is None:
             raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{_run_option(path)}")
@@ -176,11 +180,20 @@ class RunFolder:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
         return self.outline.output_shape(j)
 
-    def following(self, stores: Sequence[int], *, frees: bool) -> "RunFolder":
-        """The same folder with these x_j to be stored, j >= 1, which changes no key."""
+    def following(
+        self,
+        stores: Sequence[int],
+        *,
+        frees: bool,
+        drops: Sequence[int] = (),
+        shares: Mapping[str, Mapping[CodecName, float]] | None = None,
+    ) -> "RunFolder":
+        """The same folder with these x_j to be stored, j >= 1, and those of `drops` to go, which changes no key."""
         run = copy(self)
         run.config = msgspec.structs.replace(self.config, cache=Cache(keep=list(stores)))
         run.frees = frees
+        run.drops = drops
+        run.shares = shares or {}
         return run
 
     def command(self, command: str, *settings: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
@@ -13,7 +14,8 @@ from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, read_data_info
 from pipeline.device import choose_device
 from pipeline.disk import described_room
-from pipeline.errors import ConfigError, DiskError, Stopped
+from pipeline.errors import ConfigError, DiskError, NoRoomError, Stopped
+from pipeline.following import Following
 from pipeline.host import host_budget
 from pipeline.ingest import ingest
 from pipeline.lock import Lock, check_writable, lock_folder
@@ -22,9 +24,8 @@ from pipeline.ondevice import limit_device
 from pipeline.outline import read_outline
 from pipeline.plan import as_planned
 from pipeline.planning import plan_run
-from pipeline.plantable import plan_table
 from pipeline.progress import Reporter, size
-from pipeline.room import check_first_output, kept_bytes
+from pipeline.room import check_first_output, kept_bytes, say_over_budget
 from pipeline.runfolder import RunFolder, store_bytes
 from pipeline.stopping import never
 from pipeline.training import is_due, train_stage
@@ -113,9 +114,13 @@ def run_stages(
         )
         check_parts(run.outline)
         limit_device(run.config, device)
-        run = _planned(run, first, last, device, report, held, plan_to)
+        follows = _following(run, first, last, device, report, held, plan_to)
+        run = follows.begin() if follows else as_planned(run)
         _check_memory(run, range(first, last + 1), device)
-        _say_room(run, first, last, report)
+        if run.frees or run.drops:
+            free_stores(run, report)
+        say_over_budget(run, report)
+        _say_room(run, first, last, report, is_planned=follows is not None)
         if run.accepted:
             report.say(f"accepted though stale: {describe_accepted(run.accepted)}")
         for j in range(first, last + 1):
@@ -123,23 +128,41 @@ def run_stages(
             if should_stop() and is_due(run, j, output_asked_for=asked):
                 raise Stopped(f"stopped before stage {j}")
             held.says(f"stage {j} of {first}..{last}")
-            if not train_stage(run, j, device, report, output_asked_for=asked, strict=strict, should_stop=should_stop):
-                report.say(f"stage {j}  done already")
-            if run.frees:
+            options: Options = {"output_asked_for": asked, "strict": strict, "should_stop": should_stop}
+            is_new = run.stages[j].record is None
+            try:
+                if not train_stage(run, j, device, report, **options):
+                    report.say(f"stage {j}  done already")
+            except NoRoomError as error:
+                if follows is None:
+                    raise
+                run = follows.without(j + 1, error)
+            if follows is not None and is_new:
+                run = follows.again(run, j)
+                if run.drops:
+                    free_stores(run, report)
+                if j + 1 not in follows.refused:
+                    train_stage(run, j, device, report, **options)  # which writes what the new plan stores
+            if run.frees or run.drops:
                 free_stores(run, report)
+        say_over_budget(run, report)
 
 
-def _planned(
+class Options(TypedDict):
+    """Of the training of a stage."""
+
+    output_asked_for: bool
+    strict: bool
+    should_stop: Callable[[], bool]
+
+
+def _following(
     run: RunFolder, first: int, last: int, device: torch.device, report: Reporter, held: Lock, plan_to: int | None
-) -> RunFolder:
-    """The run with the stores of a plan, where the config leaves them to one and anything is to be trained."""
-    if run.config.cache.keep != "auto":
-        return run
-    if all(stage.record is not None for stage in run.stages[first : last + 1]):
-        return as_planned(run)
-    plan = plan_run(run.path, run.config, device, report, run=run, lock=held, host_bytes=run.host_bytes, last=plan_to)
-    report.say(plan_table(plan))
-    return run.following(plan.stores, frees=plan.frees)
+) -> Following | None:
+    """What makes plans, where the config leaves the stores to one and anything is to be trained."""
+    if run.config.cache.keep != "auto" or all(stage.record is not None for stage in run.stages[first : last + 1]):
+        return None
+    return Following(run, device, report, held, plan_to)
 
 
 def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
@@ -151,14 +174,16 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
         check_writable(stage.output("train").parent)
 
 
-def _say_room(run: RunFolder, first: int, last: int, report: Reporter) -> None:
-    """Say what the stores may take. Raises DiskError where already the first cannot fit."""
+def _say_room(run: RunFolder, first: int, last: int, report: Reporter, *, is_planned: bool) -> None:
+    """Say what the stores may take. Raises DiskError where already the first cannot fit, which a plan has seen to."""
     if any(stage.record is None for stage in run.stages[first : last + 1]):
         at_a_time = " at a time" if run.frees else ""
         report.say(
             f"stores past the images: at most {size(kept_bytes(run))}{at_a_time} before compression; "
             f"{described_room(run.path, budget_bytes(run.config.budget.disk))}"
         )
+    if is_planned:
+        return
     if (due := next((j for j in range(first, last + 1) if output_is_due(run, j)), None)) is not None:
         check_first_output(run, due, report)
 

@@ -1,7 +1,7 @@
 """From config, run folder and rates to what a plan is made from: work, machine, and the choices between stores."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,11 +31,22 @@ class Budgets:
     """What a run may take, in bytes."""
 
     disk: int
-    """Of stores on disk at a time, x_0 included."""
+    """Of the run folder."""
     host: int
     """Of host memory for reading."""
     device: int
     """Of a GPU's memory for stored x_j."""
+    beside: int = 0
+    """What of `disk` is taken, or will be, by other than the stores of a plan."""
+    block: int = 0
+    """What a file of a store may take beyond its bytes, where it is the file system that has no more room."""
+    there: Mapping[int, int] = field(default_factory=dict)
+    """Index i >= 1 -> bytes there of x_i that a plan may delete."""
+
+    @property
+    def stores(self) -> int:
+        """Of stores on disk at a time, x_0 included."""
+        return self.disk - self.beside
 
 
 @dataclass(frozen=True)
@@ -60,11 +71,12 @@ def workload(
     *,
     run: RunFolder | None = None,
     samples: Sequence[Sampled] = (),
+    without: Collection[int] = (),
     device: torch.device,
 ) -> Workload:
     """Of a run as it is, or of one that begins where there is none.
 
-    `samples` say what compression leaves of some x_i.
+    `samples` say what compression leaves of some x_i; those of `without` are not to be stored.
     """
     known = [known_store(outline, i, rates.machine, run=run, samples=samples) for i in range(len(outline.shapes))]
     work, machine = _work(outline, rates, budgets, known, run, device), _machine(outline, rates)
@@ -73,15 +85,25 @@ def workload(
     choices = Choices(
         train_seconds=sum((part.total for part in parts[1:3]), parts[0].total),
         write_seconds=parts[3].total,
-        store_bytes=np.array([one.reserved_bytes for one in known]),
+        store_bytes=np.array([_reserved_bytes(outline, budgets, i, one) for i, one in enumerate(known)]),
         may_store=np.array(
             [
-                last_anchor(i) >= i and ring * outline.sample_bytes(i) <= budgets.host and one.is_to_be_had
+                last_anchor(i) >= i
+                and ring * outline.sample_bytes(i) <= budgets.host
+                and one.is_to_be_had
+                and i not in without
                 for i, one in enumerate(known)
             ]
         ),
     )
     return Workload(choices, known, work.epochs, *parts)
+
+
+def _reserved_bytes(outline: Outline, budgets: Budgets, index: int, known: Known) -> int:
+    """What a plan leaves room for; nothing for what stays, which is beside its stores."""
+    if known.stays:
+        return 0
+    return known.reserved_bytes + (0 if known.exists else budgets.block * outline.files(index))
 
 
 def _work(

@@ -1,0 +1,137 @@
+"""What a run folder holds beside its stores counts in the budget that a plan is made for, and the run that follows it
+stays within."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline import disk
+from pipeline.beside import CHECKPOINTS, stage_bytes
+from pipeline.disk import folder_bytes
+from pipeline.errors import NoRoomError
+from pipeline.plan import PLAN, read_plan
+from pipeline.runfolder import RunFolder
+from pipeline.sealed import write_sealed
+from tests.conftest import Outcome
+from tests.runs import digits_run, reopened
+from tests.test_plan import made_up_rates
+
+SETTINGS = (
+    "cache.keep=auto",
+    "network.stages=6",
+    "network.downsample_at=[2,4]",
+    "train.epochs=1",
+    "augment.policy=none",
+    "store.codec=none",
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """Ingested, of six stages, on a machine for which every store is worth its bytes."""
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: made_up_rates(6))
+    return digits_run(tmp_path / "run", *SETTINGS)
+
+
+def stored(run: RunFolder) -> list[int]:
+    return [i for i in range(1, len(run.stages)) if reopened(run.path).is_stored(i)]
+
+
+@pytest.mark.parametrize("budget", [1_450_000, 1_500_000, 2_600_000, 3_300_000, 4_200_000, 5_000_000])
+def test_a_plan_is_never_refused_by_the_run_that_follows_it(
+    run: RunFolder, cascade: Callable[..., Outcome], budget: int
+) -> None:
+    code, _, err = cascade("run", "--run", run.path, "--disk", budget)
+    assert code == 0, err
+    assert "going on without" not in err
+    plan = read_plan(run.path)
+    assert plan is not None
+    assert plan.peak_bytes + plan.beside_bytes <= budget
+    assert folder_bytes(run.path) <= budget
+    assert cascade("run", "--run", run.path, "--disk", budget)[0] == 0
+
+
+def test_what_a_stage_keeps_is_known_before_it_trains(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("run", "--run", run.path, "--set", "cache.keep=none", "--to", 2)[0] == 0
+    for j in range(3):
+        own, said = folder_bytes(run.stages[j].path), stage_bytes(run.outline, j)
+        assert own <= said.kept <= own + 12_000
+        assert said.checkpoints > CHECKPOINTS * run.stages[j].head.stat().st_size
+
+
+def test_stores_without_room_in_a_smaller_budget_go_first(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("run", "--run", run.path, "--to", 2, "--disk", "6 MB")[0] == 0
+    assert stored(run) == [1]
+    code, _, err = cascade("run", "--run", run.path, "--disk", "1.5 MB")
+    assert code == 0, err
+    assert "x_1 deleted" in err
+    assert folder_bytes(run.path) <= 1_500_000
+
+
+def test_a_store_that_is_refused_all_the_same_is_gone_on_without(
+    run: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(run: RunFolder, j: int, *_: object) -> None:
+        if j == 1:
+            raise NoRoomError("stage 1 is trained and kept, and x_2 needs 2 MB\nnext: less")
+
+    monkeypatch.setattr("pipeline.writeback.check_output_room", refused)
+    code, _, err = cascade("run", "--run", run.path)
+    assert code == 0, err
+    assert "x_2 needs 2 MB; going on without x_2, by a new plan: stores x_1, " in err
+    assert 2 not in stored(run)
+    assert reopened(run.path).stages[5].record is not None
+
+
+def test_a_folder_over_its_budget_is_said_to_be(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    keep = ("--set", "cache.keep=[1]")
+    assert cascade("run", "--run", run.path, "--to", 0, *keep)[0] == 0
+    there = folder_bytes(run.path)
+    _, _, err = cascade("run", "--run", run.path, "--to", 0, *keep, "--disk", there - 10_000)
+    assert "more than budget.disk" in err
+    assert "raise budget.disk" in err
+
+
+def test_a_plan_of_another_format_is_made_again(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    class Earlier(msgspec.Struct):
+        anchors: list[int]
+
+    write_sealed(run.path / PLAN, Earlier([0]))
+    assert read_plan(run.path) is None
+    assert cascade("plan", "--run", run.path)[0] == 0
+    assert read_plan(run.path) is not None
+
+
+@pytest.fixture
+def sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """The same with a codec, on images of which little is left."""
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: made_up_rates(6))
+    return digits_run(tmp_path / "run", *SETTINGS[:-1], "store.codec=zstd")
+
+
+def test_a_sample_that_shows_more_room_changes_the_plan_on_the_way(
+    sampled: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    code, _, err = cascade("run", "--run", sampled.path, "--disk", "2.2 MB")
+    assert code == 0, err
+    assert "planned anew after stage " in err
+    assert folder_bytes(sampled.path) <= 2_200_000
+
+
+def test_blocks_of_the_file_system_count_against_the_disk_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(free: int, budget: int) -> None:
+        monkeypatch.setattr(disk, "free_bytes", lambda _: free)
+        needed = disk.StoreSize(1000, 3, rest=100)
+        disk.check_room(
+            "x_1", tmp_path, needed, lambda: "none", lambda: pytest.fail("asked"), budget=budget, remedy=lambda: "less"
+        )
+
+    check(10**6, 1100)
+    with pytest.raises(NoRoomError, match=r"x_1 needs 1\.1 KB"):
+        check(10**6, 1099)
+    with pytest.raises(NoRoomError, match="are free on the disk"):
+        check(5000, 10**6)
