@@ -93,7 +93,7 @@ def test_x_1_is_needed_to_write_x_2(folder: Path) -> None:
 
 
 def test_a_last_output_that_was_asked_for_stays(folder: Path) -> None:
-    run = reopened(folder, "cache.keep=[3]")
+    run = reopened(folder, "cache.keep=[3]").following([3], frees=True)
     train_stage(run, 2, CPU, Reporter())
     free_stores(run, Reporter())
     assert stored(run) == [0, 3]
