@@ -2,5 +2,7 @@
 
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from pipeline.experiments.commands.report import report
+
+COMMANDS: tuple[click.Command, ...] = (report,)
 """What `cli.py` adds to its own."""

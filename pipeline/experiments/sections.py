@@ -1,0 +1,205 @@
+"""The parts of a report beside its figures: what comes first, what is open, tables, and where it all comes from."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from pipeline.experiments.facts import RunFacts, StageFacts
+from pipeline.experiments.figure import across, number
+from pipeline.experiments.page import (
+    bullets,
+    code,
+    folded,
+    heading,
+    numbers,
+    paragraph,
+    subsection,
+    table,
+    terms,
+)
+from pipeline.progress import duration, size
+from pipeline.tables import count
+
+ROWS_SHOWN = 16
+"""Of a table that is not folded away."""
+TIME = "%d %B %Y, %H:%M %Z"
+
+
+def head(title: str, runs: Sequence[RunFacts]) -> str:
+    """The name, what it is in a sentence, and the numbers that are looked for first."""
+    run, trained = runs[0].run, min(len(facts.trained) for facts in runs)
+    many = f"Means of {count(len(runs), 'run')}, with standard deviations. " if len(runs) > 1 else ""
+    seeds = ", ".join(str(facts.run.config.seed) for facts in runs)
+    lede = (
+        f"{count(len(run.stages), 'block')} trained one at a time on {run.info.data.source} with k = "
+        f"{run.config.head.k}, seed{'s' if len(runs) > 1 else ''} {seeds}. {many}"
+    )
+    last = [facts.stages[trained - 1] for facts in runs] if trained else []
+    tiles = [
+        *_tile(f"test accuracy of stage {trained - 1}", [stage.test_accuracy for stage in last]),
+        *_tile(f"of the ensemble of {count(trained, 'head')}", [stage.ensemble_accuracy for stage in last]),
+        *_tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
+        ("stages trained", " + ".join(f"{len(facts.trained)} of {len(facts.stages)}" for facts in runs)),
+        ("of training so far" if _is_open(runs) else "of training", duration(sum(map(_seconds, runs)))),
+        ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
+    ]
+    return f"<header>{heading(title)}{paragraph(lede, 'lede')}{numbers(tiles)}</header>"
+
+
+def open_ends(runs: Sequence[RunFacts]) -> str:
+    """What is not finished, or stale, and what else a reader must know; "" where there is nothing."""
+    lines = [f"{_named(facts, runs)}{line}" for facts in runs for line in (*_unfinished(facts), *facts.warnings)]
+    lines += [f"{_named(facts, runs)}{line}" for facts in runs for line in _branches(facts)]
+    return f'<div class="alarm">{bullets(lines)}</div>' if lines else ""
+
+
+def runs_table(runs: Sequence[RunFacts]) -> str:
+    """Each of several runs in a row."""
+    if len(runs) < 2:
+        return ""
+    rows = [
+        [
+            str(facts.run.config.seed),
+            f"{len(facts.trained)} of {len(facts.stages)}",
+            _percent(facts.trained[-1].test_accuracy if facts.trained else None),
+            _percent(facts.trained[-1].ensemble_accuracy if facts.trained else None),
+            duration(_seconds(facts)),
+            str(facts.run.path),
+        ]
+        for facts in runs
+    ]
+    return subsection("The runs", table(["seed", "trained", "last test, %", "ensemble, %", "time", " folder"], rows))
+
+
+def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """Each stage in a row."""
+    columns = ["stage", " state", " block", "parameters", "epochs", "train, %", "validation, %", "test, %"]
+    columns += ["ensemble, %", " starts from", "images/s", "time", " note"]
+    whole = table(columns, [_stage_row(stage) for stage in facts.stages])
+    title = f"{_named(facts, runs)}the stages"
+    if len(facts.stages) > ROWS_SHOWN or len(runs) > 1:
+        return folded(title[0].upper() + title[1:], whole)
+    return subsection("The stages", whole)
+
+
+def encodings_table(runs: Sequence[RunFacts]) -> str:
+    """How each x_j is rounded, where one run is told of."""
+    rows = [
+        [
+            f"x_{stage.j + 1}",
+            stage.encoding.encoding,
+            "no error" if (ratio := stage.encoding.signal_to_noise_db) is None else number(ratio, 1),
+            number(100 * stage.encoding.saturated_share, 3),
+        ]
+        for stage in runs[0].stages
+        if len(runs) == 1 and stage.encoding
+    ]
+    whole = table([" store", " encoding", "signal to noise, dB", "cut off, %"], rows) if rows else ""
+    return folded("All encodings", whole) if len(rows) > ROWS_SHOWN else whole
+
+
+def totals(runs: Sequence[RunFacts]) -> str:
+    """The costs of all stages together, and what the plan said."""
+    measured = duration(sum(map(_seconds, runs)))
+    due = sum(stage.planned.seconds for one in runs for stage in one.stages if stage.planned and not stage.record)
+    rest = f" What is left is planned to take {duration(due)}." if due else ""
+    return f"Training took {measured} so far.{rest}" if _is_open(runs) else f"Training took {measured}."
+
+
+def provenance(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """Where, when and by what command a run was made, and its config."""
+    run = facts.run
+    machines = dict.fromkeys(
+        _machine(session.machine) for stage in facts.stages if stage.record for session in stage.record.sessions
+    )
+    ended = [stage.ended for stage in facts.stages if stage.ended]
+    times = [f"images ingested {facts.ingested.strftime(TIME)}"]
+    times += [f"last stage finished {max(ended).strftime(TIME)}"] if ended else []
+    found = [
+        ("Folder", str(run.path)),
+        ("Machine", "; ".join(machines) or "nothing is trained yet"),
+        ("Dates", f"{'; '.join(times)} (by the files' times)"),
+        ("Images", f"content {run.info.digest[:16]}"),
+    ]
+    keys = [f"stage {stage.j}: {run.stages[stage.j].key[:16]}" for stage in facts.stages if stage.record]
+    return "".join(
+        [
+            subsection(f"{_named(facts, runs)}where and when" if len(runs) > 1 else "Where and when", terms(found)),
+            code("\n".join([run.command("run"), run.command("evaluate")])),
+            folded("Keys of the stages", bullets(keys)) if keys else "",
+            folded("The config file", code(facts.config_text)),
+        ]
+    )
+
+
+def _stage_row(stage: StageFacts) -> list[str]:
+    record, shape = stage.record, stage.shape
+    before = f"{shape.in_channels}×{shape.in_side}×{shape.in_side}"
+    return [
+        str(stage.j),
+        stage.status.state,
+        f"{before} → {shape.out_channels}×{shape.out_side}×{shape.out_side}",
+        f"{sum(record.parameters.values()):,}" if record else "–",
+        f"{len(stage.epochs)} of {stage.due_epochs}",
+        _percent(stage.train_accuracy),
+        _percent(stage.validation_accuracy),
+        _percent(stage.test_accuracy),
+        _percent(stage.ensemble_accuracy),
+        stage.status.input or "–",
+        number(stage.images_per_second, 0) if stage.images_per_second else "–",
+        duration(stage.seconds) if stage.seconds is not None else "–",
+        stage.status.reason,
+    ]
+
+
+def _unfinished(facts: RunFacts) -> Iterator[str]:
+    """What to type where a stage is in the middle, stale, damaged, or not begun; only the first of those to do."""
+    is_said = False
+    for stage in facts.stages:
+        state = stage.status.state
+        if state == "done" or (state == "todo" and is_said):
+            continue
+        is_said = is_said or state in ("todo", "partial", "stale")
+        what = "not trained yet" if state == "todo" else state
+        after = len(facts.stages) - stage.j - 1 if state == "todo" else 0
+        rest = f", nor are the {after} after it" if after > 1 else f", nor is stage {stage.j + 1}" if after else ""
+        yield f"Stage {stage.j} is {what}{rest}: {stage.status.reason}"
+
+
+def _branches(facts: RunFacts) -> list[str]:
+    return [
+        f"Stage {one.j} is also there with other settings, test {one.test_accuracy:.2f}%: {'; '.join(one.changes)}"
+        for one in facts.branches
+    ]
+
+
+def _named(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """Which run is meant, where there are several."""
+    return f"{shlex.quote(facts.run.path.name)}: " if len(runs) > 1 else ""
+
+
+def _tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:
+    """A number in percent, the mean where there are several; none where there is none."""
+    found = across([{0.0: value} for value in values if value is not None])
+    return [(what, _percent(point.y) + _deviation(point.deviation) + " %") for point in found]
+
+
+def _deviation(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _seconds(facts: RunFacts) -> float:
+    return sum(stage.seconds or 0.0 for stage in facts.stages)
+
+
+def _is_open(runs: Sequence[RunFacts]) -> bool:
+    return any(len(facts.trained) < len(facts.stages) for facts in runs)
+
+
+def _machine(machine: dict[str, object]) -> str:
+    """As in "cpu, precision bfloat16, threads 2"."""
+    device, *rest = [(name, value) for name, value in machine.items() if value is not False]
+    return ", ".join([str(device[1]), *(f"{name} {value}" for name, value in rest)])

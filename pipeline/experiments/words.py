@@ -1,0 +1,90 @@
+"""A config in words."""
+
+from pipeline.config import Augment, Config, Train
+from pipeline.runfolder import RunFolder
+
+
+def described(run: RunFolder) -> list[tuple[str, str]]:
+    """What was trained on what, and how: a term and a sentence or two each."""
+    config = run.config
+    return [
+        ("Images", _images(run)),
+        ("Blocks", _blocks(run)),
+        ("Heads", _heads(run)),
+        ("Training", _training(config.train, config.order.window)),
+        ("Augmentation", _augmentation(config.augment)),
+        ("Rounding", f"x_j is stored, or replayed, as {config.store.encoding}."),
+        *([("By stage", _overrides(config))] if config.stages else []),
+        ("Seeds", f"{config.seed} of weights, order and augmentation; {config.data.seed} of the order of the data."),
+    ]
+
+
+def _images(run: RunFolder) -> str:
+    info = run.info
+    counts = ", ".join(f"{count:,} {split}" for split, count in info.samples.items())
+    held_out = f"; {info.data.validation:.0%} of each training class held out" if info.data.validation else ""
+    colours = "grey" if info.channels == 1 else "RGB"
+    what = f"{colours}, {info.side} × {info.side} pixels, {len(info.classes)} classes"
+    return f"{info.data.source}: {counts}{held_out}; {what}."
+
+
+def _blocks(run: RunFolder) -> str:
+    network, shapes = run.config.network, run.shapes
+    channels = [shapes[0].out_channels, shapes[-1].out_channels]
+    width = f"{channels[0]} channels" if channels[0] == channels[1] else f"{channels[0]} to {channels[1]} channels"
+    at = [shape.j for shape in shapes if shape.downsample]
+    down = f"{network.downsample} down-sampling at j = {', '.join(map(str, at))}" if at else "no down-sampling"
+    norm = "batch norm" if network.batch_norm else "no batch norm"
+    number = f"{len(shapes)} block{'s' if len(shapes) > 1 else ''} of one 3 × 3 convolution"
+    return f"{number}, {width}, {down}, {norm}; precision {network.precision}."
+
+
+def _heads(run: RunFolder) -> str:
+    head, widths = run.config.head, sorted({shape.head_width for shape in run.shapes})
+    if head.k == 1:
+        return "k = 1: the 2 × 2 average and a linear layer alone."
+    width = f"{widths[0]} channels" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} channels"
+    pool = f", averaged over {head.pool} × {head.pool} pixels before" if head.pool > 1 else ""
+    convolutions = "convolution" if head.k == 2 else "convolutions"
+    return f"k = {head.k}: {head.k - 1} {convolutions} of {width}{pool}, the 2 × 2 average and a linear layer."
+
+
+def _training(train: Train, window: int) -> str:
+    epochs = f"{train.epochs} epoch{'s' if train.epochs > 1 else ''}"
+    drops = (
+        f", times {train.lr_drop_factor:g} every {train.lr_drop_every} epochs"
+        if train.lr_drop_every < train.epochs
+        else ""
+    )
+    reset = ", forgotten at each drop" if train.reset_momentum and drops else ""
+    return (
+        f"Each stage for {epochs} by SGD in batches of {train.batch_size}, learning rate {train.lr:g}{drops}, momentum "
+        f"{train.momentum:g}{reset}, weight decay {train.weight_decay:g}; {window:,} samples mixed at a time."
+    )
+
+
+def _augmentation(augment: Augment) -> str:
+    steps = [
+        *([f"{augment.padding} pixels of padding and a random crop"] if augment.padding else []),
+        *([f"crops of {augment.crop} × {augment.crop}"] if augment.crop else []),
+        *(["flips"] if augment.flip else []),
+    ]
+    past = {
+        "recompute": "stages past the first draw anew, through the prefix",
+        "views": f"stages past the first see {augment.views} stored draws of each image",
+        "canvas": "stages past the first cut windows from stored features of the padded image"
+        + (" and its mirror image" if augment.flip else ""),
+        "none": "stages past the first see one rendering of each image",
+    }
+    said = f"{', '.join(steps) or 'none of the images'}; {past[augment.policy]}."
+    return said[0].upper() + said[1:]
+
+
+def _overrides(config: Config) -> str:
+    found = [
+        f"stage {j}: {section}.{name} = {value}"
+        for j, own in sorted(config.stages.items(), key=lambda item: int(item[0]))
+        for section, values in (("head", own.head), ("train", own.train), ("store", own.store))
+        for name, value in values.items()
+    ]
+    return "; ".join(found) + "."
