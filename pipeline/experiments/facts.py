@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import harmonic_mean
 
 import torch
 
@@ -123,7 +124,7 @@ class StageFacts:
     @property
     def images_per_second(self) -> float | None:
         """Trained, over all epochs so far."""
-        return len(self.epochs) / sum(1 / epoch.images_per_second for epoch in self.epochs) if self.epochs else None
+        return harmonic_mean([epoch.images_per_second for epoch in self.epochs]) if self.epochs else None
 
     @property
     def wait_share(self) -> float:

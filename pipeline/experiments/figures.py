@@ -137,13 +137,13 @@ def loss_by_epoch(runs: Sequence[RunFacts]) -> Figure:
 
 
 def training_time(runs: Sequence[RunFacts]) -> Figure:
-    """As measured, and as planned."""
+    """As measured, and as planned; the mean of several runs is of finished stages alone."""
     return _measured(
         runs,
         "time",
         "Time of training",
         "Of each stage's epochs with their validation",
-        lambda stage: stage.seconds,
+        _trained(lambda stage: stage.seconds) if len(runs) > 1 else lambda stage: stage.seconds,
         lambda stage: stage.planned_seconds,
         units=SECONDS,
     )
@@ -275,6 +275,7 @@ def _bars(
         x_name=x_name,
         y_name=unit_name,
         x_range=x_range,
+        label_digits=0 if max(every, default=0.0) >= 100 * unit else 1,
         series=(
             line("measured", "test", points(measured)),
             line("predicted", "predicted", points(predicted)),

@@ -16,6 +16,7 @@ from pipeline.experiments.page import (
     table,
     terms,
 )
+from pipeline.experiments.words import source_name
 from pipeline.progress import duration, size
 from pipeline.tables import count
 
@@ -26,23 +27,25 @@ TIME = "%d %B %Y, %H:%M %Z"
 
 def head(title: str, runs: Sequence[RunFacts]) -> str:
     """The name, what it is in a sentence, and the numbers that are looked for first."""
-    run, trained = runs[0].run, min(len(facts.trained) for facts in runs)
-    many = f"Means of {count(len(runs), 'run')}, with standard deviations. " if len(runs) > 1 else ""
-    seeds = ", ".join(str(facts.run.config.seed) for facts in runs)
-    lede = (
-        f"{count(len(run.stages), 'block')} trained one at a time on {run.info.data.source} with k = "
-        f"{run.config.head.k}, seed{'s' if len(runs) > 1 else ''} {seeds}. {many}"
-    )
+    trained = min(len(facts.trained) for facts in runs)
     last = [facts.stages[trained - 1] for facts in runs] if trained else []
     tiles = [
         *_tile(f"test accuracy of stage {trained - 1}", [stage.test_accuracy for stage in last]),
-        *_tile(f"of the ensemble of {count(trained, 'head')}", [stage.ensemble_accuracy for stage in last]),
+        *_tile(f"of the ensemble of {trained} heads", [stage.ensemble_accuracy for stage in last if trained > 1]),
         *_tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
-        ("stages trained", " + ".join(f"{len(facts.trained)} of {len(facts.stages)}" for facts in runs)),
+        ("stages trained", f"{sum(len(one.trained) for one in runs)} of {sum(len(one.stages) for one in runs)}"),
         ("of training so far" if _is_open(runs) else "of training", duration(sum(map(_seconds, runs)))),
         ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
     ]
-    return f"<header>{heading(title)}{paragraph(lede, 'lede')}{numbers(tiles)}</header>"
+    return f"<header>{heading(title)}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
+
+
+def _lede(runs: Sequence[RunFacts]) -> str:
+    """As in "4 blocks trained one at a time on digits with k = 2, seed 0"."""
+    run, seeds = runs[0].run, ", ".join(str(facts.run.config.seed) for facts in runs)
+    blocks = f"{count(len(run.stages), 'block')} trained{' one at a time' if len(run.stages) > 1 else ''}"
+    what = f"{blocks} on {source_name(run)} with k = {run.config.head.k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
+    return f"{what} Means of {len(runs)} runs, with standard deviations." if len(runs) > 1 else what
 
 
 def open_ends(runs: Sequence[RunFacts]) -> str:
@@ -75,9 +78,10 @@ def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
     columns = ["stage", " state", " block", "parameters", "epochs", "train, %", "validation, %", "test, %"]
     columns += ["ensemble, %", " starts from", "images/s", "time", " note"]
     whole = table(columns, [_stage_row(stage) for stage in facts.stages])
-    title = f"{_named(facts, runs)}the stages"
-    if len(facts.stages) > ROWS_SHOWN or len(runs) > 1:
-        return folded(title[0].upper() + title[1:], whole)
+    if len(runs) > 1:
+        return folded(f"The stages of {facts.run.path.name}", whole)
+    if len(facts.stages) > ROWS_SHOWN:
+        return folded("The stages", whole)
     return subsection("The stages", whole)
 
 
@@ -118,12 +122,12 @@ def provenance(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
         ("Folder", str(run.path)),
         ("Machine", "; ".join(machines) or "nothing is trained yet"),
         ("Dates", f"{'; '.join(times)} (by the files' times)"),
-        ("Images", f"content {run.info.digest[:16]}"),
+        ("Content of the images", f"SHA-256 {run.info.digest[:16]}…"),
     ]
-    keys = [f"stage {stage.j}: {run.stages[stage.j].key[:16]}" for stage in facts.stages if stage.record]
+    keys = [f"stage {stage.j}: {run.stages[stage.j].key[:16]}…" for stage in facts.stages if stage.record]
     return "".join(
         [
-            subsection(f"{_named(facts, runs)}where and when" if len(runs) > 1 else "Where and when", terms(found)),
+            subsection(f"Where and when{f', {facts.run.path.name}' if len(runs) > 1 else ''}", terms(found)),
             code("\n".join([run.command("run"), run.command("evaluate")])),
             folded("Keys of the stages", bullets(keys)) if keys else "",
             folded("The config file", code(facts.config_text)),
@@ -147,7 +151,7 @@ def _stage_row(stage: StageFacts) -> list[str]:
         stage.status.input or "–",
         number(stage.images_per_second, 0) if stage.images_per_second else "–",
         duration(stage.seconds) if stage.seconds is not None else "–",
-        stage.status.reason,
+        stage.status.reason if stage.status.state == "done" else "",
     ]
 
 

@@ -1,6 +1,6 @@
 """A figure as inline SVG that takes its colours and letters from the page it stands in.
 
-Drawn 460 wide, so that letters stay legible where it is shrunk to a phone, and two fit beside each other elsewhere.
+Drawn 440 wide, so that letters stay legible where it is shrunk to a phone, and two fit beside each other elsewhere.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,16 @@ from html import escape
 
 from pipeline.experiments.figure import Figure, Point, Series, number, step_digits, ticks
 
-WIDTH, HEIGHT = 460, 300
-TOP, BOTTOM, RIGHT = 34, 44, 14
-LETTER = 6.7
-"""Width of a letter at 12 pixels, on average and rather too much than too little."""
-LINE = 15
+WIDTH, HEIGHT = 440, 300
+TOP, BOTTOM, RIGHT = 40, 48, 12
+LETTER = 8.2
+"""Width of a letter at 14 pixels, on average and rather too much than too little."""
+LINE = 17
 """Between two labels."""
 MOST_MARKED = 24
 """Points of a line that are marked; of more the line says enough."""
+DIVIDED_FROM = 8
+"""Pixels between divisions that lines are drawn at; where they are closer names are enough."""
 MOST_VALUED = 10
 """Bars whose value stands above them."""
 MARKS = {
@@ -46,6 +48,10 @@ class Frame:
 
     def y(self, value: float) -> float:
         return HEIGHT - BOTTOM - (value - self.y_low) / (self.y_high - self.y_low) * (HEIGHT - BOTTOM - TOP)
+
+    def y_within(self, value: float) -> float:
+        """The same of a value that may lie past the axis: at its end."""
+        return self.y(min(max(value, self.y_low), self.y_high))
 
 
 def drawn(figure: Figure) -> str:
@@ -118,7 +124,7 @@ def _axes(figure: Figure, frame: Frame, y_ticks: Sequence[tuple[float, str]]) ->
     for value, name in y_ticks:
         y = frame.y(value)
         parts.append(f'<path class="grid" d="M{frame.left:.1f},{y:.1f}H{frame.right:.1f}"/>')
-        parts.append(_text(frame.left - 6, y + 4, name, anchor="end"))
+        parts.append(_text(frame.left - 6, y + 5, name, anchor="end"))
     parts.append(f'<path class="axis" d="M{frame.left:.1f},{bottom}H{frame.right:.1f}"/>')
     parts += _divisions(figure, frame)
     low, high = figure.x_range
@@ -127,9 +133,9 @@ def _axes(figure: Figure, frame: Frame, y_ticks: Sequence[tuple[float, str]]) ->
     for value in ticks(low, high, most=most, whole=True):
         if low <= value <= high:
             parts.append(f'<path class="axis" d="M{frame.x(value):.1f},{bottom}v4"/>')
-            parts.append(_text(frame.x(value), bottom + 17, number(value, 0), anchor="middle"))
+            parts.append(_text(frame.x(value), bottom + 19, number(value, 0), anchor="middle"))
     parts.append(_text((frame.left + frame.right) / 2, HEIGHT - 8, figure.x_name, anchor="middle", kind="name"))
-    parts.append(_text(2, 13, figure.y_name, kind="name"))
+    parts.append(_text(2, 14, figure.y_name, kind="name"))
     return parts
 
 
@@ -140,13 +146,14 @@ def _divisions(figure: Figure, frame: Frame) -> list[str]:
     starts = [frame.x(x) for x, _ in figure.divisions]
     between = (frame.right - starts[0]) / len(starts)
     names = [name for _, name in figure.divisions]
+    parts = []
     if between < LETTER * max(map(len, names)) + 6:
+        parts.append(_text(frame.right + 6, TOP - 7, names[0].partition(" ")[0]))
         names = [name.rpartition(" ")[2] for name in names]
     every = ticks(0, (LETTER * max(map(len, names)) + 8) / between, most=1, whole=True)[-1]
-    parts = []
     for index, (x, name) in enumerate(zip(starts, names, strict=True)):
         end = starts[index + 1] if index + 1 < len(starts) else frame.right
-        if index and between > 3:
+        if index and between >= DIVIDED_FROM:
             parts.append(f'<path class="division" d="M{x:.1f},{TOP - 4}V{HEIGHT - BOTTOM}"/>')
         if index % max(int(every), 1) == 0:
             parts.append(_text((x + end) / 2, TOP - 7, name, anchor="middle"))
@@ -160,7 +167,7 @@ def _lines(figure: Figure, frame: Frame) -> list[str]:
         is_marked = len(series.points) <= MOST_MARKED
         for segment in series.segments:
             path = "L".join(f"{frame.x(point.x):.1f},{frame.y(point.y):.1f}" for point in segment)
-            parts.append(f'<path class="line {series.tone}" d="M{path}"/>')
+            parts.append(f'<path class="line {series.tone}{"" if is_marked else " dense"}" d="M{path}"/>')
         if is_marked or any(len(segment) == 1 for segment in series.segments):
             points = series.points if is_marked else [segment[0] for segment in series.segments if len(segment) == 1]
             parts += [_mark(point, series, frame) for point in points]
@@ -168,13 +175,13 @@ def _lines(figure: Figure, frame: Frame) -> list[str]:
 
 
 def _band(segment: Sequence[Point], series: Series, frame: Frame) -> str:
-    """The mean and a deviation on both sides, "" of one run."""
+    """The mean and a deviation on both sides, as far as the axis goes; "" of one run."""
     if all(point.deviation is None for point in segment):
         return ""
     if len(segment) == 1:
         return _whisker(segment[0], series, frame)
-    above = [f"{frame.x(point.x):.1f},{frame.y(point.high):.1f}" for point in segment]
-    below = [f"{frame.x(point.x):.1f},{frame.y(point.low):.1f}" for point in reversed(segment)]
+    above = [f"{frame.x(point.x):.1f},{frame.y_within(point.high):.1f}" for point in segment]
+    below = [f"{frame.x(point.x):.1f},{frame.y_within(point.low):.1f}" for point in reversed(segment)]
     return f'<path class="band {series.tone}" d="M{"L".join([*above, *below])}Z"/>'
 
 
@@ -195,48 +202,49 @@ def _labels(figure: Figure, frame: Frame) -> list[str]:
     if not ends:
         return []
     column = max(x for x, _ in ends) + 10
-    places = spread([y for _, y in ends], low=TOP, high=HEIGHT - BOTTOM - 4)
+    places = spread([y for _, y in ends], low=TOP + 6, high=HEIGHT - BOTTOM - 4)
     parts = []
     for series, (x, y), place in zip(shown, ends, places, strict=True):
         if abs(place - y) > 3 or column - x > 11:
             parts.append(f'<path class="leader" d="M{x + 5:.1f},{y:.1f}L{column - 2:.1f},{place:.1f}"/>')
-        parts.append(_text(column, place + 4, _label(series, figure), kind=f"label {series.tone}"))
+        parts.append(_text(column, place + 5, _label(series, figure), kind=f"label {series.tone}"))
     return parts
 
 
 def _bars(figure: Figure, frame: Frame) -> list[str]:
-    measured, *marks = figure.series
+    measured, predicted = figure.series
     x_low, x_high = figure.x_range
     width = (frame.right - frame.left) / (x_high - x_low)
-    bar = min(0.66 * width, 34.0)
-    tops: dict[float, float] = {}
+    bar, across = min(0.66 * width, 34.0), min(0.86 * width, 46.0)
     parts = []
     for point in measured.points:
         x, y = frame.x(point.x), frame.y(point.y)
         parts.append(_bar(x - bar / 2, y, bar, HEIGHT - BOTTOM - y, measured))
-        tops[point.x] = frame.y(point.high)
         if point.deviation is not None:
             parts.append(_whisker(point, measured, frame))
-    for series in marks:
-        for point in series.points:
-            half, y = min(0.86 * width, 46.0) / 2, frame.y(point.y)
-            parts.append(_across(frame.x(point.x) - half, y, 2 * half, series))
-            tops[point.x] = min(tops.get(point.x, y), y)
-    return parts + _values(figure, measured, frame, tops, width) + _key(figure, frame)
+    for point in predicted.points:
+        parts.append(_across(frame.x(point.x) - across / 2, frame.y(point.y), across, predicted))
+    return parts + _values(figure, frame, width) + _key(figure)
 
 
-def _values(figure: Figure, measured: Series, frame: Frame, tops: dict[float, float], width: float) -> list[str]:
-    """Above each bar what it is high, where all have room for it."""
+def _values(figure: Figure, frame: Frame, width: float) -> list[str]:
+    """Above each bar what it is high, where all have room for it; above the mark across it where they would touch."""
+    measured, predicted = figure.series
+    marks = {point.x: frame.y(point.y) for point in predicted.points}
     texts = [number(point.y, figure.label_digits) for point in measured.points]
     if len(texts) > MOST_VALUED or any(LETTER * len(text) > width for text in texts):
         return []
-    return [
-        _text(frame.x(point.x), tops[point.x] - 5, text, anchor="middle", kind="label")
-        for point, text in zip(measured.points, texts, strict=True)
-    ]
+    parts = []
+    for point, text in zip(measured.points, texts, strict=True):
+        y = frame.y(point.high) - 5
+        mark = marks.get(point.x, 0.0)
+        if y - LINE < mark < y + 4:
+            y = mark - 5
+        parts.append(_text(frame.x(point.x), y, text, anchor="middle", kind="label"))
+    return parts
 
 
-def _key(figure: Figure, frame: Frame) -> list[str]:
+def _key(figure: Figure) -> list[str]:
     """What bars and marks are, where there are both, above the drawing on the right."""
     shown = [series for series in figure.series if series.points]
     if len(shown) < 2:
@@ -244,10 +252,10 @@ def _key(figure: Figure, frame: Frame) -> list[str]:
     parts, x = [], float(WIDTH - RIGHT)
     for series in reversed(shown):
         x -= LETTER * len(series.name)
-        parts.append(_text(x, 13, series.name))
+        parts.append(_text(x, 14, series.name))
         x -= 18
         is_bar = series is figure.series[0]
-        parts.append(_bar(x + 3, 4, 10, 10, series) if is_bar else _across(x, 9, 13, series))
+        parts.append(_bar(x + 2, 3, 11, 11, series) if is_bar else _across(x, 9, 13, series))
         x -= 12
     return parts
 
@@ -263,7 +271,7 @@ def _across(x: float, y: float, width: float, series: Series) -> str:
 
 def _whisker(point: Point, series: Series, frame: Frame) -> str:
     """A deviation on both sides of a point."""
-    x, low, high = frame.x(point.x), frame.y(point.low), frame.y(point.high)
+    x, low, high = frame.x(point.x), frame.y_within(point.low), frame.y_within(point.high)
     return f'<path class="whisker {series.tone}" d="M{x:.1f},{low:.1f}V{high:.1f}"/>'
 
 

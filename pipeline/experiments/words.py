@@ -2,6 +2,7 @@
 
 from pipeline.config import Augment, Config, Train
 from pipeline.runfolder import RunFolder
+from pipeline.tables import count
 
 
 def described(run: RunFolder) -> list[tuple[str, str]]:
@@ -19,13 +20,18 @@ def described(run: RunFolder) -> list[tuple[str, str]]:
     ]
 
 
+def source_name(run: RunFolder) -> str:
+    """The address of the images, as it is read in a sentence."""
+    return run.info.data.source.removesuffix(":")
+
+
 def _images(run: RunFolder) -> str:
     info = run.info
     counts = ", ".join(f"{count:,} {split}" for split, count in info.samples.items())
     held_out = f"; {info.data.validation:.0%} of each training class held out" if info.data.validation else ""
     colours = "grey" if info.channels == 1 else "RGB"
     what = f"{colours}, {info.side} × {info.side} pixels, {len(info.classes)} classes"
-    return f"{info.data.source}: {counts}{held_out}; {what}."
+    return f"From {source_name(run)}: {counts}{held_out}; {what}."
 
 
 def _blocks(run: RunFolder) -> str:
@@ -35,7 +41,7 @@ def _blocks(run: RunFolder) -> str:
     at = [shape.j for shape in shapes if shape.downsample]
     down = f"{network.downsample} down-sampling at j = {', '.join(map(str, at))}" if at else "no down-sampling"
     norm = "batch norm" if network.batch_norm else "no batch norm"
-    number = f"{len(shapes)} block{'s' if len(shapes) > 1 else ''} of one 3 × 3 convolution"
+    number = f"{count(len(shapes), 'block')} of one 3 × 3 convolution"
     return f"{number}, {width}, {down}, {norm}; precision {network.precision}."
 
 
@@ -45,12 +51,11 @@ def _heads(run: RunFolder) -> str:
         return "k = 1: the 2 × 2 average and a linear layer alone."
     width = f"{widths[0]} channels" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} channels"
     pool = f", averaged over {head.pool} × {head.pool} pixels before" if head.pool > 1 else ""
-    convolutions = "convolution" if head.k == 2 else "convolutions"
-    return f"k = {head.k}: {head.k - 1} {convolutions} of {width}{pool}, the 2 × 2 average and a linear layer."
+    return f"k = {head.k}: {count(head.k - 1, 'convolution')} of {width}{pool}, the 2 × 2 average and a linear layer."
 
 
 def _training(train: Train, window: int) -> str:
-    epochs = f"{train.epochs} epoch{'s' if train.epochs > 1 else ''}"
+    epochs = count(train.epochs, "epoch")
     drops = (
         f", times {train.lr_drop_factor:g} every {train.lr_drop_every} epochs"
         if train.lr_drop_every < train.epochs
@@ -65,7 +70,7 @@ def _training(train: Train, window: int) -> str:
 
 def _augmentation(augment: Augment) -> str:
     steps = [
-        *([f"{augment.padding} pixels of padding and a random crop"] if augment.padding else []),
+        *([f"{count(augment.padding, 'pixel')} of padding and a random crop"] if augment.padding else []),
         *([f"crops of {augment.crop} × {augment.crop}"] if augment.crop else []),
         *(["flips"] if augment.flip else []),
     ]
