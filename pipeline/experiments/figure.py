@@ -79,7 +79,7 @@ def across(runs: Sequence[Mapping[float, float]]) -> tuple[Point, ...]:
         values = [run[x] for run in runs if x in run and math.isfinite(run[x])]
         if values:
             deviation = statistics.stdev(values) if len(values) > 1 else None
-            points.append(Point(x, statistics.fmean(values), deviation, len(values)))
+            points.append(Point(float(x), statistics.fmean(values), deviation, len(values)))
     return tuple(points)
 
 

@@ -58,7 +58,8 @@ def ensemble_by_depth(runs: Sequence[RunFacts]) -> Figure:
     """Beside each head alone; and the network trained as a whole, where it is."""
     whole = across([{0.0: run.end_to_end.test_accuracy} for run in runs if run.end_to_end])
     low, high = _stages(runs)
-    level = [Point(x, point.y, point.deviation, point.n) for point in whole for x in (low, high)]
+    xs = (low, *map(float, range(len(runs[0].stages))), high)
+    level = [Point(x, point.y, point.deviation, point.n) for point in whole for x in xs]
     return Figure(
         name="ensemble-by-depth",
         title="The ensemble by depth",

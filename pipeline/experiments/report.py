@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
+from pipeline.config import Data
+from pipeline.data_info import moved_name
 from pipeline.errors import ConfigError
 from pipeline.experiments import sections
 from pipeline.experiments.facts import RunFacts
@@ -38,7 +40,7 @@ def _difference(run: RunFolder, other: RunFolder) -> str:
     """What differs beside the seeds; "" where nothing does."""
     if len(run.stages) != len(other.stages):
         return f"network.stages {len(run.stages)} -> {len(other.stages)}"
-    data, others = (msgspec.structs.replace(one.info.data, seed=0) for one in (run, other))
+    data, others = (_beside_seed(one.info.data) for one in (run, other))
     if data != others:
         return "the images, by the [data] section"
     if run.info.data.seed == other.info.data.seed and run.info.digest != other.info.digest:
@@ -47,6 +49,11 @@ def _difference(run: RunFolder, other: RunFolder) -> str:
         if found := differences({**then, "seed": 0}, {**now, "seed": 0}):
             return f"stage {j} {', '.join(found)}"
     return ""
+
+
+def _beside_seed(data: Data) -> tuple[Data, tuple[str, str]]:
+    """A [data] section without its seed, of the address what stays where files move."""
+    return msgspec.structs.replace(data, seed=0, source=""), moved_name(data.source)
 
 
 def report_json(runs: Sequence[RunFacts]) -> str:

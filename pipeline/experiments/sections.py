@@ -2,7 +2,9 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
+from pipeline.evaluation import span
 from pipeline.experiments.facts import RunFacts, StageFacts
 from pipeline.experiments.figure import across, number
 from pipeline.experiments.page import (
@@ -44,7 +46,8 @@ def _lede(runs: Sequence[RunFacts]) -> str:
     """As in "4 blocks trained one at a time on digits with k = 2, seed 0"."""
     run, seeds = runs[0].run, ", ".join(str(facts.run.config.seed) for facts in runs)
     blocks = f"{count(len(run.stages), 'block')} trained{' one at a time' if len(run.stages) > 1 else ''}"
-    what = f"{blocks} on {source_name(run)} with k = {run.config.head.k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
+    k = f"k = {run.config.head.k}".replace(" ", "\N{NO-BREAK SPACE}")
+    what = f"{blocks} on {source_name(run)} with {k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
     return f"{what} Means of {len(runs)} runs, with standard deviations." if len(runs) > 1 else what
 
 
@@ -156,17 +159,16 @@ def _stage_row(stage: StageFacts) -> list[str]:
 
 
 def _unfinished(facts: RunFacts) -> Iterator[str]:
-    """What to type where a stage is in the middle, stale, damaged, or not begun; only the first of those to do."""
-    is_said = False
-    for stage in facts.stages:
-        state = stage.status.state
-        if state == "done" or (state == "todo" and is_said):
-            continue
-        is_said = is_said or state in ("todo", "partial", "stale")
-        what = "not trained yet" if state == "todo" else state
-        after = len(facts.stages) - stage.j - 1 if state == "todo" else 0
-        rest = f", nor are the {after} after it" if after > 1 else f", nor is stage {stage.j + 1}" if after else ""
-        yield f"Stage {stage.j} is {what}{rest}: {stage.status.reason}"
+    """What to type where a stage is in the middle, damaged, or has something left; of those not begun, or stale, for
+    the first in a row."""
+    for state, row in groupby(facts.stages, key=lambda stage: stage.status.state):
+        stages = list(row)
+        if state in ("todo", "stale"):
+            which = span(stages[0].j, stages[-1].j).capitalize()
+            what = "not trained yet" if state == "todo" else state
+            yield f"{which} {'is' if len(stages) == 1 else 'are'} {what}: {stages[0].status.reason}"
+        elif state != "done":
+            yield from (f"Stage {stage.j} is {state}: {stage.status.reason}" for stage in stages)
 
 
 def _branches(facts: RunFacts) -> list[str]:
@@ -184,7 +186,7 @@ def _named(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
 def _tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:
     """A number in percent, the mean where there are several; none where there is none."""
     found = across([{0.0: value} for value in values if value is not None])
-    return [(what, _percent(point.y) + _deviation(point.deviation) + " %") for point in found]
+    return [(what, _percent(point.y) + _deviation(point.deviation) + "\N{NARROW NO-BREAK SPACE}%") for point in found]
 
 
 def _deviation(value: float | None) -> str:

@@ -26,10 +26,8 @@ MARKS = {
     "train": "M-3.5,-3.5h7v7h-7z",
     "validation": "M0,-4.6L4.4,3.4H-4.4z",
     "ensemble": "M0,-5L5,0L0,5L-5,0z",
-    "whole": "M-4,-4L4,4M-4,4L4,-4",
-    "predicted": "M-4,0h8",
 }
-"""A shape for each tone, for whoever does not tell the colours apart."""
+"""A shape for each tone that stands at single points, for whoever does not tell the colours apart."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +162,14 @@ def _lines(figure: Figure, frame: Frame) -> list[str]:
     bands = [_band(segment, series, frame) for series in figure.series for segment in series.segments]
     parts = [*filter(None, bands)]
     for series in figure.series:
-        is_marked = len(series.points) <= MOST_MARKED
+        is_marked = len(series.points) <= MOST_MARKED and series.tone in MARKS
         for segment in series.segments:
             path = "L".join(f"{frame.x(point.x):.1f},{frame.y(point.y):.1f}" for point in segment)
-            parts.append(f'<path class="line {series.tone}{"" if is_marked else " dense"}" d="M{path}"/>')
-        if is_marked or any(len(segment) == 1 for segment in series.segments):
-            points = series.points if is_marked else [segment[0] for segment in series.segments if len(segment) == 1]
-            parts += [_mark(point, series, frame) for point in points]
+            parts.append(
+                f'<path class="line {series.tone}{" dense" if len(series.points) > MOST_MARKED else ""}" d="M{path}"/>'
+            )
+        alone = [segment[0] for segment in series.segments if len(segment) == 1]
+        parts += [_mark(point, series, frame) for point in (series.points if is_marked else alone)]
     return parts + _labels(figure, frame)
 
 
@@ -187,7 +186,7 @@ def _band(segment: Sequence[Point], series: Series, frame: Frame) -> str:
 
 def _mark(point: Point, series: Series, frame: Frame) -> str:
     place = f"translate({frame.x(point.x):.1f},{frame.y(point.y):.1f})"
-    return f'<path class="mark {series.tone}" transform="{place}" d="{MARKS[series.tone]}"/>'
+    return f'<path class="mark {series.tone}" transform="{place}" d="{MARKS.get(series.tone, MARKS["test"])}"/>'
 
 
 def _label(series: Series, figure: Figure) -> str:

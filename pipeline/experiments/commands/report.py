@@ -48,6 +48,8 @@ def report(
     folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(run_paths)]
     check_alike(folders)
     out = folders[0].path / "report.html" if out is None else out
+    if out.suffix != ".html":
+        raise ConfigError(f"--out {out}: a page, and its name does not end in .html\nnext: a name that does")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}\nnext: make it, or give another file")
     facts = [run_facts(folder, accepting=accept_stale) for folder in folders]

@@ -1,0 +1,116 @@
+"""Figures from what is known of runs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pipeline.experiments.facts import EndToEnd, RunFacts, Separability, run_facts
+from pipeline.experiments.figure import Figure
+from pipeline.experiments.figures import figures
+from tests.reports import reported_run
+from tests.runs import tiny_run
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
+    return run_facts(reported_run(tmp_path_factory.mktemp("figures") / "run"))
+
+
+def by_name(runs: Sequence[RunFacts]) -> dict[str, Figure]:
+    return {figure.name: figure for figure in figures(runs)}
+
+
+def values(figure: Figure, name: str) -> dict[float, float]:
+    """Of a series."""
+    (series,) = [series for series in figure.series if series.name == name]
+    return {point.x: point.y for point in series.points}
+
+
+def better(facts: RunFacts, by: float) -> RunFacts:
+    """The same run with other test accuracies."""
+    stages = [
+        replace(
+            stage,
+            record=stage.record
+            and msgspec.structs.replace(stage.record, test_accuracy=stage.record.test_accuracy + by),
+        )
+        for stage in facts.stages
+    ]
+    return replace(facts, stages=stages)
+
+
+def test_accuracy_by_depth_is_that_of_the_records(facts: RunFacts) -> None:
+    figure = by_name([facts])["accuracy-by-depth"]
+    for name in ("train", "validation", "test"):
+        expected = {stage.j: getattr(stage.record, f"{name}_accuracy") for stage in facts.stages}
+        assert values(figure, name) == expected
+
+
+def test_several_runs_give_the_mean_and_the_deviation(facts: RunFacts) -> None:
+    (series,) = [one for one in by_name([facts, better(facts, 4.0)])["accuracy-by-depth"].series if one.name == "test"]
+    was = facts.stages[0].test_accuracy
+    assert was is not None
+    point = series.points[0]
+    assert (point.x, point.y, point.n) == (0, pytest.approx(was + 2), 2)
+    assert point.deviation == pytest.approx(math.sqrt(8))
+
+
+def test_epochs_of_all_stages_stand_in_turn_each_stage_a_line_of_its_own(facts: RunFacts) -> None:
+    figure = by_name([facts])["accuracy-by-epoch"]
+    assert [[point.x for point in segment] for segment in figure.series[0].segments] == [[1, 2], [3, 4]]
+    assert (figure.x_range, figure.divisions) == ((0, 4), ((0, "stage 0"), (2, "stage 1")))
+    assert values(figure, "train")[3] == facts.stages[1].epochs[0].train_accuracy
+
+
+def test_costs_stand_beside_what_was_planned(facts: RunFacts) -> None:
+    made = by_name([facts])
+    assert values(made["time"], "predicted") == {0: 2, 1: 2}
+    assert values(made["time"], "measured") == {stage.j: stage.seconds for stage in facts.stages}
+    assert values(made["throughput"], "predicted").keys() == {0, 1}
+    assert values(made["memory"], "predicted") == {}, "nothing limits it on a CPU"
+    disk = values(made["disk"], "measured")
+    assert disk.keys() == {0, 1}
+    assert disk[0] / disk[1] == pytest.approx(facts.images_bytes / facts.stages[0].status.store_bytes)
+    assert values(made["disk"], "predicted").keys() == {1}
+
+
+def test_an_axis_holds_the_stages_that_are_not_trained_yet(facts: RunFacts) -> None:
+    first = replace(
+        facts, stages=[facts.stages[0], replace(facts.stages[1], record=None, epochs=[], ensemble_accuracy=None)]
+    )
+    figure = by_name([first])["accuracy-by-depth"]
+    assert figure.x_range == pytest.approx((-0.3, 1.3))
+    assert values(figure, "test").keys() == {0}
+    assert values(by_name([first])["time"], "predicted").keys() == {0, 1}
+
+
+def test_the_time_of_a_stage_in_the_middle_is_shown_and_is_no_part_of_a_mean(facts: RunFacts) -> None:
+    begun = replace(facts, stages=[replace(stage, record=None) for stage in facts.stages])
+    assert values(by_name([begun])["time"], "measured").keys() == {0, 1}
+    assert {point.n for point in by_name([facts, begun])["time"].series[0].points} == {1}
+
+
+def test_what_is_not_there_has_no_figure(facts: RunFacts, tmp_path: Path) -> None:
+    assert "separability" not in by_name([facts])
+    assert by_name([run_facts(tiny_run(tmp_path / "run"))]).keys() == {"disk"}
+
+
+def test_probes_have_a_line_each_over_every_j(facts: RunFacts) -> None:
+    probes = [Separability(probe=probe, j=j, test_accuracy=50.0 + j) for probe in ("linear", "CNN-1") for j in range(3)]
+    figure = by_name([replace(facts, separability=probes)])["separability"]
+    assert [series.name for series in figure.series] == ["linear", "CNN-1"]
+    assert values(figure, "CNN-1") == {0: 50, 1: 51, 2: 52}
+    assert figure.x_range == pytest.approx((-0.3, 2.3))
+
+
+def test_the_network_trained_as_a_whole_is_a_level_beside_the_ensemble(facts: RunFacts) -> None:
+    whole = EndToEnd(train_accuracy=99, validation_accuracy=None, test_accuracy=91.5, seconds=1, peak_memory_bytes=1)
+    figure = by_name([replace(facts, end_to_end=whole)])["ensemble-by-depth"]
+    level = values(figure, "end to end")
+    assert set(level.values()) == {91.5}
+    assert (min(level), max(level)) == figure.x_range
+    assert "end to end" in figure.description
