@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.experiments.facts import EndToEnd, RunFacts, Separability, run_facts
+from pipeline.experiments.facts import RunFacts, Separability, run_facts
 from pipeline.experiments.figure import Figure
 from pipeline.experiments.figures import figures
 from tests.reports import reported_run
@@ -109,7 +109,9 @@ def test_probes_have_a_line_each_over_every_j(facts: RunFacts) -> None:
 
 
 def test_the_network_trained_as_a_whole_is_a_level_beside_the_ensemble(facts: RunFacts) -> None:
-    whole = EndToEnd(train_accuracy=99, validation_accuracy=None, test_accuracy=91.5, seconds=1, peak_memory_bytes=1)
+    record = facts.stages[1].record
+    assert record is not None
+    whole = msgspec.structs.replace(record, test_accuracy=91.5)
     figure = by_name([replace(facts, end_to_end=whole)])["ensemble-by-depth"]
     level = values(figure, "end to end")
     assert set(level.values()) == {91.5}

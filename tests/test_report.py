@@ -95,7 +95,8 @@ def test_several_seeds_give_deviations_and_a_row_each(seeds: list[RunFacts]) -> 
     assert "Means of 2 runs, with standard deviations." in page
     assert "(2)</td>" in page
     assert 'class="band test"' in page
-    assert "The stages of seed0" in page
+    assert "The stages of seed 0" in page
+    assert "<h1>seed0, seed1</h1>" in page
 
 
 def test_the_command_writes_the_page_and_leaves_no_litter(

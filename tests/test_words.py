@@ -9,7 +9,7 @@ from tests.runs import tiny_run
 
 
 def test_a_config_is_told_in_words(tmp_path: Path) -> None:
-    said = dict(described(tiny_run(tmp_path / "run", "head.k=3", "stages.1.train.lr=0.05")))
+    said = dict(described([tiny_run(tmp_path / "run", "head.k=3", "stages.1.train.lr=0.05")]))
     assert said["Images"].startswith(f"From npz:{tmp_path / 'run' / 'images.npz'}: 27 train, 3 validation, ")
     assert "10% of each training class held out" in said["Images"]
     assert said["Blocks"].startswith(
@@ -33,4 +33,9 @@ def test_a_config_is_told_in_words(tmp_path: Path) -> None:
     ],
 )
 def test_every_policy_is_told_of(tmp_path: Path, settings: tuple[str, ...], words: str) -> None:
-    assert words in dict(described(tiny_run(tmp_path / "run", *settings)))["Augmentation"]
+    assert words in dict(described([tiny_run(tmp_path / "run", *settings)]))["Augmentation"]
+
+
+def test_all_seeds_are_named_once(tmp_path: Path) -> None:
+    runs = [tiny_run(tmp_path / str(seed), f"seed={seed}") for seed in (3, 4)]
+    assert dict(described(runs))["Seeds"] == "3, 4 of weights, order and augmentation; 0 of the order of the data."

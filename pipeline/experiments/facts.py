@@ -42,17 +42,6 @@ class Separability:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndToEnd:
-    """The same network trained as a whole."""
-
-    train_accuracy: float
-    validation_accuracy: float | None
-    test_accuracy: float
-    seconds: float
-    peak_memory_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageFacts:
     """A stage, as far as it is."""
 
@@ -150,9 +139,19 @@ class RunFacts:
     stored_bytes: int
     """Of all stores of the folder."""
     separability: Sequence[Separability]
-    end_to_end: EndToEnd | None
+    end_to_end: StageRecord | None
+    """Of the same network trained as a whole, where it is."""
     warnings: Sequence[str]
     """What a reader must know beside the numbers, a line each."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.run.path.resolve().name
+
+    @property
+    def seed(self) -> int:
+        return self.run.config.seed
 
     @property
     def trained(self) -> Sequence[StageFacts]:
@@ -174,7 +173,7 @@ def run_facts(
     *,
     accepting: bool = False,
     separability: Sequence[Separability] = (),
-    end_to_end: EndToEnd | None = None,
+    end_to_end: StageRecord | None = None,
 ) -> RunFacts:
     """What is known of a run folder; `accepting`, with the stages in it that --accept-stale goes on from.
 

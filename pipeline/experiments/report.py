@@ -62,7 +62,7 @@ def report_json(runs: Sequence[RunFacts]) -> str:
     found = [
         {
             "path": str(facts.run.path),
-            "seed": facts.run.config.seed,
+            "seed": facts.seed,
             "stages": [asdict(stage.status) for stage in facts.stages],
             "warnings": facts.warnings,
         }
@@ -83,10 +83,10 @@ def report_html(runs: Sequence[RunFacts], *, now: datetime) -> str:
     def grid(*names: str) -> str:
         return figure_grid([made[name] for name in names if name in made])
 
-    title = ", ".join(facts.run.path.resolve().name for facts in runs)
+    title = sections.title(runs)
     return page(
         f"{title}: report",
-        sections.head(title, runs),
+        sections.head(runs),
         sections.open_ends(runs),
         section(
             "Results", grid(*RESULTS), sections.runs_table(runs), *(sections.stages_table(one, runs) for one in runs)
@@ -94,7 +94,11 @@ def report_html(runs: Sequence[RunFacts], *, now: datetime) -> str:
         section("Training", grid(*TRAINING)),
         section("What it took", paragraph(sections.totals(runs)), grid(*COSTS)),
         section("Rounding", grid(*ROUNDING), sections.encodings_table(runs)),
-        section("What was run", terms(described(runs[0].run)), *(sections.provenance(one, runs) for one in runs)),
+        section(
+            "What was run",
+            terms(described([facts.run for facts in runs])),
+            *(sections.provenance(one, runs) for one in runs),
+        ),
         footer(f"Made {now.strftime(sections.TIME)} by cascade {_version()}."),
     )
 

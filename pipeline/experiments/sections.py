@@ -1,6 +1,5 @@
 """The parts of a report beside its figures: what comes first, what is open, tables, and where it all comes from."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -27,7 +26,14 @@ ROWS_SHOWN = 16
 TIME = "%d %B %Y, %H:%M %Z"
 
 
-def head(title: str, runs: Sequence[RunFacts]) -> str:
+def title(runs: Sequence[RunFacts]) -> str:
+    """The names of the run folders; where they are but the seeds' numbers, as in DIR/seeds/0, that of DIR."""
+    if all(facts.name.isdecimal() for facts in runs):
+        return runs[0].run.path.resolve().parent.parent.name
+    return ", ".join(facts.name for facts in runs)
+
+
+def head(runs: Sequence[RunFacts]) -> str:
     """The name, what it is in a sentence, and the numbers that are looked for first."""
     trained = min(len(facts.trained) for facts in runs)
     last = [facts.stages[trained - 1] for facts in runs] if trained else []
@@ -39,12 +45,12 @@ def head(title: str, runs: Sequence[RunFacts]) -> str:
         ("of training so far" if _is_open(runs) else "of training", duration(sum(map(_seconds, runs)))),
         ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
     ]
-    return f"<header>{heading(title)}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
+    return f"<header>{heading(title(runs))}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
 
 
 def _lede(runs: Sequence[RunFacts]) -> str:
     """As in "4 blocks trained one at a time on digits with k = 2, seed 0"."""
-    run, seeds = runs[0].run, ", ".join(str(facts.run.config.seed) for facts in runs)
+    run, seeds = runs[0].run, ", ".join(str(facts.seed) for facts in runs)
     blocks = f"{count(len(run.stages), 'block')} trained{' one at a time' if len(run.stages) > 1 else ''}"
     k = f"k = {run.config.head.k}".replace(" ", "\N{NO-BREAK SPACE}")
     what = f"{blocks} on {source_name(run)} with {k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
@@ -64,7 +70,7 @@ def runs_table(runs: Sequence[RunFacts]) -> str:
         return ""
     rows = [
         [
-            str(facts.run.config.seed),
+            str(facts.seed),
             f"{len(facts.trained)} of {len(facts.stages)}",
             _percent(facts.trained[-1].test_accuracy if facts.trained else None),
             _percent(facts.trained[-1].ensemble_accuracy if facts.trained else None),
@@ -82,7 +88,7 @@ def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
     columns += ["ensemble, %", " starts from", "images/s", "time", " note"]
     whole = table(columns, [_stage_row(stage) for stage in facts.stages])
     if len(runs) > 1:
-        return folded(f"The stages of {facts.run.path.name}", whole)
+        return folded(f"The stages of {_name(facts, runs)}", whole)
     if len(facts.stages) > ROWS_SHOWN:
         return folded("The stages", whole)
     return subsection("The stages", whole)
@@ -127,10 +133,11 @@ def provenance(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
         ("Dates", f"{'; '.join(times)} (by the files' times)"),
         ("Content of the images", f"SHA-256 {run.info.digest[:16]}…"),
     ]
+    where = f"Where and when, {_name(facts, runs)}" if len(runs) > 1 else "Where and when"
     keys = [f"stage {stage.j}: {run.stages[stage.j].key[:16]}…" for stage in facts.stages if stage.record]
     return "".join(
         [
-            subsection(f"Where and when{f', {facts.run.path.name}' if len(runs) > 1 else ''}", terms(found)),
+            subsection(where, terms(found)),
             code("\n".join([run.command("run"), run.command("evaluate")])),
             folded("Keys of the stages", bullets(keys)) if keys else "",
             folded("The config file", code(facts.config_text)),
@@ -178,9 +185,15 @@ def _branches(facts: RunFacts) -> list[str]:
     ]
 
 
+def _name(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """One of several runs by its seed, or its folder where others have that too."""
+    has_own_seed = [other.seed for other in runs].count(facts.seed) == 1
+    return f"seed {facts.seed}" if has_own_seed else facts.name
+
+
 def _named(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
     """Which run is meant, where there are several."""
-    return f"{shlex.quote(facts.run.path.name)}: " if len(runs) > 1 else ""
+    return f"{_name(facts, runs)}: " if len(runs) > 1 else ""
 
 
 def _tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:

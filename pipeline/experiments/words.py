@@ -1,12 +1,15 @@
 """A config in words."""
 
+from collections.abc import Sequence
+
 from pipeline.config import Augment, Config, Train
 from pipeline.runfolder import RunFolder
 from pipeline.tables import count
 
 
-def described(run: RunFolder) -> list[tuple[str, str]]:
-    """What was trained on what, and how: a term and a sentence or two each."""
+def described(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
+    """What was trained on what, and how: of runs that differ in their seeds alone."""
+    run = runs[0]
     config = run.config
     return [
         ("Images", _images(run)),
@@ -16,7 +19,7 @@ def described(run: RunFolder) -> list[tuple[str, str]]:
         ("Augmentation", _augmentation(config.augment)),
         ("Rounding", f"x_j is stored, or replayed, as {config.store.encoding}."),
         *([("By stage", _overrides(config))] if config.stages else []),
-        ("Seeds", f"{config.seed} of weights, order and augmentation; {config.data.seed} of the order of the data."),
+        ("Seeds", _seeds(runs)),
     ]
 
 
@@ -93,3 +96,12 @@ def _overrides(config: Config) -> str:
         for name, value in values.items()
     ]
     return "; ".join(found) + "."
+
+
+def _seeds(runs: Sequence[RunFolder]) -> str:
+    """As in "0, 1 of weights, order and augmentation; 0 of the order of the data."."""
+    of_training, of_data = (
+        ", ".join(map(str, dict.fromkeys(seeds)))
+        for seeds in ([run.config.seed for run in runs], [run.config.data.seed for run in runs])
+    )
+    return f"{of_training} of weights, order and augmentation; {of_data} of the order of the data."
