@@ -38,6 +38,12 @@ def test_what_is_not_finished_is_said_once_in_a_row_and_with_its_reason(facts: R
     assert sections.open_ends([in_states(facts, "done", "done")]) == ""
 
 
+def test_a_stage_that_only_waits_for_others_has_no_reason_of_its_own(facts: RunFacts) -> None:
+    waiting = in_states(facts, "partial", "todo", "todo")
+    stages = [waiting.stages[0], *(replace(one, status=replace(one.status, input=None)) for one in waiting.stages[1:])]
+    assert "<li>Stages 1..2 are not trained yet</li>" in sections.open_ends([replace(waiting, stages=stages)])
+
+
 def test_stages_of_other_settings_are_named(facts: RunFacts) -> None:
     looked = run_facts(open_to_look(facts.run.path, ("train.lr=0.05",), False))
     assert "also there with other settings" in sections.open_ends([looked])

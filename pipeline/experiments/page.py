@@ -93,7 +93,7 @@ def figure_grid(figures: Sequence[Figure]) -> str:
 
 def _figure(figure: Figure) -> str:
     caption = f"<figcaption>{escape(figure.description)}</figcaption>"
-    below = f"{caption}\n{folded('The numbers', figure_table(figure))}"
+    below = f"{caption}\n{folded(f'The numbers, {figure.y_name}', figure_table(figure))}"
     return f"<figure>\n<h3>{escape(figure.title)}</h3>\n{drawn(figure)}\n{below}\n</figure>\n"
 
 
@@ -103,8 +103,7 @@ def figure_table(figure: Figure) -> str:
     places = [{point.x: point for point in series.points} for series in shown]
     xs = sorted({x for points in places for x in points if x.is_integer()})
     rows = [[f"{x:,.0f}", *(_cell(points.get(x), figure.digits) for points in places)] for x in xs]
-    unit = figure.y_name
-    return table([figure.x_name, *(f"{series.name}, {unit}" for series in shown)], rows)
+    return table([figure.x_name, *(series.name for series in shown)], rows)
 
 
 def _cell(point: Point | None, digits: int) -> str:

@@ -79,13 +79,28 @@ def runs_table(runs: Sequence[RunFacts]) -> str:
         ]
         for facts in runs
     ]
-    return subsection("The runs", table(["seed", "trained", "last test, %", "ensemble, %", "time", " folder"], rows))
+    return subsection(
+        "The runs",
+        table(
+            ["seed", "trained", "last test,\N{NO-BREAK SPACE}%", "ensemble,\N{NO-BREAK SPACE}%", "time", " folder"],
+            rows,
+        ),
+    )
 
 
 def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
     """Each stage in a row."""
-    columns = ["stage", " state", " block", "parameters", "epochs", "train, %", "validation, %", "test, %"]
-    columns += ["ensemble, %", " starts from", "images/s", "time", " note"]
+    columns = [
+        "stage",
+        " state",
+        " block",
+        "parameters",
+        "epochs",
+        "train,\N{NO-BREAK SPACE}%",
+        "validation,\N{NO-BREAK SPACE}%",
+        "test,\N{NO-BREAK SPACE}%",
+    ]
+    columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time", " note"]
     whole = table(columns, [_stage_row(stage) for stage in facts.stages])
     if len(runs) > 1:
         return folded(f"The stages of {_name(facts, runs)}", whole)
@@ -106,7 +121,7 @@ def encodings_table(runs: Sequence[RunFacts]) -> str:
         for stage in runs[0].stages
         if len(runs) == 1 and stage.encoding
     ]
-    whole = table([" store", " encoding", "signal to noise, dB", "cut off, %"], rows) if rows else ""
+    whole = table([" store", " encoding", "signal to noise, dB", "cut off,\N{NO-BREAK SPACE}%"], rows) if rows else ""
     return folded("All encodings", whole) if len(rows) > ROWS_SHOWN else whole
 
 
@@ -173,7 +188,8 @@ def _unfinished(facts: RunFacts) -> Iterator[str]:
         if state in ("todo", "stale"):
             which = span(stages[0].j, stages[-1].j).capitalize()
             what = "not trained yet" if state == "todo" else state
-            yield f"{which} {'is' if len(stages) == 1 else 'are'} {what}: {stages[0].status.reason}"
+            why = f": {stages[0].status.reason}" if stages[0].status.input or state == "stale" else ""
+            yield f"{which} {'is' if len(stages) == 1 else 'are'} {what}{why}"
         elif state != "done":
             yield from (f"Stage {stage.j} is {state}: {stage.status.reason}" for stage in stages)
 
