@@ -9,7 +9,7 @@ import pytest
 from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError, Stopped
 from pipeline.evaluation import evaluate
-from pipeline.experiments.facts import run_facts
+from pipeline.experiments.report.facts import run_facts
 from pipeline.metrics import metrics_content, metrics_lines, read_metrics
 from pipeline.opening import open_to_look
 from pipeline.progress import Reporter

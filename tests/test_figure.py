@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.experiments.figure import BYTES, SECONDS, Point, across, line, number, step_digits, ticks, unit_of
+from pipeline.experiments.report.figure import BYTES, SECONDS, Point, across, line, number, step_digits, ticks, unit_of
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.experiments.facts import RunFacts, Separability, run_facts
-from pipeline.experiments.figure import Figure
-from pipeline.experiments.figures import figures
+from pipeline.experiments.report.facts import RunFacts, Separability, run_facts
+from pipeline.experiments.report.figure import Figure
+from pipeline.experiments.report.figures import figures
 from tests.reports import reported_run
 from tests.runs import tiny_run
 

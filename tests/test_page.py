@@ -2,8 +2,8 @@
 
 from xml.etree import ElementTree
 
-from pipeline.experiments import page
-from pipeline.experiments.figure import Figure, Point, line
+from pipeline.experiments.report import page
+from pipeline.experiments.report.figure import Figure, Point, line
 
 EVIL = "<script>alert('&\"')</script>"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiments.facts import RunFacts, run_facts
-from pipeline.experiments.report import report_html
+from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.experiments.report.whole import report_html
 from pipeline.lock import lock_folder
 from pipeline.opening import open_to_look
 from tests.conftest import Outcome

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiments import sections
-from pipeline.experiments.facts import RunFacts, run_facts
+from pipeline.experiments.report import sections
+from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.opening import open_to_look
 from tests.reports import reported_run
 

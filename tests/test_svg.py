@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.experiments.figure import Figure, Point, Series, line
-from pipeline.experiments.svg import BOTTOM, HEIGHT, LETTER, LINE, TOP, WIDTH, drawn, spread
+from pipeline.experiments.report.figure import Figure, Point, Series, line
+from pipeline.experiments.report.frame import BOTTOM, HEIGHT, LETTER, LINE, TOP, WIDTH
+from pipeline.experiments.report.lines import spread
+from pipeline.experiments.report.svg import drawn
 
 
 def lines(*series: Series, stages: int = 3, **changes: object) -> Figure:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiments.words import described
+from pipeline.experiments.report.words import described
 from tests.runs import tiny_run
 
 

@@ -41,8 +41,8 @@ def report(
 
     from cache import replace_file
     from pipeline.errors import ConfigError
-    from pipeline.experiments.facts import run_facts
-    from pipeline.experiments.report import check_alike, report_html, report_json
+    from pipeline.experiments.report.facts import run_facts
+    from pipeline.experiments.report.whole import check_alike, report_html, report_json
     from pipeline.plan import as_planned
 
     folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(run_paths)]

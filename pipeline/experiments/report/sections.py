@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pipeline.evaluation import span
-from pipeline.experiments.facts import RunFacts, StageFacts
-from pipeline.experiments.figure import across, number
-from pipeline.experiments.page import (
+from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.report.figure import across, number
+from pipeline.experiments.report.page import (
     bullets,
     code,
     folded,
@@ -17,7 +17,8 @@ from pipeline.experiments.page import (
     table,
     terms,
 )
-from pipeline.experiments.words import source_name
+from pipeline.experiments.report.stages import StageFacts
+from pipeline.experiments.report.words import source_name
 from pipeline.progress import duration, size
 from pipeline.tables import count
 

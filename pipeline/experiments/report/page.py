@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from pipeline.experiments.figure import Figure, Point, number
-from pipeline.experiments.svg import drawn
+from pipeline.experiments.report.figure import Figure, Point, number
+from pipeline.experiments.report.svg import drawn
 
 STYLE = Path(__file__).with_name("page.css")
 

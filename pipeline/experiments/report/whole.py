@@ -10,12 +10,12 @@ import msgspec
 from pipeline.config import Data
 from pipeline.data_info import moved_name
 from pipeline.errors import ConfigError
-from pipeline.experiments import sections
-from pipeline.experiments.facts import RunFacts
-from pipeline.experiments.figure import Figure
-from pipeline.experiments.figures import figures
-from pipeline.experiments.page import figure_grid, footer, page, paragraph, section, terms
-from pipeline.experiments.words import described
+from pipeline.experiments.report import sections
+from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.report.figure import Figure
+from pipeline.experiments.report.figures import figures
+from pipeline.experiments.report.page import figure_grid, footer, page, paragraph, section, terms
+from pipeline.experiments.report.words import described
 from pipeline.keys import differences
 from pipeline.runfolder import RunFolder
 from pipeline.tables import as_json
