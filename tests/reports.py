@@ -1,7 +1,11 @@
 """A small trained run for tests of reports, with a plan that nothing had to be measured for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.report.figure import Figure
+from pipeline.experiments.report.figures import figures
 from pipeline.opening import open_to_look
 from pipeline.plan import PLAN, Plan, StagePlan
 from pipeline.progress import Reporter
@@ -54,3 +58,14 @@ def _stage_plan(j: int) -> StagePlan:
         micro_batch=8,
         device_peak_bytes=None,
     )
+
+
+def by_name(runs: Sequence[RunFacts]) -> dict[str, Figure]:
+    """The figures of a report."""
+    return {figure.name: figure for figure in figures(runs)}
+
+
+def values(figure: Figure, name: str) -> dict[float, float]:
+    """Of a series."""
+    (series,) = [series for series in figure.series if series.name == name]
+    return {point.x: point.y for point in series.points}

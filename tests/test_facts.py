@@ -3,19 +3,16 @@
 import shutil
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError, Stopped
 from pipeline.evaluation import evaluate
 from pipeline.experiments.report.facts import run_facts
-from pipeline.metrics import metrics_content, metrics_lines, read_metrics
+from pipeline.metrics import read_metrics
 from pipeline.opening import open_to_look
 from pipeline.progress import Reporter
-from pipeline.record import Session
 from pipeline.runfolder import RunFolder
-from pipeline.sealed import write_sealed
 from pipeline.training import train_stage
 from tests.reports import reported_run
 from tests.runs import reopened, tiny_run
@@ -96,22 +93,6 @@ def test_a_damaged_record_ends_the_command_as_it_ends_status(run: RunFolder) -> 
     run.stages[0].record_path.write_text("{}")
     with pytest.raises(CorruptDataError, match=r"stage\.json is damaged"):
         run_facts(run)
-
-
-def test_what_a_reader_must_know_is_warned_of(run: RunFolder) -> None:
-    folder, record = run.stages[0], run.stages[0].record
-    assert record is not None
-    slow = [msgspec.structs.replace(epoch, wait_share=0.5) for epoch in read_metrics(folder)]
-    folder.metrics.write_bytes(metrics_lines(slow))
-    other = Session(machine={"device": "another"}, epoch=1, consumed=0)
-    write_sealed(
-        folder.record_path,
-        msgspec.structs.replace(record, metrics=metrics_content(slow), sessions=[*record.sessions, other]),
-    )
-    assert [line for line in run_facts(run).warnings if line.startswith("stage 0")] == [
-        "stage 0 was trained on 2 machines, one after the other",
-        "stage 0 waited for stored data 50% of its time",
-    ]
 
 
 def test_stale_stages_are_told_of_and_accepted_where_that_is_asked_for(run: RunFolder) -> None:

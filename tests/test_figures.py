@@ -1,7 +1,6 @@
 """Figures from what is known of runs."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,25 +8,13 @@ import msgspec
 import pytest
 
 from pipeline.experiments.report.facts import RunFacts, Separability, run_facts
-from pipeline.experiments.report.figure import Figure
-from pipeline.experiments.report.figures import figures
-from tests.reports import reported_run
+from tests.reports import by_name, reported_run, values
 from tests.runs import tiny_run
 
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
     return run_facts(reported_run(tmp_path_factory.mktemp("figures") / "run"))
-
-
-def by_name(runs: Sequence[RunFacts]) -> dict[str, Figure]:
-    return {figure.name: figure for figure in figures(runs)}
-
-
-def values(figure: Figure, name: str) -> dict[float, float]:
-    """Of a series."""
-    (series,) = [series for series in figure.series if series.name == name]
-    return {point.x: point.y for point in series.points}
 
 
 def better(facts: RunFacts, by: float) -> RunFacts:
@@ -67,18 +54,6 @@ def test_epochs_of_all_stages_stand_in_turn_each_stage_a_line_of_its_own(facts: 
     assert values(figure, "train")[3] == facts.stages[1].epochs[0].train_accuracy
 
 
-def test_costs_stand_beside_what_was_planned(facts: RunFacts) -> None:
-    made = by_name([facts])
-    assert values(made["time"], "predicted") == {0: 2, 1: 2}
-    assert values(made["time"], "measured") == {stage.j: stage.seconds for stage in facts.stages}
-    assert values(made["throughput"], "predicted").keys() == {0, 1}
-    assert values(made["memory"], "predicted") == {}, "nothing limits it on a CPU"
-    disk = values(made["disk"], "measured")
-    assert disk.keys() == {0, 1}
-    assert disk[0] / disk[1] == pytest.approx(facts.images_bytes / facts.stages[0].status.store_bytes)
-    assert values(made["disk"], "predicted").keys() == {1}
-
-
 def test_an_axis_holds_the_stages_that_are_not_trained_yet(facts: RunFacts) -> None:
     first = replace(
         facts, stages=[facts.stages[0], replace(facts.stages[1], record=None, epochs=[], ensemble_accuracy=None)]
@@ -87,12 +62,6 @@ def test_an_axis_holds_the_stages_that_are_not_trained_yet(facts: RunFacts) -> N
     assert figure.x_range == pytest.approx((-0.3, 1.3))
     assert values(figure, "test").keys() == {0}
     assert values(by_name([first])["time"], "predicted").keys() == {0, 1}
-
-
-def test_the_time_of_a_stage_in_the_middle_is_shown_and_is_no_part_of_a_mean(facts: RunFacts) -> None:
-    begun = replace(facts, stages=[replace(stage, record=None) for stage in facts.stages])
-    assert values(by_name([begun])["time"], "measured").keys() == {0, 1}
-    assert {point.n for point in by_name([facts, begun])["time"].series[0].points} == {1}
 
 
 def test_what_is_not_there_has_no_figure(facts: RunFacts, tmp_path: Path) -> None:
