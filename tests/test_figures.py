@@ -35,6 +35,7 @@ def test_accuracy_by_depth_is_that_of_the_records(facts: RunFacts) -> None:
     for name in ("train", "validation", "test"):
         expected = {stage.j: getattr(stage.record, f"{name}_accuracy") for stage in facts.stages}
         assert values(figure, name) == expected
+    assert figure.y_limits == (0, 100)
 
 
 def test_several_runs_give_the_mean_and_the_deviation(facts: RunFacts) -> None:

@@ -31,10 +31,10 @@ def in_states(facts: RunFacts, *states: str) -> RunFacts:
 
 
 def test_what_is_not_finished_is_said_once_in_a_row_and_with_its_reason(facts: RunFacts) -> None:
-    said = sections.open_ends([in_states(facts, "done", "trained", "partial", "stale", "todo", "todo", "todo")])
+    said = sections.open_ends([in_states(facts, "done", "trained", "partial", "stale", "stale", "todo", "todo")])
     assert said.count("<li>") == 4
     assert "<li>Stage 1 is trained: reason 1</li><li>Stage 2 is partial: reason 2</li>" in said
-    assert "<li>Stage 3 is stale: reason 3</li><li>Stages 4..6 are not trained yet: reason 4</li>" in said
+    assert "<li>Stages 3..4 are stale: reason 3</li><li>Stages 5..6 are not trained yet: reason 5</li>" in said
     assert sections.open_ends([in_states(facts, "done", "done")]) == ""
 
 
