@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.opening import device_of, load, open_run, open_to_look
+from pipeline.experiments.commands import COMMANDS
+from pipeline.opening import device_of, load, open_run, open_to_look, reporter, should_stop
 from pipeline.options import (
     accept_before_option,
     accept_option,
@@ -80,7 +80,7 @@ def ingest(run_path: Path, settings: tuple[str, ...], skip_bad: bool) -> None:
     """Decode and resize the images once, into x_0."""
     from pipeline.runs import ingest_data
 
-    ingest_data(load(run_path, settings), run_path, _reporter(), skip_bad=skip_bad, should_stop=_should_stop())
+    ingest_data(load(run_path, settings), run_path, reporter(), skip_bad=skip_bad, should_stop=should_stop())
 
 
 @cascade.command("train-stage")
@@ -93,7 +93,7 @@ def train_stage(
     from pipeline.runs import run_stages
 
     run = open_run(run_path, settings, accept_before=j if accept_stale else None)
-    run_stages(run, j, j, device, _reporter(), strict=strict, should_stop=_should_stop())
+    run_stages(run, j, j, device, reporter(), strict=strict, should_stop=should_stop())
 
 
 @cascade.command()
@@ -135,14 +135,12 @@ def _run(
     from pipeline.lock import lock_folder
     from pipeline.runs import check_before_ingest, ingest_data, run_stages
 
-    config, reporter, should_stop = load(run_path, settings), _reporter(), _should_stop()
+    config, say, stops = load(run_path, settings), reporter(), should_stop()
     with lock_folder(run_path, "beginning") as lock:
-        check_before_ingest(config, run_path, last, device, reporter, lock=lock)
-        ingest_data(config, run_path, reporter, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
+        check_before_ingest(config, run_path, last, device, say, lock=lock)
+        ingest_data(config, run_path, say, lock=lock, skip_bad=skip_bad, should_stop=stops)
         folder = open_run(run_path, settings, accept_before=accept_before)
-        run_stages(
-            folder, first, last, device, reporter, plan_to=last, lock=lock, strict=strict, should_stop=should_stop
-        )
+        run_stages(folder, first, last, device, say, plan_to=last, lock=lock, strict=strict, should_stop=stops)
 
 
 @cascade.command()
@@ -181,7 +179,7 @@ def plan(
         run_path,
         config,
         choose_device(name, deterministic=config.machine.deterministic),
-        _reporter(),
+        reporter(),
         anew=anew,
         images=images,
         last=last,
@@ -240,7 +238,7 @@ def evaluate(
 
     folder = open_to_look(run_path, settings, accept_stale)
     recompute_on = device_of(folder, device) if recompute else None
-    evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=_should_stop())
+    evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=should_stop())
     click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
     if folder.accepted:
         click.echo(f"accepted though stale: {describe_accepted(folder.accepted)}", err=True)
@@ -263,7 +261,7 @@ def verify(
     folder, rows = open_to_look(run_path, settings, accept_stale), []
     deep_on = device_of(folder, device) if deep else None
     try:
-        for row in verify_run(folder, _reporter(), deep_on=deep_on, should_stop=_should_stop()):
+        for row in verify_run(folder, reporter(), deep_on=deep_on, should_stop=should_stop()):
             rows.append(row)
     except Stopped as stop:
         if any(row.damage for row in rows) and not as_json:
@@ -284,7 +282,7 @@ def repair(run_path: Path, settings: tuple[str, ...], device: str | None, accept
 
     folder, outcomes = open_to_look(run_path, settings, accept_stale), []
     try:
-        for outcome in repair_run(folder, device_of(folder, device), _reporter(), should_stop=_should_stop()):
+        for outcome in repair_run(folder, device_of(folder, device), reporter(), should_stop=should_stop()):
             outcomes.append(outcome)
     except Stopped:
         if outcomes and not as_json:
@@ -334,28 +332,20 @@ def demo(run_path: Path, device: str | None) -> None:
     """Train a three-block network on handwritten digits, from nothing, in under a minute."""
     from pipeline.presets import write_preset
 
-    reporter, place = _reporter(), shlex.quote(str(run_path))
+    say, place = reporter().say, shlex.quote(str(run_path))
     if not (run_path / "cascade.toml").exists():
-        reporter.say(f"$ cascade init digits {place}")
+        say(f"$ cascade init digits {place}")
         write_preset("digits", run_path, ())
-    reporter.say(f"$ cascade run --run {place}")
+    say(f"$ cascade run --run {place}")
     _run(run_path, device=device)
-    reporter.say(f"$ cascade status --run {place}")
+    say(f"$ cascade status --run {place}")
     click.get_current_context().invoke(status, run_path=run_path)
-    reporter.say(f"$ cascade evaluate --run {place}")
+    say(f"$ cascade evaluate --run {place}")
     click.get_current_context().invoke(evaluate, run_path=run_path, device=device)
 
 
-def _reporter() -> Any:
-    from pipeline.progress import Reporter
-
-    return Reporter()
-
-
-def _should_stop() -> Callable[[], bool]:
-    """Whether a signal has come: `main` gives it to every command."""
-    should_stop: Callable[[], bool] = click.get_current_context().find_root().obj
-    return should_stop
+for command in COMMANDS:
+    cascade.add_command(command)
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
     changed = [
         f"data.{name} = {made[name]!r} (now {now[name]!r})"
         for name in made
-        if (made[name] != now[name] if name != "source" else _moved_name(made[name]) != _moved_name(now[name]))
+        if (made[name] != now[name] if name != "source" else moved_name(made[name]) != moved_name(now[name]))
     ]
     if changed:
         raise RefusedError(
@@ -118,7 +118,7 @@ def check_all_images(info: DataInfo, run_folder: Path) -> None:
             check_images(info, run_folder, split, read_summary(run_folder / X_0 / split))
 
 
-def _moved_name(address: str) -> tuple[str, str]:
+def moved_name(address: str) -> tuple[str, str]:
     """What of an address stays when its file is moved: the images themselves are in x_0."""
     scheme, _, place = address.partition(":")
     return scheme, Path(place).name

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.config import Config
+    from pipeline.progress import Reporter
     from pipeline.runfolder import RunFolder
 
 
@@ -47,3 +51,16 @@ def device_of(run: RunFolder, name: str | None) -> torch.device:
 
     machine = run.config.machine
     return choose_device(machine.device if name is None else name, deterministic=machine.deterministic)
+
+
+def reporter() -> Reporter:
+    """What a command says its progress through."""
+    from pipeline.progress import Reporter
+
+    return Reporter()
+
+
+def should_stop() -> Callable[[], bool]:
+    """Whether a signal has come: `main` gives it to every command."""
+    stops: Callable[[], bool] = click.get_current_context().find_root().obj
+    return stops

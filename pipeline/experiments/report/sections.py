@@ -1,0 +1,241 @@
+"""The parts of a report beside its figures: what comes first, what is open, tables, and where it all comes from."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from pipeline.evaluation import span
+from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.report.figure import across, number
+from pipeline.experiments.report.page import (
+    bullets,
+    code,
+    folded,
+    heading,
+    numbers,
+    paragraph,
+    subsection,
+    table,
+    terms,
+)
+from pipeline.experiments.report.stages import StageFacts
+from pipeline.experiments.report.words import source_name
+from pipeline.progress import duration, size
+from pipeline.tables import count
+
+ROWS_SHOWN = 16
+"""Of a table that is not folded away."""
+TIME = "%d %B %Y, %H:%M %Z"
+
+
+def title(runs: Sequence[RunFacts]) -> str:
+    """The names of the run folders; where they are but the seeds' numbers, as in DIR/seeds/0, that of DIR."""
+    if all(facts.name.isdecimal() for facts in runs):
+        return runs[0].run.path.resolve().parent.parent.name
+    return ", ".join(facts.name for facts in runs)
+
+
+def head(runs: Sequence[RunFacts]) -> str:
+    """The name, what it is in a sentence, and the numbers that are looked for first."""
+    trained = min(len(facts.trained) for facts in runs)
+    last = [facts.stages[trained - 1] for facts in runs] if trained else []
+    tiles = [
+        *_tile(f"test accuracy of stage {trained - 1}", [stage.test_accuracy for stage in last]),
+        *_tile(f"of the ensemble of {trained} heads", [stage.ensemble_accuracy for stage in last if trained > 1]),
+        *_tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
+        ("stages trained", f"{sum(len(one.trained) for one in runs)} of {sum(len(one.stages) for one in runs)}"),
+        ("of training so far" if _is_open(runs) else "of training", duration(sum(map(_seconds, runs)))),
+        ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
+    ]
+    return f"<header>{heading(title(runs))}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
+
+
+def _lede(runs: Sequence[RunFacts]) -> str:
+    """As in "4 blocks trained one at a time on digits with k = 2, seed 0"."""
+    run, seeds = runs[0].run, ", ".join(str(facts.seed) for facts in runs)
+    blocks = f"{count(len(run.stages), 'block')} trained{' one at a time' if len(run.stages) > 1 else ''}"
+    k = f"k = {run.config.head.k}".replace(" ", "\N{NO-BREAK SPACE}")
+    what = f"{blocks} on {source_name(run)} with {k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
+    return f"{what} Means of {len(runs)} runs, with standard deviations." if len(runs) > 1 else what
+
+
+def open_ends(runs: Sequence[RunFacts]) -> str:
+    """What is not finished, or stale, and what else a reader must know; "" where there is nothing."""
+    lines = [f"{_named(facts, runs)}{line}" for facts in runs for line in (*_unfinished(facts), *facts.warnings)]
+    lines += [f"{_named(facts, runs)}{line}" for facts in runs for line in _branches(facts)]
+    return f'<div class="alarm">{bullets(lines)}</div>' if lines else ""
+
+
+def runs_table(runs: Sequence[RunFacts]) -> str:
+    """Each of several runs in a row."""
+    if len(runs) < 2:
+        return ""
+    rows = [
+        [
+            str(facts.seed),
+            f"{len(facts.trained)} of {len(facts.stages)}",
+            _percent(facts.trained[-1].test_accuracy if facts.trained else None),
+            _percent(facts.trained[-1].ensemble_accuracy if facts.trained else None),
+            duration(_seconds(facts)),
+            str(facts.run.path),
+        ]
+        for facts in runs
+    ]
+    return subsection(
+        "The runs",
+        table(
+            ["seed", "trained", "last test,\N{NO-BREAK SPACE}%", "ensemble,\N{NO-BREAK SPACE}%", "time", " folder"],
+            rows,
+        ),
+    )
+
+
+def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """Each stage in a row."""
+    columns = [
+        "stage",
+        " state",
+        " block",
+        "parameters",
+        "epochs",
+        "train,\N{NO-BREAK SPACE}%",
+        "validation,\N{NO-BREAK SPACE}%",
+        "test,\N{NO-BREAK SPACE}%",
+    ]
+    columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time", " note"]
+    whole = table(columns, [_stage_row(stage) for stage in facts.stages])
+    if len(runs) > 1:
+        return folded(f"The stages of {_name(facts, runs)}", whole)
+    if len(facts.stages) > ROWS_SHOWN:
+        return folded("The stages", whole)
+    return subsection("The stages", whole)
+
+
+def encodings_table(runs: Sequence[RunFacts]) -> str:
+    """How each x_j is rounded, where one run is told of."""
+    rows = [
+        [
+            f"x_{stage.j + 1}",
+            stage.encoding.encoding,
+            "no error" if (ratio := stage.encoding.signal_to_noise_db) is None else number(ratio, 1),
+            number(100 * stage.encoding.saturated_share, 3),
+        ]
+        for stage in runs[0].stages
+        if len(runs) == 1 and stage.encoding
+    ]
+    whole = table([" store", " encoding", "signal to noise, dB", "cut off,\N{NO-BREAK SPACE}%"], rows) if rows else ""
+    return folded("All encodings", whole) if len(rows) > ROWS_SHOWN else whole
+
+
+def totals(runs: Sequence[RunFacts]) -> str:
+    """The costs of all stages together, and what the plan said."""
+    measured = duration(sum(map(_seconds, runs)))
+    due = sum(stage.planned.seconds for one in runs for stage in one.stages if stage.planned and not stage.record)
+    rest = f" What is left is planned to take {duration(due)}." if due else ""
+    return f"Training took {measured} so far.{rest}" if _is_open(runs) else f"Training took {measured}."
+
+
+def provenance(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """Where, when and by what command a run was made, and its config."""
+    run = facts.run
+    machines = dict.fromkeys(
+        _machine(session.machine) for stage in facts.stages if stage.record for session in stage.record.sessions
+    )
+    ended = [stage.ended for stage in facts.stages if stage.ended]
+    times = [f"images ingested {facts.ingested.strftime(TIME)}"]
+    times += [f"last stage finished {max(ended).strftime(TIME)}"] if ended else []
+    found = [
+        ("Folder", str(run.path)),
+        ("Machine", "; ".join(machines) or "nothing is trained yet"),
+        ("Dates", f"{'; '.join(times)} (by the files' times)"),
+        ("Content of the images", f"SHA-256 {run.info.digest[:16]}…"),
+    ]
+    where = f"Where and when, {_name(facts, runs)}" if len(runs) > 1 else "Where and when"
+    keys = [f"stage {stage.j}: {run.stages[stage.j].key[:16]}…" for stage in facts.stages if stage.record]
+    return "".join(
+        [
+            subsection(where, terms(found)),
+            code("\n".join([run.command("run"), run.command("evaluate")])),
+            folded("Keys of the stages", bullets(keys)) if keys else "",
+            folded("The config file", code(facts.config_text)),
+        ]
+    )
+
+
+def _stage_row(stage: StageFacts) -> list[str]:
+    record, shape = stage.record, stage.shape
+    before = f"{shape.in_channels}×{shape.in_side}×{shape.in_side}"
+    return [
+        str(stage.j),
+        stage.status.state,
+        f"{before} → {shape.out_channels}×{shape.out_side}×{shape.out_side}",
+        f"{sum(record.parameters.values()):,}" if record else "–",
+        f"{len(stage.epochs)} of {stage.due_epochs}",
+        _percent(stage.train_accuracy),
+        _percent(stage.validation_accuracy),
+        _percent(stage.test_accuracy),
+        _percent(stage.ensemble_accuracy),
+        stage.status.input or "–",
+        number(stage.images_per_second, 0) if stage.images_per_second else "–",
+        duration(stage.seconds) if stage.seconds is not None else "–",
+        stage.status.reason if stage.status.state == "done" else "",
+    ]
+
+
+def _unfinished(facts: RunFacts) -> Iterator[str]:
+    """What to type where a stage is in the middle, damaged, or has something left; of those not begun, or stale, for
+    the first in a row."""
+    for state, row in groupby(facts.stages, key=lambda stage: stage.status.state):
+        stages = list(row)
+        if state in ("todo", "stale"):
+            which = span(stages[0].j, stages[-1].j).capitalize()
+            what = "not trained yet" if state == "todo" else state
+            why = f": {stages[0].status.reason}" if stages[0].status.input or state == "stale" else ""
+            yield f"{which} {'is' if len(stages) == 1 else 'are'} {what}{why}"
+        elif state != "done":
+            yield from (f"Stage {stage.j} is {state}: {stage.status.reason}" for stage in stages)
+
+
+def _branches(facts: RunFacts) -> list[str]:
+    return [
+        f"Stage {one.j} is also there with other settings, test {one.test_accuracy:.2f}%: {'; '.join(one.changes)}"
+        for one in facts.branches
+    ]
+
+
+def _name(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """One of several runs by its seed, or its folder where others have that too."""
+    has_own_seed = [other.seed for other in runs].count(facts.seed) == 1
+    return f"seed {facts.seed}" if has_own_seed else facts.name
+
+
+def _named(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+    """Which run is meant, where there are several."""
+    return f"{_name(facts, runs)}: " if len(runs) > 1 else ""
+
+
+def _tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:
+    """A number in percent, the mean where there are several; none where there is none."""
+    found = across([{0.0: value} for value in values if value is not None])
+    return [(what, _percent(point.y) + _deviation(point.deviation) + "\N{NARROW NO-BREAK SPACE}%") for point in found]
+
+
+def _deviation(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _seconds(facts: RunFacts) -> float:
+    return sum(stage.seconds or 0.0 for stage in facts.stages)
+
+
+def _is_open(runs: Sequence[RunFacts]) -> bool:
+    return any(len(facts.trained) < len(facts.stages) for facts in runs)
+
+
+def _machine(machine: dict[str, object]) -> str:
+    """As in "cpu, precision bfloat16, threads 2"."""
+    device, *rest = [(name, value) for name, value in machine.items() if value is not False]
+    return ", ".join([str(device[1]), *(f"{name} {value}" for name, value in rest)])

@@ -1,0 +1,94 @@
+"""What is known of a stage, as far as it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import harmonic_mean
+
+from cascade import StageShape
+from pipeline.metrics import EpochRecord
+from pipeline.networks import EncodingRecord
+from pipeline.plan import StagePlan
+from pipeline.record import StageRecord
+from pipeline.status import StageStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFacts:
+    """A stage, as far as it is."""
+
+    status: StageStatus
+    shape: StageShape
+    due_epochs: int
+    """By the config."""
+    record: StageRecord | None
+    ended: datetime | None
+    """When its record was written, by the file's time; None where it is not finished."""
+    epochs: Sequence[EpochRecord]
+    """Of the training so far."""
+    ensemble_accuracy: float | None
+    """Percent on the test split, of the heads 0..j together; None where one of them is not trained."""
+    encoding: EncodingRecord | None
+    """How x_{j+1} is rounded, where that is known."""
+    planned: StagePlan | None
+    """What the plan that is kept said of it."""
+
+    @property
+    def j(self) -> int:
+        return self.status.j
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Percent; None where it is not finished."""
+        return self.record.test_accuracy if self.record else None
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """Of the last epoch so far, over its augmented samples, in percent."""
+        return self.epochs[-1].train_accuracy if self.epochs else None
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """After the last epoch so far, in percent."""
+        return self.epochs[-1].validation_accuracy if self.epochs else None
+
+    @property
+    def planned_seconds(self) -> float | None:
+        """Of its epochs with their validation; None where none were left when the plan was made."""
+        return (self.planned.training_seconds or None) if self.planned else None
+
+    @property
+    def planned_images_per_second(self) -> float | None:
+        return self.planned.images_per_second if self.planned else None
+
+    @property
+    def planned_peak_bytes(self) -> int | None:
+        """Of the device; None where nothing limits it."""
+        return self.planned.device_peak_bytes if self.planned else None
+
+    @property
+    def planned_store_bytes(self) -> int | None:
+        """Of x_{j+1}, if it is to be stored; before compression a bound."""
+        return self.planned.written_bytes if self.planned and self.planned.written_basis else None
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """Of the device, on the CPU of the process, so far."""
+        seen = [epoch.peak_memory_bytes for epoch in self.epochs]
+        return self.record.peak_memory_bytes if self.record else max(seen, default=None)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of its training so far."""
+        return self.record.seconds if self.record else sum(epoch.seconds for epoch in self.epochs) or None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Trained, over all epochs so far."""
+        return harmonic_mean([epoch.images_per_second for epoch in self.epochs]) if self.epochs else None
+
+    @property
+    def wait_share(self) -> float:
+        """Share of its training spent waiting for stored data, 0..1."""
+        total = sum(epoch.seconds for epoch in self.epochs)
+        return sum(epoch.wait_share * epoch.seconds for epoch in self.epochs) / total if total else 0.0

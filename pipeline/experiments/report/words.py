@@ -1,0 +1,107 @@
+"""A config in words."""
+
+from collections.abc import Sequence
+
+from pipeline.config import Augment, Config, Train
+from pipeline.runfolder import RunFolder
+from pipeline.tables import count
+
+
+def described(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
+    """What was trained on what, and how: of runs that differ in their seeds alone."""
+    run = runs[0]
+    config = run.config
+    return [
+        ("Images", _images(run)),
+        ("Blocks", _blocks(run)),
+        ("Heads", _heads(run)),
+        ("Training", _training(config.train, config.order.window)),
+        ("Augmentation", _augmentation(config.augment)),
+        ("Rounding", f"x_j is stored, or replayed, as {config.store.encoding}."),
+        *([("By stage", _overrides(config))] if config.stages else []),
+        ("Seeds", _seeds(runs)),
+    ]
+
+
+def source_name(run: RunFolder) -> str:
+    """The address of the images, as it is read in a sentence."""
+    return run.info.data.source.removesuffix(":")
+
+
+def _images(run: RunFolder) -> str:
+    info = run.info
+    counts = ", ".join(f"{count:,} {split}" for split, count in info.samples.items())
+    held_out = f"; {info.data.validation:.0%} of each training class held out" if info.data.validation else ""
+    colours = "grey" if info.channels == 1 else "RGB"
+    what = f"{colours}, {info.side} × {info.side} pixels, {len(info.classes)} classes"
+    return f"From {source_name(run)}: {counts}{held_out}; {what}."
+
+
+def _blocks(run: RunFolder) -> str:
+    network, shapes = run.config.network, run.shapes
+    channels = [shapes[0].out_channels, shapes[-1].out_channels]
+    width = f"{channels[0]} channels" if channels[0] == channels[1] else f"{channels[0]} to {channels[1]} channels"
+    at = [shape.j for shape in shapes if shape.downsample]
+    down = f"{network.downsample} down-sampling at j = {', '.join(map(str, at))}" if at else "no down-sampling"
+    norm = "batch norm" if network.batch_norm else "no batch norm"
+    number = f"{count(len(shapes), 'block')} of one 3 × 3 convolution"
+    return f"{number}, {width}, {down}, {norm}; precision {network.precision}."
+
+
+def _heads(run: RunFolder) -> str:
+    head, widths = run.config.head, sorted({shape.head_width for shape in run.shapes})
+    if head.k == 1:
+        return "k = 1: the 2 × 2 average and a linear layer alone."
+    width = f"{widths[0]} channels" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} channels"
+    pool = f", averaged over {head.pool} × {head.pool} pixels before" if head.pool > 1 else ""
+    return f"k = {head.k}: {count(head.k - 1, 'convolution')} of {width}{pool}, the 2 × 2 average and a linear layer."
+
+
+def _training(train: Train, window: int) -> str:
+    epochs = count(train.epochs, "epoch")
+    drops = (
+        f", times {train.lr_drop_factor:g} every {train.lr_drop_every} epochs"
+        if train.lr_drop_every < train.epochs
+        else ""
+    )
+    reset = ", forgotten at each drop" if train.reset_momentum and drops else ""
+    return (
+        f"Each stage for {epochs} by SGD in batches of {train.batch_size}, learning rate {train.lr:g}{drops}, momentum "
+        f"{train.momentum:g}{reset}, weight decay {train.weight_decay:g}; {window:,} samples mixed at a time."
+    )
+
+
+def _augmentation(augment: Augment) -> str:
+    steps = [
+        *([f"{count(augment.padding, 'pixel')} of padding and a random crop"] if augment.padding else []),
+        *([f"crops of {augment.crop} × {augment.crop}"] if augment.crop else []),
+        *(["flips"] if augment.flip else []),
+    ]
+    past = {
+        "recompute": "stages past the first draw anew, through the prefix",
+        "views": f"stages past the first see {augment.views} stored draws of each image",
+        "canvas": "stages past the first cut windows from stored features of the padded image"
+        + (" and its mirror image" if augment.flip else ""),
+        "none": "stages past the first see one rendering of each image",
+    }
+    said = f"{', '.join(steps) or 'none of the images'}; {past[augment.policy]}."
+    return said[0].upper() + said[1:]
+
+
+def _overrides(config: Config) -> str:
+    found = [
+        f"stage {j}: {section}.{name} = {value}"
+        for j, own in sorted(config.stages.items(), key=lambda item: int(item[0]))
+        for section, values in (("head", own.head), ("train", own.train), ("store", own.store))
+        for name, value in values.items()
+    ]
+    return "; ".join(found) + "."
+
+
+def _seeds(runs: Sequence[RunFolder]) -> str:
+    """As in "0, 1 of weights, order and augmentation; 0 of the order of the data."."""
+    of_training, of_data = (
+        ", ".join(map(str, dict.fromkeys(seeds)))
+        for seeds in ([run.config.seed for run in runs], [run.config.data.seed for run in runs])
+    )
+    return f"{of_training} of weights, order and augmentation; {of_data} of the order of the data."

@@ -1,0 +1,105 @@
+"""What a report knows of a run: trained, in the middle, damaged, or only ingested."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.device import choose_device
+from pipeline.errors import CorruptDataError, Stopped
+from pipeline.evaluation import evaluate
+from pipeline.experiments.report.facts import run_facts
+from pipeline.metrics import read_metrics
+from pipeline.opening import open_to_look
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+from pipeline.training import train_stage
+from tests.reports import reported_run
+from tests.runs import reopened, tiny_run
+
+CPU = choose_device("cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return reported_run(tmp_path_factory.mktemp("facts") / "run")
+
+
+@pytest.fixture
+def run(whole: RunFolder, tmp_path: Path) -> RunFolder:
+    return open_to_look(Path(shutil.copytree(whole.path, tmp_path / "run")), (), False)
+
+
+def test_a_finished_run_is_known_as_its_records_have_it(whole: RunFolder) -> None:
+    facts = run_facts(whole)
+    assert [stage.status.state for stage in facts.stages] == ["done", "done"]
+    assert facts.trained == facts.stages
+    for stage in facts.stages:
+        record = whole.stages[stage.j].record
+        assert record is not None
+        assert (stage.test_accuracy, stage.train_accuracy) == (record.test_accuracy, record.train_accuracy)
+        assert (stage.validation_accuracy, stage.seconds) == (record.validation_accuracy, record.seconds)
+        assert stage.peak_memory_bytes == record.peak_memory_bytes
+        assert len(stage.epochs) == stage.due_epochs == 2
+        assert (stage.planned_seconds, stage.planned_images_per_second) == (2.0, 50.0)
+        assert stage.ended is not None
+    assert [stage.planned_store_bytes for stage in facts.stages] == [2000, None]
+    assert facts.stages[0].encoding is not None
+    assert facts.stages[1].encoding is None, "nothing reads x_2"
+    assert facts.config_text == (whole.path / "cascade.toml").read_text()
+    assert facts.images_bytes > 0
+
+
+def test_the_ensemble_by_depth_ends_in_what_evaluate_says(whole: RunFolder) -> None:
+    first, last = (stage.ensemble_accuracy for stage in run_facts(whole).stages)
+    evaluation = evaluate(whole)
+    assert (first, last) == (evaluation.stages[0].top1, evaluation.ensemble.top1)
+
+
+def test_a_run_that_is_only_ingested_has_facts_too(tmp_path: Path) -> None:
+    facts = run_facts(tiny_run(tmp_path / "run"))
+    assert (list(facts.trained), list(facts.warnings)) == ([], [])
+    assert all(stage.seconds is stage.peak_memory_bytes is stage.images_per_second is None for stage in facts.stages)
+    assert facts.stages[0].wait_share == 0.0
+
+
+def test_a_stage_in_the_middle_counts_its_epochs_so_far(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run")
+    with pytest.raises(Stopped):
+        train_stage(run, 0, CPU, Reporter(), should_stop=lambda: bool(read_metrics(run.stages[0])))
+    stage = run_facts(reopened(run.path)).stages[0]
+    assert (stage.status.state, len(stage.epochs), stage.record, stage.test_accuracy) == ("partial", 1, None, None)
+    assert stage.train_accuracy == stage.epochs[0].train_accuracy
+    assert stage.seconds == stage.epochs[0].seconds
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "scale.float16.json", "test_logits.safetensors"])
+def test_damage_beside_a_record_is_a_warning(run: RunFolder, name: str) -> None:
+    path = run.stages[0].path / name
+    path.write_bytes(path.read_bytes()[:-40])
+    facts = run_facts(run)
+    assert any(name in line for line in facts.warnings)
+    assert facts.stages[0].test_accuracy is not None
+
+
+def test_a_damaged_plan_is_a_warning_with_its_remedy(whole: RunFolder, run: RunFolder) -> None:
+    (run.path / "plan.json").write_text("{}")
+    facts = run_facts(run)
+    assert any("plan.json is damaged" in line and "cascade plan makes it again" in line for line in facts.warnings)
+    assert facts.stages[0].planned is None
+
+
+def test_a_damaged_record_ends_the_command_as_it_ends_status(run: RunFolder) -> None:
+    run.stages[0].record_path.write_text("{}")
+    with pytest.raises(CorruptDataError, match=r"stage\.json is damaged"):
+        run_facts(run)
+
+
+def test_stale_stages_are_told_of_and_accepted_where_that_is_asked_for(run: RunFolder) -> None:
+    changed = open_to_look(run.path, ("train.lr=0.05",), False)
+    facts = run_facts(changed)
+    assert [stage.status.state for stage in facts.stages] == ["stale", "stale"]
+    assert [branch.j for branch in facts.branches] == [0, 1]
+    accepted = run_facts(changed, accepting=True)
+    assert [stage.test_accuracy is None for stage in accepted.stages] == [False, False]
+    assert "accepted though stale: stage 0 (train.lr 0.1 -> 0.05)" in accepted.warnings[0]

@@ -1,0 +1,173 @@
+"""cascade report: a page of one run, finished or not, or of several seeds."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.experiments.report.whole import report_html
+from pipeline.lock import lock_folder
+from pipeline.opening import open_to_look
+from tests.conftest import Outcome
+from tests.reports import reported_run
+from tests.runs import tiny_run
+
+NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+VOID = {"meta", "path", "rect"}
+
+
+class Balance(HTMLParser):
+    """Whether every element that is opened is closed, in turn; and all ids."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[RunFacts]:
+    """Two runs that differ in their seed, of one data set."""
+    folder, runs = tmp_path_factory.mktemp("report"), []
+    for seed in (0, 1):
+        run = reported_run(folder / f"seed{seed}", f"seed={seed}")
+        runs.append(run_facts(run))
+    return runs
+
+
+def sound(page: str) -> Balance:
+    """A page that a browser has nothing to mend of."""
+    found = Balance(page)
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert not any(word in page for word in ("nan", "inf,", "None", "<script", "http:", "https:"))
+    return found
+
+
+def test_a_page_holds_all_of_a_finished_run(seeds: list[RunFacts]) -> None:
+    page = report_html([replace(seeds[0], warnings=[])], now=NOW)
+    sound(page)
+    assert page.count("<svg") == page.count("<figure>") == page.count("The numbers") == 8
+    record = seeds[0].stages[1].record
+    assert record is not None
+    assert f"<dd>{record.test_accuracy:.2f}\N{NARROW NO-BREAK SPACE}%</dd>" in page
+    assert "cascade run --run" in page
+    assert "Made 02 January 2026, 03:04 UTC" in page
+    assert 'class="alarm"' not in page
+
+
+def test_a_page_of_an_unfinished_run_says_what_is_left(tmp_path: Path) -> None:
+    page = report_html([run_facts(tiny_run(tmp_path / "run"))], now=NOW)
+    sound(page)
+    assert "<li>Stages 0..1 are not trained yet: cascade train-stage --j 0 --run" in page
+    assert "0 of 2" in page
+
+
+def test_names_that_a_config_or_folder_gives_are_escaped(seeds: list[RunFacts], tmp_path: Path) -> None:
+    folder = tmp_path / "<b>&run"
+    shutil.copytree(seeds[0].run.path, folder)
+    with (folder / "cascade.toml").open("a") as config:
+        config.write("# </code><script>alert(1)</script>\n")
+    page = report_html([run_facts(open_to_look(folder, (), False))], now=NOW)
+    sound(page)
+    assert "<h1>&lt;b&gt;&amp;run</h1>" in page
+
+
+def test_several_seeds_give_deviations_and_a_row_each(seeds: list[RunFacts]) -> None:
+    page = report_html(seeds, now=NOW)
+    sound(page)
+    assert "Means of 2 runs, with standard deviations." in page
+    assert "(2)</td>" in page
+    assert 'class="band test"' in page
+    assert "The stages of seed 0" in page
+    assert "<h1>seed0, seed1</h1>" in page
+
+
+def test_the_command_writes_the_page_and_leaves_no_litter(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = Path(shutil.copytree(seeds[0].run.path, tmp_path / "run"))
+    with lock_folder(folder, "training"):
+        assert cascade("report", "--run", folder)[:2] == (0, f"{folder / 'report.html'} written\n")
+    sound((folder / "report.html").read_text())
+    assert "report" not in cascade("gc", "--run", folder)[1]
+    assert cascade("verify", "--run", folder)[0] == 0
+
+
+def test_the_command_puts_several_runs_on_one_page_where_it_is_told_to(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    out, (first, second) = tmp_path / "both.html", (facts.run.path for facts in seeds)
+    assert cascade("report", "--run", first, "--run", second, "--run", first, "--out", out)[0] == 0
+    assert "Means of 2 runs" in out.read_text()
+    assert not (first / "report.html").exists()
+
+
+def test_json_has_the_numbers_of_the_figures_and_writes_nothing(
+    seeds: list[RunFacts], cascade: Callable[..., Outcome]
+) -> None:
+    folder = seeds[0].run.path
+    code, out, _ = cascade("report", "--run", folder, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [stage["state"] for stage in found["runs"][0]["stages"]] == ["done", "done"]
+    (figure,) = [one for one in found["figures"] if one["name"] == "accuracy-by-depth"]
+    (test,) = [one for one in figure["series"] if one["name"] == "test"]
+    assert [point["y"] for point in test["segments"][0]] == [stage.test_accuracy for stage in seeds[0].stages]
+    assert not (folder / "report.html").exists()
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_refused(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    first = seeds[0].run.path
+    others = {
+        "stage 1 train.lr 0.1 -> 0.05": Path(shutil.copytree(first, tmp_path / "lr")),
+        "network.stages 2 -> 3": Path(shutil.copytree(first, tmp_path / "stages")),
+    }
+    for what, folder in others.items():
+        config = folder / "cascade.toml"
+        extra = "\n[stages.1.train]\nlr = 0.05\n" if "lr" in what else ""
+        text = config.read_text()
+        config.write_text((text if extra else text.replace("stages = 2", "stages = 3")) + extra)
+        code, _, err = cascade("report", "--run", first, "--run", folder)
+        assert (code, f"differ in more than their seeds: {what}\nnext: " in err) == (2, True)
+
+
+def test_a_place_that_no_page_belongs_in_is_refused(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = seeds[0].run.path
+    before = (folder / "cascade.toml").read_bytes()
+    code, _, err = cascade("report", "--run", folder, "--out", folder / "cascade.toml")
+    assert (code, "does not end in .html\nnext: " in err) == (2, True)
+    assert (folder / "cascade.toml").read_bytes() == before
+    code, _, err = cascade("report", "--run", folder, "--out", tmp_path / "no" / "page.html")
+    assert (code, "there is no folder" in err) == (2, True)
+
+
+def test_a_folder_without_images_says_what_makes_them(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    cascade("init", "digits", tmp_path / "run")
+    code, _, err = cascade("report", "--run", tmp_path / "run")
+    assert (code, "next: cascade ingest" in err) == (3, True)
+
+
+def test_warnings_come_before_the_results(seeds: list[RunFacts]) -> None:
+    page = report_html([replace(seeds[0], warnings=["stage 0 <waited>"])], now=NOW)
+    assert 0 < page.index("<li>stage 0 &lt;waited&gt;</li>") < page.index("<h2>Results</h2>")

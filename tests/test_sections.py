@@ -1,0 +1,81 @@
+"""What a report says beside its figures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments.report import sections
+from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.opening import open_to_look
+from tests.reports import reported_run
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
+    return replace(run_facts(reported_run(tmp_path_factory.mktemp("sections") / "run")), warnings=[])
+
+
+def in_states(facts: RunFacts, *states: str) -> RunFacts:
+    """Made-up stages in these states; only those done or trained have a record."""
+    stage = facts.stages[0]
+    stages = [
+        replace(
+            stage,
+            status=replace(stage.status, j=j, state=state, reason=f"reason {j}"),
+            record=stage.record if state in ("done", "trained") else None,
+        )
+        for j, state in enumerate(states)
+    ]
+    return replace(facts, stages=stages)
+
+
+def test_what_is_not_finished_is_said_once_in_a_row_and_with_its_reason(facts: RunFacts) -> None:
+    said = sections.open_ends([in_states(facts, "done", "trained", "partial", "stale", "stale", "todo", "todo")])
+    assert said.count("<li>") == 4
+    assert "<li>Stage 1 is trained: reason 1</li><li>Stage 2 is partial: reason 2</li>" in said
+    assert "<li>Stages 3..4 are stale: reason 3</li><li>Stages 5..6 are not trained yet: reason 5</li>" in said
+    assert sections.open_ends([in_states(facts, "done", "done")]) == ""
+
+
+def test_a_stage_that_only_waits_for_others_has_no_reason_of_its_own(facts: RunFacts) -> None:
+    waiting = in_states(facts, "partial", "todo", "todo")
+    stages = [waiting.stages[0], *(replace(one, status=replace(one.status, input=None)) for one in waiting.stages[1:])]
+    assert "<li>Stages 1..2 are not trained yet</li>" in sections.open_ends([replace(waiting, stages=stages)])
+
+
+def test_stages_of_other_settings_are_named(facts: RunFacts) -> None:
+    looked = run_facts(open_to_look(facts.run.path, ("train.lr=0.05",), False))
+    assert "also there with other settings" in sections.open_ends([looked])
+    assert "train.lr 0.1 -&gt; 0.05" in sections.open_ends([looked])
+
+
+def test_runs_of_one_seed_are_told_apart_by_their_folders(facts: RunFacts) -> None:
+    assert f"<li>{facts.name}: Stage 0" in sections.open_ends([in_states(facts, "todo"), facts])
+
+
+def test_many_stages_are_folded_away(facts: RunFacts) -> None:
+    few, many = (in_states(facts, *["done"] * count) for count in (16, 17))
+    assert sections.stages_table(few, [few]).startswith("<h3>")
+    assert sections.stages_table(many, [many]).startswith("<details>")
+
+
+def test_the_first_numbers_are_of_the_last_stage_that_all_runs_have(facts: RunFacts) -> None:
+    begun = replace(facts, stages=[facts.stages[0], replace(facts.stages[1], record=None)])
+    head = sections.head([facts, begun])
+    assert "test accuracy of stage 0" in head
+    assert "3 of 4" in head
+    assert "ensemble" not in head, "of one head"
+    assert "of training so far" in head
+
+
+def test_nothing_trained_has_no_accuracy_and_no_time_left_unsaid(facts: RunFacts) -> None:
+    assert "accuracy" not in sections.head([in_states(facts, "todo", "todo")])
+    assert "What is left is planned to take 6 s." in sections.totals([in_states(facts, "todo", "todo")])
+
+
+def test_folders_that_are_only_seeds_are_titled_by_what_they_are_of(facts: RunFacts, tmp_path: Path) -> None:
+    runs = [run_facts(reported_run(tmp_path / "cifar" / "seeds" / str(seed), f"seed={seed}")) for seed in (0, 1)]
+    assert sections.title(runs) == "cifar"
+    assert sections.title([facts]) == "run"
+    assert "seed 1: Stage 0" in sections.open_ends([runs[0], in_states(runs[1], "todo")])
