@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache import CodecName, chunk_samples, packed_share
+from pipeline.data_info import X_0
 from pipeline.errors import DiskError
 from pipeline.progress import size
 
@@ -51,7 +52,13 @@ def free_bytes(folder: Path) -> int:
 def room(run_folder: Path, budget: int | None) -> int:
     """Bytes that may still be written to a run folder: what its disk has free, of a `budget` what is left of it."""
     free = free_bytes(run_folder)
-    return free if budget is None else max(min(free, budget - folder_bytes(run_folder)), 0)
+    return free if budget is None else max(min(free, budget - run_bytes(run_folder)), 0)
+
+
+def run_bytes(run_folder: Path) -> int:
+    """Bytes of all files of a run folder, x_0 included, also where it is a link; other links are not followed."""
+    x_0 = run_folder / X_0
+    return folder_bytes(run_folder) + (folder_bytes(x_0.resolve()) if x_0.is_symlink() else 0)
 
 
 def folder_size(path: Path) -> StoreSize:
@@ -106,6 +113,6 @@ def check_room(
 def described_room(run_folder: Path, budget: int | None) -> str:
     """What there is, as in "3.1 GB are free on the disk of runs/c10" or "are left of budget.disk = 50 GB"."""
     left = size(room(run_folder, budget))
-    if budget is None or budget - folder_bytes(run_folder) > free_bytes(run_folder):
+    if budget is None or budget - run_bytes(run_folder) > free_bytes(run_folder):
         return f"{left} are free on the disk of {run_folder}"
     return f"{left} are left of budget.disk, {size(budget)}"

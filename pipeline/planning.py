@@ -7,7 +7,7 @@ import torch
 
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
-from pipeline.disk import folder_bytes, free_bytes
+from pipeline.disk import free_bytes, run_bytes
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.metrics import read_metrics
@@ -68,7 +68,7 @@ def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> B
     The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
     """
     stated = budget_bytes(config.budget.disk)
-    disk = free_bytes(folder) + folder_bytes(folder)
+    disk = free_bytes(folder) + run_bytes(folder)
     host = host_budget(config) if host_bytes is None else host_bytes
     return Budgets(disk=disk if stated is None else min(stated, disk), host=host, device=0)
 

@@ -2,5 +2,8 @@
 
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from pipeline.experiments.commands.compare import compare
+from pipeline.experiments.commands.sweep import sweep
+
+COMMANDS: tuple[click.Command, ...] = (compare, sweep)
 """What `cli.py` adds to its own."""
