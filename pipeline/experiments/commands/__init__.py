@@ -4,6 +4,7 @@ import click
 
 from pipeline.experiments.commands.compare import compare
 from pipeline.experiments.commands.sweep import sweep
+from pipeline.experiments.commands.transfer import transfer
 
-COMMANDS: tuple[click.Command, ...] = (compare, sweep)
+COMMANDS: tuple[click.Command, ...] = (compare, sweep, transfer)
 """What `cli.py` adds to its own."""
