@@ -1,7 +1,7 @@
-"""Linear transfer: how well features of every depth tell apart the classes of another data set (Sec. 4.2).
+"""Linear transfer: how well features of every depth tell apart the classes of another data set (App. C.3).
 
 transfer/KEY/record.json                  what came of it, a row for each depth, written after each
-transfer/KEY/features/x_J-KEY.PART.safetensors   averages of x_J, until its row is there
+transfer/KEY/features/x_J-KEY.PART.safetensors   averages of x_J, until the command ends
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import make_folder, remove_folder
+from pipeline.bad_images import printable
 from pipeline.config import budget_bytes
 from pipeline.disk import described_room, room
 from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedError
@@ -118,7 +119,7 @@ def transfer(
     depths = _checked(run, depths)
     pool, left_out = with_enough(open_pool(asked.data), asked.per_class, skip_small=asked.skip_small)
     for note in pool.notes:
-        report.say(note)
+        report.say(printable(note))
     record = _empty(pool, asked, left_out, device)
     place = run.path / TRANSFER / record.key[:KEY_DIGITS]
     with lock_folder(run.path, f"transfer to {asked.data}") as lock:
@@ -134,7 +135,7 @@ def transfer(
             )
             work.take_features(left, device)
         for j in left:
-            rows = [*(row for row in rows if row.key != key_of_depth(run, j)), work.row(j, device)]
+            rows = [*(row for row in rows if row.key != key_of_depth(run, j)), work.row(j)]
             rows.sort(key=lambda row: row.j)
             write_sealed(place / RECORD, msgspec.structs.replace(record, rows=rows))
         for j in depths:
@@ -237,7 +238,7 @@ class _Work:
                     self._check_finite(j, part, x)
                     save_tensors(self._path(j, part), {"x": x})
 
-    def row(self, j: int, device: torch.device) -> Row:
+    def row(self, j: int) -> Row:
         """Fit and score x_j in every split."""
         began, folds = time.perf_counter(), []
         self.lock.says(f"transfer to {self.record.data}: fitting on x_{j}")
