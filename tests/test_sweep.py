@@ -121,6 +121,19 @@ def test_a_sweep_holds_the_parent_and_each_seed(parent: Path, cascade: Callable[
         assert (code, f"{held} is in use" in err) == (5, True)
 
 
+def test_a_seeds_repair_puts_shared_images_back_and_holds_the_parent_for_it(
+    parent: Path, cascade: Callable[..., Outcome]
+) -> None:
+    damaged = parent / "x_0" / "train" / "y" / "c.0"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    with lock_folder(parent, "resting"):
+        code, _, err = cascade("repair", "--run", seed_folder(parent, 1))
+        assert (code, f"{parent} is in use" in err) == (5, True)
+    assert cascade("repair", "--run", seed_folder(parent, 1))[0] == 0
+    assert damaged.read_bytes() == whole
+
+
 def test_the_command_prints_the_table_and_json(parent: Path, cascade: Callable[..., Outcome]) -> None:
     code, out, _ = cascade("sweep", "--run", parent)
     assert (code, "2: 0, 1" in out, "ensemble" in out) == (0, True, True)
