@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from cascade import make_block, make_head
-from pipeline.disk import folder_bytes
+from pipeline.disk import folder_bytes, run_bytes
 from pipeline.outline import Outline
 from pipeline.runfolder import RunFolder
 
@@ -70,7 +70,7 @@ def beside_bytes(run: RunFolder, stages: int) -> int:
     untrained = [j for j in range(stages) if run.stages[j].record is None]
     images = sum(folder_bytes(run.store(0, split)) for split in run.splits)
     begun = sum(_own_bytes(run, j) for j in untrained)
-    there = folder_bytes(run.path) - images - begun - sum(deletable(run, stages).values())
+    there = run_bytes(run.path) - images - begun - sum(deletable(run, stages).values())
     return there + bytes_to_come(run.outline, untrained)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache import CodecName, chunk_samples, packed_share
+from pipeline.data_info import X_0
 from pipeline.errors import NoRoomError
 from pipeline.progress import size
 
@@ -53,7 +54,13 @@ def free_bytes(folder: Path) -> int:
 def room(run_folder: Path, budget: int | None) -> int:
     """Bytes that may still be written to a run folder: what its disk has free, of a `budget` what is left of it."""
     free = free_bytes(run_folder)
-    return free if budget is None else max(min(free, budget - folder_bytes(run_folder)), 0)
+    return free if budget is None else max(min(free, budget - run_bytes(run_folder)), 0)
+
+
+def run_bytes(run_folder: Path) -> int:
+    """Bytes of all files of a run folder, x_0 included, also where it is a link; other links are not followed."""
+    x_0 = run_folder / X_0
+    return folder_bytes(run_folder) + (folder_bytes(x_0.resolve()) if x_0.is_symlink() else 0)
 
 
 def folder_size(path: Path) -> StoreSize:
@@ -93,7 +100,7 @@ def check_room(
     is tried on a sample.
     """
     blocks = max(needed.files - there.files, 0) * os.statvfs(folder).f_frsize
-    left = None if budget is None else budget - folder_bytes(folder)
+    left = None if budget is None else budget - run_bytes(folder)
 
     def bytes_too_many(share: float) -> int | None:
         """What is needed, where it is too much."""
@@ -121,6 +128,6 @@ def check_room(
 def described_room(run_folder: Path, budget: int | None) -> str:
     """What there is, as in "3.1 GB are free on the disk of runs/c10" or "are left of budget.disk = 50 GB"."""
     left = size(room(run_folder, budget))
-    if budget is None or budget - folder_bytes(run_folder) > free_bytes(run_folder):
+    if budget is None or budget - run_bytes(run_folder) > free_bytes(run_folder):
         return f"{left} are free on the disk of {run_folder}"
     return f"{left} are left of budget.disk, {size(budget)}"

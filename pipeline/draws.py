@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     STORED_VIEW = 8
     CANVAS_WINDOW = 9
     VERIFY = 10
+    TRANSFER_SPLIT = 11
 
 
 def draw(seed: int, purpose: Purpose, *indices: ArrayLike) -> NDArray[np.uint64]:

@@ -22,14 +22,15 @@ STAGE_NAME = re.compile(r"(\d+)-[0-9a-f]{8}")
 STORE_NAME = re.compile(r"\w+\.(train|validation|test)(\.[\w-]+)?")
 TEMPORARY = (".*.new", ".disk-speed")
 """Names of files that are written beside their place, or to time the disk."""
-PLACES = (".", X_0, f"{X_0}/*", "stages/*", "stages/*/x_*/*", "stages/*/x_*/*/*")
+OF_EXPERIMENTS = ("seeds", "transfer/*", "transfer/*/features")
+PLACES = (".", X_0, f"{X_0}/*", "stages/*", "stages/*/x_*/*", "stages/*/x_*/*/*", *OF_EXPERIMENTS)
 """Folders of a run folder in which such files may be left."""
 ASIDE = re.compile(
-    r"\.(?P<name>\d+-[0-9a-f]{8}|(?:\w+\.)?(?:train|validation|test)(?:\.[\w-]+)?|x_0\.partial)"
+    r"\.(?P<name>\d+-[0-9a-f]{8}|(?:\w+\.)?(?:train|validation|test)(?:\.[\w-]+)?|x_0\.partial|features)"
     r"(?P<ending>\.repair|(?:\.repair)?\.removed)"
 )
 """Names of folders that are being deleted, or written again by a repair, beside the places of others."""
-ASIDE_PATHS = ("*", f"{X_0}/*", "stages/*", "stages/*/x_*/*")
+ASIDE_PATHS = ("*", f"{X_0}/*", "stages/*", "stages/*/x_*/*", "transfer/*/*")
 """Where in a run folder such folders may be left."""
 Kind = Literal["branch", "store", "leftover"]
 """A stage, or a store, of other settings; a store that nothing will read again; what an interruption left."""
@@ -151,6 +152,9 @@ def _leftovers(run: RunFolder) -> Iterator[Garbage]:
         partial = run.path / name
         if partial.is_dir() and not partial.is_symlink():
             yield Garbage(partial, "leftover", why, folder_bytes(partial))
+    for path in _folders(run.path, "transfer/*/features"):
+        why = "features of a transfer that did not end, which the same command goes on from"
+        yield Garbage(path, "leftover", why, folder_bytes(path))
     for path in (one for pattern in ASIDE_PATHS for one in _folders(run.path, pattern)):
         if (name_aside := ASIDE.fullmatch(path.name)) and not _takes_its_place(path, name_aside):
             what = "a repair" if name_aside["ending"] == ".repair" else "a removal"

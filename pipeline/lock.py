@@ -76,6 +76,20 @@ def lock_folder(path: Path, doing: str, *, held: Lock | None = None) -> Iterator
                 (path / HOLDER).unlink()
 
 
+@contextmanager
+def lock_behind(link: Path, doing: str) -> Iterator[None]:
+    """Where a path is a link, as x_0 that run folders share, hold the folder too that it leads into.
+
+    Not where this user may not write there, and so changes nothing. Raises LockedError.
+    """
+    owner = link.resolve().parent
+    if not link.is_symlink() or not os.access(owner, os.W_OK | os.X_OK, effective_ids=True):
+        yield
+        return
+    with lock_folder(owner, doing):
+        yield
+
+
 def check_writable(folder: Path) -> None:
     """Raise CascadeError, before any work, where no file can be made in a folder that is there."""
     if not folder.exists() or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):

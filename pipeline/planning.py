@@ -11,7 +11,7 @@ from pipeline.beforehand import check_host_memory, check_parts
 from pipeline.beside import beside_bytes, bytes_to_come, deletable
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
-from pipeline.disk import folder_bytes, free_bytes
+from pipeline.disk import free_bytes, run_bytes
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.metrics import read_metrics
@@ -85,7 +85,7 @@ def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> B
     The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
     """
     stated = budget_bytes(config.budget.disk)
-    disk, block = free_bytes(folder) + folder_bytes(folder), os.statvfs(folder).f_frsize
+    disk, block = free_bytes(folder) + run_bytes(folder), os.statvfs(folder).f_frsize
     is_stated = stated is not None and stated <= disk
     host = host_budget(config) if host_bytes is None else host_bytes
     return Budgets(

@@ -34,8 +34,9 @@ from cache import (
     sweep_removed,
     sync,
 )
+from pipeline.data_info import X_0
 from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, RefusedError
-from pipeline.lock import lock_folder
+from pipeline.lock import lock_behind, lock_folder
 from pipeline.progress import Reporter
 from pipeline.recompute import Parent, other_machine, parent_of, recomputed_chunks
 from pipeline.runfolder import RunFolder, is_committed
@@ -66,7 +67,7 @@ def repair(
     Yields what was damaged. Raises LockedError, PermissionError, and between two files Stopped, once `should_stop` says
     so: what is put back by then is, and a store that was to be written again goes on the next time.
     """
-    with lock_folder(run.path, "repair"):
+    with lock_folder(run.path, "repair"), lock_behind(run.path / X_0, f"repair of {run.path}, which shares x_0"):
         unsound: set[int] = set()
         for index in range(len(run.stages) + 1):
             for split in run.splits:

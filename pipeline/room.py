@@ -17,9 +17,9 @@ from pipeline.disk import (
     StoreSize,
     check_room,
     described_room,
-    folder_bytes,
     folder_size,
     room,
+    run_bytes,
     store_size,
 )
 from pipeline.errors import DiskError
@@ -81,7 +81,7 @@ def check_output_room(
 
 def say_over_budget(run: RunFolder, report: Reporter) -> None:
     """Say of a folder that takes more than its budget allows how much that is, and what would free it."""
-    budget, there = _budget(run), folder_bytes(run.path)
+    budget, there = _budget(run), run_bytes(run.path)
     if budget is None or there <= budget:
         return
     freed = sum(one.nbytes for one in find_garbage(run))

@@ -32,6 +32,8 @@ def made_plan() -> Plan:
         peak_bytes=3000,
         disk_bytes=10**9,
         peak_basis="raw",
+        beside_bytes=0,
+        drops=[],
         alternatives=[],
         samples=[],
         machine={},

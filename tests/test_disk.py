@@ -25,6 +25,8 @@ from pipeline.disk import (
     folder_bytes,
     folder_size,
     free_bytes,
+    room,
+    run_bytes,
     store_size,
 )
 from pipeline.errors import DiskError, Stopped
@@ -382,3 +384,17 @@ def test_a_budget_counts_like_a_disk_of_its_size(folder: Path, cascade: Callable
     assert code == 6
     assert f" KB are left of budget.disk, {size(there + 50_000)}" in err
     assert cascade("train-stage", "--j", 0, "--run", folder, "--disk", "1 GB")[0] == 0
+
+
+def test_images_that_are_shared_by_a_link_count_as_the_run_folders_own(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "images").write_bytes(bytes(1000))
+    own = tmp_path / "run"
+    own.mkdir()
+    (own / "file").write_bytes(bytes(10))
+    (own / "elsewhere").symlink_to(tmp_path / "shared")
+    before = run_bytes(own)
+    assert before < 100, "other links are not followed"
+    (own / "x_0").symlink_to("../shared")
+    assert run_bytes(own) - before >= 1000
+    assert room(own, before + 1500) <= 500

@@ -47,6 +47,7 @@ def test_purposes_keep_their_numbers_in_every_release() -> None:
         "STORED_VIEW": 8,
         "CANVAS_WINDOW": 9,
         "VERIFY": 10,
+        "TRANSFER_SPLIT": 11,
     }
 
 

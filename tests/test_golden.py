@@ -99,7 +99,8 @@ def run_folder(folder: Path, **changed: dict[str, Any]) -> RunFolder:
 
 
 def draws(_: Path) -> Iterable[Any]:
-    for purpose in [purpose for purpose in Purpose if purpose != Purpose.VERIFY]:  # that one decides no result
+    aside = (Purpose.VERIFY, Purpose.TRANSFER_SPLIT)  # which decide no result of a stage
+    for purpose in [purpose for purpose in Purpose if purpose not in aside]:
         yield draw(3, purpose, 1, IDS, 2)
     yield draw(2**63 - 1, Purpose.RUN_ORDER, np.arange(3)[:, None], IDS)
     for bound in (1, 2, 7, 1000):

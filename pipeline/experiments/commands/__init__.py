@@ -2,7 +2,10 @@
 
 import click
 
+from pipeline.experiments.commands.compare import compare
 from pipeline.experiments.commands.report import report
+from pipeline.experiments.commands.sweep import sweep
+from pipeline.experiments.commands.transfer import transfer
 
-COMMANDS: tuple[click.Command, ...] = (report,)
+COMMANDS: tuple[click.Command, ...] = (compare, report, sweep, transfer)
 """What `cli.py` adds to its own."""

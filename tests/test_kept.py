@@ -1,0 +1,51 @@
+"""What experiments keep in a run folder: said by status, checked by verify."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments.kept import check_kept, kept_lines
+from pipeline.gc import find_garbage
+from tests.conftest import Outcome
+from tests.runs import reopened
+from tests.test_sweep import parent_of_seeds, swept
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One seed of a sweep, trained."""
+    folder = parent_of_seeds(tmp_path_factory.mktemp("kept") / "run")
+    swept(folder, 3)
+    return folder
+
+
+def test_a_run_without_experiments_has_nothing_to_say(parent: Path) -> None:
+    run = reopened(parent / "seeds" / "3")
+    assert (kept_lines(run), list(check_kept(run))) == ([], [])
+
+
+def test_status_names_the_seeds_and_what_says_their_scores(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    code, out, _ = cascade("status", "--run", parent)
+    command = f"cascade sweep --run {parent}"
+    assert (code, f"seeds 3 have run folders in {parent}/seeds: {command} says what they scored" in out) == (0, True)
+
+
+def test_verify_finds_a_damaged_summary_and_says_what_makes_it_again(
+    parent: Path, cascade: Callable[..., Outcome]
+) -> None:
+    path = parent / "seeds" / "summary.json"
+    assert cascade("verify", "--run", parent)[0] == 0
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"n": 1', b'"n": 9', 1))
+    code, out, _ = cascade("verify", "--run", parent)
+    path.write_bytes(data)
+    assert (code, "seeds/summary.json" in out, "next: delete it; the next cascade sweep" in out) == (4, True, True)
+
+
+def test_a_sweep_leaves_nothing_that_gc_would_take(parent: Path) -> None:
+    assert find_garbage(reopened(parent)) == []
+    (parent / "seeds" / ".summary.json.new").touch()
+    (left,) = find_garbage(reopened(parent))
+    left.path.unlink()
+    assert left.kind == "leftover"

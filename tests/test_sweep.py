@@ -1,0 +1,156 @@
+"""cascade sweep: a run folder a seed on one x_0, resumable, within one budget."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DiskError, Stopped
+from pipeline.experiments.scores import scored
+from pipeline.experiments.seeds import SEEDS, seed_folder
+from pipeline.experiments.sweep import SUMMARY, read_summary, summarise, sweep
+from pipeline.gc import find_garbage
+from pipeline.lock import lock_folder
+from pipeline.presets import write_preset
+from pipeline.progress import Reporter
+from pipeline.runs import run_stages
+from tests.conftest import Outcome
+from tests.images import arrays, npz
+from tests.runs import SMALL, TINY, bytes_of, reopened
+from tests.trained import files_of
+
+
+def parent_of_seeds(folder: Path, *settings: str) -> Path:
+    """A run folder of two tiny stages, with nothing in it but its config."""
+    folder.mkdir()
+    source = npz(folder / "images.npz", **arrays(train=30))
+    write_preset("digits", folder, [*SMALL, f"data.source={source}", *TINY, "train.epochs=1", *settings])
+    return folder
+
+
+def swept(parent: Path, *seeds: int, **options: object) -> None:
+    sweep(parent, seeds, [], None, "cpu", Reporter(), **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeds 0 and 1, trained, and not to be changed."""
+    parent = parent_of_seeds(tmp_path_factory.mktemp("sweep") / "run")
+    swept(parent, 0, 1)
+    return parent
+
+
+@pytest.fixture
+def parent(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run", symlinks=True))
+
+
+def test_a_seed_of_a_sweep_ends_in_the_bytes_of_a_run_with_that_seed(trained: Path, tmp_path: Path) -> None:
+    alone = parent_of_seeds(tmp_path / "alone")
+    shutil.copytree(trained / "x_0", alone / "x_0")
+    run = reopened(alone, "seed=1")
+    run_stages(run, None, None, "cpu", Reporter())
+    of_sweep = reopened(seed_folder(trained, 1))
+    for j in range(2):
+        assert bytes_of(of_sweep, j) == bytes_of(run, j)
+
+
+def test_the_summary_is_the_mean_and_deviation_of_what_each_seed_scored(trained: Path) -> None:
+    summary = read_summary(trained)
+    assert summary is not None
+    assert summary == summarise(trained)
+    assert [row.what for row in summary.rows] == ["stage 0", "stage 1", "ensemble"]
+    own = [scored(seed_folder(trained, seed)).test["stage 1"] for seed in (0, 1)]
+    row = summary.rows[1]
+    assert (row.seeds, row.test.n, row.test.mean) == ([0, 1], 2, sum(own) / 2)
+    assert row.test.deviation == pytest.approx(abs(own[0] - own[1]) / 2**0.5)
+    assert row.train is not None
+
+
+def test_images_are_there_once_and_the_whole_can_move(trained: Path, parent: Path) -> None:
+    assert (seed_folder(parent, 1) / "x_0").is_symlink()
+    shutil.rmtree(parent / "x_0")
+    shutil.copytree(trained / "x_0", parent / "x_0")
+    assert summarise(parent) == summarise(trained)
+
+
+def test_what_is_trained_is_not_trained_again(parent: Path) -> None:
+    before = files_of(seed_folder(parent, 0) / "stages")
+    swept(parent, 0, 1)
+    assert files_of(seed_folder(parent, 0) / "stages") == before, "records hold times"
+
+
+def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, trained: Path) -> None:
+    parent = parent_of_seeds(tmp_path / "run")
+    asked = 0
+
+    def soon() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 40
+
+    with pytest.raises(Stopped):
+        swept(parent, 0, 1, should_stop=soon)
+    assert read_summary(parent) is None
+    swept(parent, 0, 1)
+    assert read_summary(parent) == read_summary(trained)
+
+
+def test_a_disk_budget_is_of_all_seeds_together(parent: Path) -> None:
+    (seed_folder(parent, 1) / "of_mine").write_bytes(bytes(300_000))
+    with pytest.raises(DiskError, match="is of all seeds together, and others keep 4"):
+        sweep(parent, [2], ["budget.disk=200 KB"], None, "cpu", Reporter())
+    sweep(parent, [2], ["budget.disk=2 MB"], None, "cpu", Reporter())
+    assert "2 MB" not in (seed_folder(parent, 2) / "cascade.toml").read_text()
+
+
+def test_under_auto_a_trained_seed_leaves_no_store_that_nothing_reads(parent: Path) -> None:
+    assert [one.kind for one in find_garbage(reopened(seed_folder(parent, 0)))] == ["store"] * 3
+    sweep(parent, [0], ["cache.keep=auto"], None, "cpu", Reporter())
+    assert find_garbage(reopened(seed_folder(parent, 0))) == []
+    assert (seed_folder(parent, 1) / "stages").exists()
+
+
+def test_a_sweep_holds_the_parent_and_each_seed(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    shutil.rmtree(seed_folder(parent, 1) / "stages")
+    for held in (parent, seed_folder(parent, 1)):
+        with lock_folder(held, "resting"):
+            code, _, err = cascade("sweep", "--seeds", "1", "--run", parent)
+        assert (code, f"{held} is in use" in err) == (5, True)
+
+
+def test_a_seeds_repair_puts_shared_images_back_and_holds_the_parent_for_it(
+    parent: Path, cascade: Callable[..., Outcome]
+) -> None:
+    damaged = parent / "x_0" / "train" / "y" / "c.0"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    with lock_folder(parent, "resting"):
+        code, _, err = cascade("repair", "--run", seed_folder(parent, 1))
+        assert (code, f"{parent} is in use" in err) == (5, True)
+    assert cascade("repair", "--run", seed_folder(parent, 1))[0] == 0
+    assert damaged.read_bytes() == whole
+
+
+def test_the_command_prints_the_table_and_json(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    code, out, _ = cascade("sweep", "--run", parent)
+    assert (code, "2: 0, 1" in out, "ensemble" in out) == (0, True, True)
+    code, out, _ = cascade("sweep", "--run", parent, "--json")
+    assert [row["test"]["n"] for row in json.loads(out)["rows"]] == [2, 2, 2]
+
+
+def test_nothing_trained_says_what_to_type(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    parent = parent_of_seeds(tmp_path / "run")
+    code, _, err = cascade("sweep", "--run", parent)
+    assert (code, "next: cascade" in err) == (3, True)
+    code, _, err = cascade("sweep", "--seeds", "4..0", "--run", parent)
+    assert (code, "nothing lies between 4 and 0" in err) == (2, True)
+
+
+def test_a_damaged_summary_is_noticed(parent: Path) -> None:
+    path = parent / SEEDS / SUMMARY
+    path.write_bytes(path.read_bytes().replace(b'"n": 2', b'"n": 9', 1))
+    with pytest.raises(Exception, match="its content does not have its checksum"):
+        read_summary(parent)
