@@ -25,11 +25,11 @@ IDS_SHOWN = 8
 class Feed:
     """Batches of x_j, (N, C, H, W) in `dtype` and channels-last memory, for training, evaluation and write-back.
 
-    `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches come in parts of
-    `micro_batch` samples, by default as wholes. `streamed`, the prefix's weights wait on the host. A split that fits in
-    `device_memory_bytes` is kept on the device. A feed that is `sequential_only`, for a look at some samples beside
-    another one, takes less memory. One iteration at a time; one in stored order ends with Stopped at the next run of
-    samples once `should_stop` says so.
+    `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches are of `batch_size`
+    samples, by default those of stage j, and come in parts of `micro_batch`, by default as wholes. `streamed`, the
+    prefix's weights wait on the host. A split that fits in `device_memory_bytes` is kept on the device. A feed that is
+    `sequential_only`, for a look at some samples beside another one, takes less memory. One iteration at a time; one in
+    stored order ends with Stopped at the next run of samples once `should_stop` says so.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Feed:
         device: torch.device,
         *,
         anchor: int | None = None,
+        batch_size: int | None = None,
         micro_batch: int | None = None,
         streamed: bool = False,
         device_memory_bytes: int = 0,
@@ -57,6 +58,7 @@ class Feed:
         self._ring: Ring | None = None
         self._kept = ChunkCache(0)
         self._resident: dict[str, Resident] = {}
+        self._batch_size = batch_size or run.config.for_stage(j).train.batch_size
         self._micro_batch = micro_batch
         self._device_bytes_left = device_memory_bytes
         self._sequential_only = sequential_only
@@ -117,7 +119,7 @@ class Feed:
     @property
     def batch_size(self) -> int:
         """Samples in a training step."""
-        return min(self.run.config.for_stage(self.j).train.batch_size, self.store("train").samples)
+        return min(self._batch_size, self.store("train").samples)
 
     @property
     def micro_batch(self) -> int:
@@ -131,7 +133,7 @@ class Feed:
         So every part of a batch has at least eight samples: fewer are too few for batch norm, and for equal bits.
         """
         samples = self.store("train").samples
-        last = samples % self.run.config.for_stage(self.j).train.batch_size
+        last = samples % self._batch_size
         return samples - last % MIN_BATCH if samples >= MIN_BATCH else samples
 
     @torch.no_grad()

@@ -176,6 +176,12 @@ class RunFolder:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
         return self.outline.output_shape(j)
 
+    def input_shape(self, j: int) -> tuple[int, int]:
+        """Channels and side of x_j as stage j sees it, j from 0 to J."""
+        if j == len(self.shapes):
+            return self.shapes[-1].out_channels, self.shapes[-1].out_side
+        return self.shapes[j].in_channels, self.shapes[j].in_side
+
     def following(self, stores: Sequence[int], *, frees: bool) -> "RunFolder":
         """The same folder with these x_j to be stored, j >= 1, which changes no key."""
         run = copy(self)
