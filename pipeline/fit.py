@@ -230,7 +230,7 @@ class _Fit:
     def _say_beginning(self) -> None:
         learner, state, output = self.learner, self.state, "x".join(map(str, self.problem.shape.output))
         consumed, blocks = state.under_way.consumed, self.problem.blocks
-        on = f"x_{self.problem.j} of {output}, "
+        on = f"{output}, "
         if blocks:
             shape = self.run.shapes[blocks[0]]
             on = f"{'block' if len(blocks) == 1 else f'blocks {blocks[0]}..{blocks[-1]}'} "

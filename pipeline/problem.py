@@ -47,12 +47,16 @@ class Problem:
 
     def modules(self, run: RunFolder) -> tuple[nn.Module, Head]:
         """Blocks, as one module, and head with their initial weights."""
-        blocks, head = [new_block(run, i) for i in self.blocks], new_head_like(run, self.shape, self.head)
+        blocks, head = self.new_modules(run)
         seed, none = run.config.seed, nn.Identity()
         for i, block in zip(self.blocks, blocks, strict=True):
             draw_weights(seed, i, block, none)
         draw_weights(seed, self.head_of, none, head)
         return joined(blocks), head
+
+    def new_modules(self, run: RunFolder) -> tuple[list[nn.Module], Head]:
+        """Each block, and the head, not trained."""
+        return [new_block(run, i) for i in self.blocks], new_head_like(run, self.shape, self.head)
 
     def micro_batches(self, run: RunFolder) -> list[int]:
         """Sizes that a batch may be taken in, the largest first."""

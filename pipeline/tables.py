@@ -21,7 +21,7 @@ BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
 DAMAGE_SHOWN = 20
 """Damaged files of a store or stage that a table names."""
-NUMBERS = ("stored", "bytes", "files", "written", "on disk", "device", "images/s", "time")
+NUMBERS = ("stored", "bytes", "files", "written", "on disk", "device", "images/s", "time", "epochs", "parameters")
 """Columns of numbers, beside those in percent."""
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
@@ -70,7 +70,8 @@ def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str
     """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
     stale = {"accepted": accepted} if accepted else {}
-    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **stale})
+    whole = {"end_to_end": _tops(evaluation.end_to_end)} if evaluation.end_to_end else {}
+    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **whole, **stale})
 
 
 def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
@@ -100,6 +101,7 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
     for name, scores in [
         *((str(j), scores) for j, scores in evaluation.stages.items()),
         ("ensemble", evaluation.ensemble),
+        *([("end to end", evaluation.end_to_end)] if evaluation.end_to_end else []),
     ]:
         cells = [scores.top1, *([scores.top5] if has_top5 else []), *([] if is_balanced else [scores.balanced])]
         table.add_row(name, *map(_percent, cells))

@@ -2,5 +2,8 @@
 
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from pipeline.experiments.commands.baseline import baseline
+from pipeline.experiments.commands.probe import probe
+
+COMMANDS: tuple[click.Command, ...] = (baseline, probe)
 """What `cli.py` adds to its own."""
