@@ -15,6 +15,7 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
     fault.json                      where a loss was no number
     scale.ENCODING.json             scale of x_{j+1} in that encoding, and what it costs
     x_{j+1}/ENCODING.{train.VIEWS,validation,test}/  what it wrote back; of canvases, validation.canvas, test.canvas
+baselines/, probes/                 what is trained beside the stages (`pipeline.experiments.places`)
 """
 
 import shlex

@@ -14,6 +14,7 @@ from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.data_info import X_0
 from pipeline.deep import compute_again
 from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, first_line, remedy_of
+from pipeline.experiments.places import COMMANDS
 from pipeline.paths import matching
 from pipeline.progress import Reporter
 from pipeline.record import stage_path
@@ -29,7 +30,8 @@ def verify(
     deep_on: torch.device | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[Checked]:
-    """Read every committed store and every file of every stage, those of other branches included.
+    """Read every committed store and every file of every stage, and of what is trained beside them, those of other
+    branches included.
 
     Given a device, some chunks of each store of the present config are computed again there and compared. Nothing is
     written; what is damaged does not keep the rest from being looked at.
@@ -54,6 +56,8 @@ def verify(
     started = successors(run.path / "stages")
     for folder in matching(run.path / "stages", "[!.]*-*"):
         yield check_stage(run, folder, started, should_stop)
+    for folder in (one for name in COMMANDS for one in matching(run.path / name, "[!.]*-*")):
+        yield check_stage(run, folder, {}, should_stop, kind="experiment")
 
 
 def _branch_remedy(run: RunFolder, store: Path) -> str:

@@ -248,7 +248,7 @@ def test_asked_to_stop_it_ends_between_two_files_and_says_what_was_checked(
     flip(run.store(1, "test") / "x" / "c.0.0.0.0.0")
     before = files_of(run.path)
     asked = count()
-    monkeypatch.setattr("cli._should_stop", lambda: lambda: next(asked) >= calls)
+    monkeypatch.setattr("cli.should_stop", lambda: lambda: next(asked) >= calls)
     code, out, err = cascade("verify", "--run", run.path)
     assert code == 130
     checked = "1 store" if calls == 30 else "0 stores"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.calibration import calibrate_output
 from pipeline.errors import ConfigError
 from pipeline.experiments.linear import fit_linear
 from pipeline.experiments.probes import Kind, LinearRecord, cnn_problem, read_probe
@@ -73,6 +74,8 @@ def _probed(
     if record is None:
         check_stop(should_stop, f"{kind} on x_{j}")
         run.anchor(j)
+        if j and not run.is_stand_in(j - 1) and not run.stages[j - 1].scale.exists():
+            calibrate_output(run, j - 1, device, should_stop=should_stop)  # of x_J, which no stage reads
     if kind != "linear":
         return train_beside(run, cnn_problem(run, j, kind), device, report, strict=strict, should_stop=should_stop)
     if isinstance(record, LinearRecord):
