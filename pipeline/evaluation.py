@@ -11,7 +11,7 @@ from cascade import ensemble
 from pipeline.acceptance import chain
 from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
-from pipeline.experiments.end_to_end import end_to_end, load_end_to_end
+from pipeline.experiments.end_to_end import NAME, end_to_end, load_end_to_end
 from pipeline.feed import Feed
 from pipeline.networks import kept_tensors, load_cut_network, takes_canvas
 from pipeline.record import StageRecord
@@ -122,8 +122,9 @@ def _end_to_end(
         return score(_scoring(record, kept, folder.test_logits, y, run.classes, remedy), y, classes=run.classes)
     network = load_end_to_end(run)
     place(network, recompute_on)
+    feed = Feed(run, 0, recompute_on, what=NAME, should_stop=should_stop)
     with determinism(recompute_on, asked_for=run.config.machine.deterministic):
-        logits, _ = outputs(Feed(run, 0, recompute_on, should_stop=should_stop), network, "test")
+        logits, _ = outputs(feed, network, "test")
     return score(logits, y, classes=run.classes)
 
 

@@ -28,8 +28,9 @@ class Feed:
     `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches are of `batch_size`
     samples, by default those of stage j, and come in parts of `micro_batch`, by default as wholes. `streamed`, the
     prefix's weights wait on the host. A split that fits in `device_memory_bytes` is kept on the device. A feed that is
-    `sequential_only`, for a look at some samples beside another one, takes less memory. One iteration at a time; one in
-    stored order ends with Stopped at the next run of samples once `should_stop` says so.
+    `sequential_only`, for a look at some samples beside another one, takes less memory. `what` it is for, by default
+    stage j, is said in errors. One iteration at a time; one in stored order ends with Stopped at the next run of
+    samples once `should_stop` says so.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Feed:
         streamed: bool = False,
         device_memory_bytes: int = 0,
         sequential_only: bool = False,
+        what: str | None = None,
         should_stop: Callable[[], bool] = never,
     ) -> None:
         self.run = run
         self.j = j
+        self.what = what or f"stage {j}"
         self.device = device
         self.anchor = run.anchor(j) if anchor is None else anchor
         self._renderer = Renderer(run, j, self.anchor, device, streamed=streamed)
@@ -168,7 +171,7 @@ class Feed:
         sound = torch.full((), start, dtype=torch.int64, device=self.device)
         for stored in self._stored(split, windows, RUNS_AHEAD * run, run, start):
             if self._should_stop():
-                raise Stopped(f"stage {self.j}: stopped on the way through its {split} samples")
+                raise Stopped(f"{self.what}: stopped on the way through its {split} samples")
             rows = stored.rows
             x = self._rendered(_filled_up(stored, run), split, view)
             del stored  # what is computed on takes its place
@@ -197,7 +200,7 @@ class Feed:
         ids = store.sample_id[first:stop].tolist()
         by_block = "" if block is None else f", made so by block {block}"
         return CascadeError(
-            f"stage {self.j}: x_{self.j} of {split} samples is not finite{by_block}, first in row {first} to {stop - 1}"
+            f"{self.what}: x_{self.j} of {split} samples is not finite{by_block}, first in row {first} to {stop - 1}"
             f"{f' of view {view}' if store.views > 1 else ''} of {store.path} (sample ids {shortened(ids)}); "
             f"nothing of it was kept\nnext: {self._remedy(split, block)}"
         )

@@ -40,6 +40,7 @@ def fitted(
             micro_batch=sizes[0],
             streamed=chosen.streamed,
             device_memory_bytes=chosen.store_bytes,
+            what=problem.what,
             should_stop=should_stop,
         )
         try:

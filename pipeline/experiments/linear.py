@@ -55,7 +55,7 @@ def fit_linear(
     accuracy = {}
     for split in ("validation", "test"):
         if split in run.splits:
-            feed = Feed(run, j, device, streamed=True, sequential_only=True, should_stop=should_stop)
+            feed = _feed(run, j, device, should_stop)
             accuracy[split] = score(*outputs(feed, network, split), classes=run.classes).top1
     record = LinearRecord(
         j=j,
@@ -100,12 +100,29 @@ def _features(
             f"next: fewer samples, as in --samples {run.host_bytes // (4 * length)}"
         )
     anchor = 0 if run.config.augment.policy == "views" else None
-    feed = Feed(run, j, device, anchor=anchor, streamed=True, sequential_only=True, should_stop=should_stop)
+    feed = Feed(
+        run,
+        j,
+        device,
+        anchor=anchor,
+        streamed=True,
+        sequential_only=True,
+        what=f"linear on x_{j}",
+        should_stop=should_stop,
+    )
     x, labels, first = np.empty((count, length), np.float32), np.empty(count, np.int64), 0
     for z, labels_of in feed.sequential("train", _averaged, limit=count):
         rows = slice(first, first + len(z))
         x[rows], labels[rows], first = z.cpu().numpy(), labels_of.cpu().numpy(), rows.stop
     return x, labels
+
+
+def _feed(
+    run: RunFolder, j: int, device: torch.device, should_stop: Callable[[], bool], *, anchor: int | None = None
+) -> Feed:
+    """x_j, with as little memory as that takes."""
+    what = f"linear on x_{j}"
+    return Feed(run, j, device, anchor=anchor, streamed=True, sequential_only=True, what=what, should_stop=should_stop)
 
 
 def _averaged(x: Tensor) -> Tensor:
