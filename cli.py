@@ -197,7 +197,7 @@ def plan(
 )
 def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
-    from pipeline.experiments.kept import kept_lines
+    from pipeline.experiments.overview import beside
     from pipeline.planning import outcomes
     from pipeline.plantable import outcome_table
     from pipeline.status import all_stored, next_action, other_branches
@@ -206,12 +206,10 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
 
     folder = open_to_look(run_path, settings, False)
     rows = stage_status(folder, accepting=accept_stale)
-    found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
+    found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder), beside(folder))
     click.echo(status_json(*found) if as_json else status_table(*found))
     if not as_json and (rows_of_plan := outcomes(folder)):
         click.echo(outcome_table(rows_of_plan))
-    for line in () if as_json else kept_lines(folder):
-        click.echo(line)
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
         click.echo(action)
 

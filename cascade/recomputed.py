@@ -17,7 +17,7 @@ from cascade.heads import HIDDEN_LAYER, Head
 def recomputed(parts: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
     """The parts in sequence, of whose activations only each part's input is kept for the backward pass.
 
-    A stage is `recomputed(stage_parts(block, head))`.
+    A stage is `recomputed(stage_parts([block], head))`.
     """
 
     def forward(x: Tensor) -> Tensor:
@@ -28,16 +28,18 @@ def recomputed(parts: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def stage_parts(block: nn.Module, head: Head) -> list[nn.Module]:
-    """theta_j and gamma_j as parts in sequence: the block with the head's pooling, and each hidden layer of the head.
+def stage_parts(blocks: Sequence[nn.Module], head: Head) -> list[nn.Module]:
+    """Blocks, of a stage theta_j alone, and their head as parts in sequence: each block, the last one with the head's
+    pooling, and each hidden layer of the head.
 
-    The pooling goes with the block, so that what is kept between the two is small. The classifier goes with the last
-    hidden layer: what the two keep is alive together either way.
+    The pooling goes with the last block, so that what is kept between the two is small. The classifier goes with the
+    last hidden layer: what the two keep is alive together either way.
     """
     modules = list(head.hidden)
     layers = [modules[i : i + HIDDEN_LAYER] for i in range(0, len(modules), HIDDEN_LAYER)] or [[]]
     layers[-1] = [*layers[-1], _Classifier(head)]
-    return [nn.Sequential(block, head.pool), *(nn.Sequential(*layer) for layer in layers)]
+    pooled = nn.Sequential(*blocks[-1:], head.pool)
+    return [*blocks[:-1], pooled, *(nn.Sequential(*layer) for layer in layers)]
 
 
 class _Classifier(nn.Module):

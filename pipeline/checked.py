@@ -22,7 +22,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Checked:
-    """One store, the files of one stage, or what else is kept."""
+    """One store, the files of one stage, or what an experiment keeps."""
 
     what: str
     """Its folder in the run folder."""
@@ -36,8 +36,8 @@ class Checked:
     """What is not as it was written, or does not follow from the parent."""
     note: str = ""
     """What a reader should know of the recomputation."""
-    kind: Literal["store", "stage", "list", "record"] = "store"
-    """What it is; a list, of images left out of x_0; a record, of an experiment."""
+    kind: Literal["store", "stage", "experiment", "list"] = "store"
+    """What it is: an experiment, what is kept beside the stages; a list, of images left out of x_0."""
 
 
 def within(reason: str, path: Path) -> str:

@@ -191,6 +191,24 @@ class StageOverrides(Section, frozen=True, kw_only=True):
     store: dict[str, Any] = {}
 
 
+class BaselineSection(Section, frozen=True, kw_only=True):
+    """`[baseline]`: the same network trained end to end, from the images to the last stage's head."""
+
+    head_width: Annotated[int, Meta(ge=0, le=2**16)] = 0
+    """Channels of the head's hidden layers, as they are; 0 for as many as the last stage's head has."""
+    train: dict[str, Any] = {}
+    """What differs from the last stage's [train], as in [baseline.train] epochs = 120."""
+
+
+class ProbeSection(Section, frozen=True, kw_only=True):
+    """`[probe]`: classifiers that are trained on x_j to see what can be read off it."""
+
+    samples: Annotated[int, Meta(ge=MIN_BATCH, le=2**63 - 1)] = 10_000
+    """Training samples, at most, that a linear probe is fitted on; it holds their features in host memory."""
+    train: dict[str, Any] = {}
+    """What differs from [train] in the training of a CNN probe, as in [probe.train] epochs = 20."""
+
+
 class Config(Section, frozen=True, kw_only=True):
     data: Data
     network: NetworkSection
@@ -205,6 +223,8 @@ class Config(Section, frozen=True, kw_only=True):
     machine: Machine = Machine()
     budget: Budget = Budget()
     evaluate: Evaluate = Evaluate()
+    baseline: BaselineSection = BaselineSection()
+    probe: ProbeSection = ProbeSection()
     stages: dict[str, StageOverrides] = {}
 
     def for_stage(self, j: int) -> "Config":
@@ -216,6 +236,16 @@ class Config(Section, frozen=True, kw_only=True):
             train=msgspec.structs.replace(self.train, **own.train),
             store=msgspec.structs.replace(self.store, **own.store),
         )
+
+    @property
+    def baseline_train(self) -> Train:
+        """How the network is trained end to end: as its last stage, but for what [baseline.train] says."""
+        return msgspec.structs.replace(self.for_stage(self.network.stages - 1).train, **self.baseline.train)
+
+    @property
+    def probe_train(self) -> Train:
+        """How a CNN probe is trained, on any x_j alike: by [train], but for what [probe.train] says."""
+        return msgspec.structs.replace(self.train, **self.probe.train)
 
     def keeps(self, j: int) -> bool:
         """Whether x_j, j >= 1, is to be stored for training; where a plan is to say so, and none does, all are."""

@@ -16,9 +16,11 @@ from pipeline.config import (
     EXPECTED_BYTES,
     MIN_BATCH,
     Augment,
+    BaselineSection,
     Bytes,
     Config,
     HeadSection,
+    ProbeSection,
     Section,
     StageOverrides,
     StoreSection,
@@ -154,6 +156,8 @@ def _read_fields(kind: type[Section], table: Mapping[str, Any], prefix: str, fau
             values |= {} if section is None else {name: section}
         elif name == "stages" and kind is Config:
             values[name] = _read_stages(value, faults)
+        elif name == "train" and kind in (BaselineSection, ProbeSection):
+            values[name] = _read_own(Train, value, f"{prefix}train.", faults)
         else:
             try:
                 values[name] = msgspec.convert(value, fields[name].type)
@@ -198,11 +202,16 @@ def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
             if name not in kinds:
                 faults.append(f"stages.{j}.{name}: only sections head, train and store can differ by stage")
                 continue
-            required = {"k": 1} if name == "head" and isinstance(values, Mapping) else {}
-            read = _read(kinds[name], {**required, **values} if required else values, f"stages.{j}.{name}.", faults)
-            own[name] = {key: getattr(read, key) for key in values} if read else {}
+            own[name] = _read_own(kinds[name], values, f"stages.{j}.{name}.", faults)
         stages[j] = StageOverrides(**own)
     return stages
+
+
+def _read_own(kind: type[Section], values: Any, prefix: str, faults: list[str]) -> dict[str, Any]:
+    """What a table sets of a section that it overrides, each key checked against it."""
+    required = {"k": 1} if kind is HeadSection and isinstance(values, Mapping) else {}
+    read = _read(kind, {**required, **values} if required else values, prefix, faults)
+    return {key: getattr(read, key) for key in values} if read else {}
 
 
 def _reason(error: msgspec.ValidationError, kind: Any) -> str:
@@ -304,6 +313,9 @@ def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
     for j, own in sections.get("stages", {}).items():
         if "batch_size" in own.train:
             sizes[f"stages.{j}.train.batch_size"] = own.train["batch_size"]
+    for name in ("baseline", "probe"):
+        if (section := sections.get(name)) and "batch_size" in section.train:
+            sizes[f"{name}.train.batch_size"] = section.train["batch_size"]
     return [
         f"{name} = {size}: expected a multiple of network.bn_group = {group}"
         for name, size in sizes.items()

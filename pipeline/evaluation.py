@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,10 +11,13 @@ from cascade import ensemble
 from pipeline.acceptance import chain
 from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
+from pipeline.experiments.end_to_end import NAME, end_to_end, load_end_to_end
 from pipeline.feed import Feed
 from pipeline.networks import kept_tensors, load_cut_network, takes_canvas
+from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
+from pipeline.weights import load_tensors
 
 TOP5_FROM_CLASSES = 6
 """With five classes or less the top 5 are all of them."""
@@ -74,6 +78,8 @@ class Evaluation:
     """Of each trained stage's head."""
     ensemble: Scores
     """Of all of them, weighted 2^j."""
+    end_to_end: Scores | None
+    """Of the same network trained end to end; None where it is not."""
 
 
 def evaluate(
@@ -100,7 +106,26 @@ def evaluate(
     return Evaluation(
         stages={j: score(logits, y, classes=run.classes) for j, logits in enumerate(kept)},
         ensemble=score(ensemble(kept, over=run.config.evaluate.ensemble), y, classes=run.classes),
+        end_to_end=_end_to_end(run, y, recompute_on, should_stop),
     )
+
+
+def _end_to_end(
+    run: RunFolder, y: Tensor, recompute_on: torch.device | None, should_stop: Callable[[], bool]
+) -> Scores | None:
+    folder = end_to_end(run).folder
+    if (record := folder.record) is None:
+        return None
+    if recompute_on is None:
+        remedy = f"{run.command('evaluate')} --recompute"
+        kept, _ = load_tensors(folder.test_logits, content=record.content.get("test_logits", ""), remedy=remedy)
+        return score(_scoring(record, kept, folder.test_logits, y, run.classes, remedy), y, classes=run.classes)
+    network = load_end_to_end(run)
+    place(network, recompute_on)
+    feed = Feed(run, 0, recompute_on, what=NAME, should_stop=should_stop)
+    with determinism(recompute_on, asked_for=run.config.machine.deterministic):
+        logits, _ = outputs(feed, network, "test")
+    return score(logits, y, classes=run.classes)
 
 
 def left_out(run: RunFolder, trained: int) -> str:
@@ -125,12 +150,18 @@ def kept_logits(run: RunFolder, j: int, y: Tensor) -> Tensor:
     folder, record = run.stages[j], run.stages[j].record
     assert record is not None
     remedy = f"{run.command('evaluate')} --recompute"
-    logits = kept_tensors(run, j, folder.test_logits, remedy=remedy).get("logits")
-    fits = logits is not None and logits.shape == (len(y), run.classes) and logits.is_floating_point()
-    if logits is None or not fits or score(logits, y, classes=run.classes).top1 != record.test_accuracy:
+    kept = kept_tensors(run, j, folder.test_logits, remedy=remedy)
+    return _scoring(record, kept, folder.test_logits, y, run.classes, remedy)
+
+
+def _scoring(record: StageRecord, kept: dict[str, Tensor], path: Path, y: Tensor, classes: int, remedy: str) -> Tensor:
+    """The outputs of a file, which have to score what a record says. Raises CorruptDataError."""
+    logits = kept.get("logits")
+    fits = logits is not None and logits.shape == (len(y), classes) and logits.is_floating_point()
+    if logits is None or not fits or score(logits, y, classes=classes).top1 != record.test_accuracy:
         raise CorruptDataError(
-            f"{folder.test_logits} does not hold the outputs that scored {record.test_accuracy:.2f}% "
-            f"when stage {j} ended\nnext: {remedy}"
+            f"{path} does not hold the outputs that scored {record.test_accuracy:.2f}% when its training ended\n"
+            f"next: {remedy}"
         )
     return logits
 

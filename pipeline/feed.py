@@ -25,10 +25,11 @@ IDS_SHOWN = 8
 class Feed:
     """Batches of x_j, (N, C, H, W) in `dtype` and channels-last memory, for training, evaluation and write-back.
 
-    `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches come in parts of
-    `micro_batch` samples, by default as wholes. `streamed`, the prefix's weights wait on the host. A split that fits in
-    `device_memory_bytes` is kept on the device. A feed that is `sequential_only`, for a look at some samples beside
-    another one, takes less memory. One iteration at a time; one in stored order ends with Stopped at the next run of
+    `anchor` may name another stored x_i than the nearest; 0 replays everything. Training batches are of `batch_size`
+    samples, by default those of stage j, and come in parts of `micro_batch`, by default as wholes. `streamed`, the
+    prefix's weights wait on the host. A split that fits in `device_memory_bytes` is kept on the device. A feed that is
+    `sequential_only`, for a look at some samples beside another one, takes less memory. `what` it is for, by default
+    stage j, is said in errors. One iteration at a time; one in stored order ends with Stopped at the next run of
     samples once `should_stop` says so.
     """
 
@@ -39,14 +40,17 @@ class Feed:
         device: torch.device,
         *,
         anchor: int | None = None,
+        batch_size: int | None = None,
         micro_batch: int | None = None,
         streamed: bool = False,
         device_memory_bytes: int = 0,
         sequential_only: bool = False,
+        what: str | None = None,
         should_stop: Callable[[], bool] = never,
     ) -> None:
         self.run = run
         self.j = j
+        self.what = what or f"stage {j}"
         self.device = device
         self.anchor = run.anchor(j) if anchor is None else anchor
         self._renderer = Renderer(run, j, self.anchor, device, streamed=streamed)
@@ -57,6 +61,7 @@ class Feed:
         self._ring: Ring | None = None
         self._kept = ChunkCache(0)
         self._resident: dict[str, Resident] = {}
+        self._batch_size = batch_size or run.config.for_stage(j).train.batch_size
         self._micro_batch = micro_batch
         self._device_bytes_left = device_memory_bytes
         self._sequential_only = sequential_only
@@ -117,7 +122,7 @@ class Feed:
     @property
     def batch_size(self) -> int:
         """Samples in a training step."""
-        return min(self.run.config.for_stage(self.j).train.batch_size, self.store("train").samples)
+        return min(self._batch_size, self.store("train").samples)
 
     @property
     def micro_batch(self) -> int:
@@ -131,7 +136,7 @@ class Feed:
         So every part of a batch has at least eight samples: fewer are too few for batch norm, and for equal bits.
         """
         samples = self.store("train").samples
-        last = samples % self.run.config.for_stage(self.j).train.batch_size
+        last = samples % self._batch_size
         return samples - last % MIN_BATCH if samples >= MIN_BATCH else samples
 
     @torch.no_grad()
@@ -148,8 +153,8 @@ class Feed:
 
         Of its first `limit` samples those from `start` on, which is a multiple of `order.run`.
 
-        In the test-time window, which of training samples only images can give; or as a store of x_j would hold them,
-        `view` of each.
+        In the test-time window, which stored views of training samples cannot give; or as a store of x_j would hold
+        them, `view` of each.
 
         A run of samples at a time, and every forward pass, of the prefix and of `through`, over a whole run: a short
         last one is filled up with copies of its last sample and cut afterwards, so that no number depends on how many
@@ -157,7 +162,7 @@ class Feed:
 
         Raises Stopped, and after the last run CascadeError where an x_j was no number.
         """
-        if split == "train" and view is None and self.anchor > 0:
+        if split == "train" and view is None and self.anchor > 0 and self.run.config.augment.policy == "views":
             raise ValueError("stored training samples come in views; the test-time window of them takes anchor = 0")
         store, run = self.store(split), self.run.config.order.run
         samples = min(limit or store.samples, store.samples)
@@ -166,7 +171,7 @@ class Feed:
         sound = torch.full((), start, dtype=torch.int64, device=self.device)
         for stored in self._stored(split, windows, RUNS_AHEAD * run, run, start):
             if self._should_stop():
-                raise Stopped(f"stage {self.j}: stopped on the way through its {split} samples")
+                raise Stopped(f"{self.what}: stopped on the way through its {split} samples")
             rows = stored.rows
             x = self._rendered(_filled_up(stored, run), split, view)
             del stored  # what is computed on takes its place
@@ -195,7 +200,7 @@ class Feed:
         ids = store.sample_id[first:stop].tolist()
         by_block = "" if block is None else f", made so by block {block}"
         return CascadeError(
-            f"stage {self.j}: x_{self.j} of {split} samples is not finite{by_block}, first in row {first} to {stop - 1}"
+            f"{self.what}: x_{self.j} of {split} samples is not finite{by_block}, first in row {first} to {stop - 1}"
             f"{f' of view {view}' if store.views > 1 else ''} of {store.path} (sample ids {shortened(ids)}); "
             f"nothing of it was kept\nnext: {self._remedy(split, block)}"
         )

@@ -8,17 +8,17 @@ from pipeline.checkpoint import Progress
 from pipeline.errors import CascadeError
 from pipeline.feed import Feed, shortened
 from pipeline.learner import Learner
-from pipeline.runfolder import RunFolder
+from pipeline.problem import Problem
 from pipeline.sealed import write_sealed
 
 NAMES_SHOWN = 3
 
 
 class FaultRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """fault.json: what went wrong in a stage, and where."""
+    """fault.json: what went wrong in a training, and where."""
 
     j: int
-    """Index of the stage."""
+    """Of the x_j that it was on: of a stage its index."""
     epoch: int
     """From 0."""
     step: int | None
@@ -29,7 +29,7 @@ class FaultRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Weights, buffers and momenta that are no numbers by now."""
 
 
-def check_finite(run: RunFolder, feed: Feed, learner: Learner, epoch: int, progress: Progress) -> None:
+def check_finite(problem: Problem, feed: Feed, learner: Learner, epoch: int, progress: Progress) -> None:
     """Raise CascadeError where a loss of the epoch so far or a weight is no number, and leave a record of it."""
     loss = progress.loss.item() / progress.seen.item()
     if math.isfinite(loss) and learner.is_finite():
@@ -42,13 +42,13 @@ def check_finite(run: RunFolder, feed: Feed, learner: Learner, epoch: int, progr
         sample_ids=[] if step is None else feed.batch_ids(epoch, step),
         not_finite=learner.not_finite(),
     )
-    path = run.stages[feed.j].fault
+    path = problem.folder.fault
     write_sealed(path, record)
     lr = learner.optimiser.lr
     raise CascadeError(
-        f"stage {feed.j}, epoch {epoch + 1}{_what(record, loss)}; nothing since the last checkpoint was kept, "
+        f"{problem.what}, epoch {epoch + 1}{_what(record, loss)}; nothing since the last checkpoint was kept, "
         f"more in {path}\n"
-        f"next: lower the learning rate (--set stages.{feed.j}.train.lr={lr / 3:.2g}), or set "
+        f"next: lower the learning rate (--set {problem.section}.train.lr={lr / 3:.2g}), or set "
         f"network.precision = float32"
     )
 

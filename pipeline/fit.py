@@ -1,4 +1,5 @@
-"""theta_j and gamma_j are fitted on x_j (Alg. 1), from the last checkpoint on, then tested and kept."""
+"""A problem is fitted on x_j, of a stage theta_j and gamma_j (Alg. 1), from the last checkpoint on; then tested and
+kept."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,9 +18,10 @@ from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score
 from pipeline.feed import Feed
 from pipeline.finite import check_finite
-from pipeline.keys import differences, key_of
+from pipeline.keys import differences
 from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord, metrics_content, metrics_lines
+from pipeline.problem import Problem
 from pipeline.progress import Reporter, duration, size
 from pipeline.record import Session, StageRecord
 from pipeline.runfolder import RunFolder
@@ -27,8 +29,9 @@ from pipeline.sealed import write_sealed
 from pipeline.weights import module_tensors, save_tensors
 
 
-def fit_stage(
+def fit(
     run: RunFolder,
+    problem: Problem,
     feed: Feed,
     report: Reporter,
     *,
@@ -36,31 +39,39 @@ def fit_stage(
     strict: bool,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Fit, test and keep stage j of a feed of x_j. Raises like `train_stage`.
+    """Fit, test and keep what is trained on a feed of x_j. Raises like `train_stage`.
 
-    With `recompute`, a step keeps only the inputs of the stage's parts for the backward pass.
+    With `recompute`, a step keeps only the inputs of its parts for the backward pass.
     """
-    make_folder(run.stages[feed.j].path)
+    make_folder(problem.folder.path)
     reset_peak_memory(feed.device)
-    fit = _Fit(run, feed, make_learner(run, feed.j, feed.device, recompute=recompute), report, should_stop)
-    fit.join(strict=strict)
-    fit.train()
-    fit.finish()
+    learner = make_learner(run, problem, feed.device, recompute=recompute)
+    fitting = _Fit(run, problem, feed, learner, report, should_stop)
+    fitting.join(strict=strict)
+    fitting.train()
+    fitting.finish()
 
 
 class _Fit:
-    """A stage on its way, from its last checkpoint if there is one."""
+    """A problem on its way, from its last checkpoint if there is one."""
 
     def __init__(
-        self, run: RunFolder, feed: Feed, learner: Learner, report: Reporter, should_stop: Callable[[], bool]
+        self,
+        run: RunFolder,
+        problem: Problem,
+        feed: Feed,
+        learner: Learner,
+        report: Reporter,
+        should_stop: Callable[[], bool],
     ) -> None:
         self.run = run
+        self.problem = problem
+        self.what = problem.what
         self.feed = feed
-        self.j = feed.j
         self.learner = learner
         self.report = report
-        self.folder = run.stages[feed.j]
-        self.config = run.config.for_stage(feed.j).train
+        self.folder = problem.folder
+        self.config = problem.train
         self._should_stop = should_stop
         self._counted = time.perf_counter()
         """Up to when the epoch's seconds are counted."""
@@ -77,12 +88,12 @@ class _Fit:
         changes = "; ".join(differences(state.sessions[-1].machine, machine)) if state.sessions else ""
         if changes and strict:
             raise RefusedError(
-                f"stage {self.j} was begun on another machine, and --strict is given: {changes}\n"
+                f"{self.what} was begun on another machine, and --strict is given: {changes}\n"
                 f"next: go on as it was begun, leave out --strict, or move {self.folder.path} away"
             )
         if changes:
             self.report.say(
-                f"stage {self.j} was begun on another machine: {changes}; the last bits of its result may differ from "
+                f"{self.what} was begun on another machine: {changes}; the last bits of its result may differ from "
                 f"an uninterrupted training's (--strict refuses)"
             )
         if changes or not state.sessions:
@@ -115,7 +126,7 @@ class _Fit:
         try:
             self._steps(epoch)
             trained = time.perf_counter()
-            check_finite(self.run, feed, self.learner, epoch, progress)
+            check_finite(self.problem, feed, self.learner, epoch, progress)
             validation = self._validation_accuracy()
         except Stopped:
             self._checkpoint(epoch)
@@ -145,7 +156,7 @@ class _Fit:
         every_seconds = 60 * self.run.config.machine.checkpoint_minutes
         self.learner.train(True)
         with (
-            self.report.task(f"stage {self.j} epoch {epoch + 1}/{self.config.epochs}", total) as task,
+            self.report.task(f"{self.what} epoch {epoch + 1}/{self.config.epochs}", total) as task,
             closing(feed.training(epoch, start=first)) as micro_batches,
         ):
             while progress.consumed < total:
@@ -154,7 +165,7 @@ class _Fit:
                 train_step(self.learner, parts, samples, feed.dtype, progress)
                 if self._should_stop():
                     raise Stopped(
-                        f"stage {self.j}, epoch {epoch + 1}: stopped after {progress.consumed:,} of {total:,} images, "
+                        f"{self.what}, epoch {epoch + 1}: stopped after {progress.consumed:,} of {total:,} images, "
                         f"which {self.folder.checkpoint} holds"
                     )
                 now = time.perf_counter()
@@ -168,7 +179,7 @@ class _Fit:
 
     def _checkpoint(self, epoch: int) -> None:
         """A checkpoint within an epoch, if all that goes in is numbers."""
-        check_finite(self.run, self.feed, self.learner, epoch, self.state.under_way)
+        check_finite(self.problem, self.feed, self.learner, epoch, self.state.under_way)
         now = time.perf_counter()
         self.state.under_way.seconds += now - self._counted
         self._counted = now
@@ -195,10 +206,10 @@ class _Fit:
             )
         }
         record = StageRecord(
-            j=self.j,
-            key=key_of(self.run.fields[self.j]),
-            fields=self.run.fields[self.j],
-            accepted=[stage for stage in self.run.accepted if stage.stage < self.j],
+            j=folder.j,
+            key=self.problem.key,
+            fields=self.problem.fields,
+            accepted=[stage for stage in self.run.accepted if stage.stage < self.problem.j],
             parameters={"block": parameter_count([learner.block]), "head": parameter_count([learner.head])},
             train_accuracy=epochs[-1].train_accuracy,
             validation_accuracy=epochs[-1].validation_accuracy,
@@ -214,15 +225,19 @@ class _Fit:
         )
         write_sealed(folder.record_path, record)
         sweep(folder)
-        self.report.say(f"stage {self.j}  done: test {test.top1:.2f}%, in {duration(record.seconds)}")
+        self.report.say(f"{self.what}  done: test {test.top1:.2f}%, in {duration(record.seconds)}")
 
     def _say_beginning(self) -> None:
-        shape, learner, state = self.run.shapes[self.j], self.learner, self.state
-        consumed = state.under_way.consumed
+        learner, state, output = self.learner, self.state, "x".join(map(str, self.problem.shape.output))
+        consumed, blocks = state.under_way.consumed, self.problem.blocks
+        on = f"{output}, "
+        if blocks:
+            shape = self.run.shapes[blocks[0]]
+            on = f"{'block' if len(blocks) == 1 else f'blocks {blocks[0]}..{blocks[-1]}'} "
+            on += f"{shape.in_channels}x{shape.in_side}x{shape.in_side} -> {output}, "
+            on += f"{parameter_count([learner.block]):,} parameters, "
         self.report.say(
-            f"stage {self.j}: {self.feed.source}; block {shape.in_channels}x{shape.in_side}x{shape.in_side} -> "
-            f"{'x'.join(map(str, shape.output))}, {parameter_count([learner.block]):,} parameters, "
-            f"head {parameter_count([learner.head]):,}; "
+            f"{self.what}: {self.feed.source}; {on}head {parameter_count([learner.head]):,}; "
             f"{str(self.feed.dtype).removeprefix('torch.')} on {self.feed.device}"
             + (f"; in micro-batches of {self.feed.micro_batch}" if self.feed.micro_batch < self.feed.batch_size else "")
             + (f"; going on at epoch {len(state.epochs) + 1}" if state.epochs or consumed else "")
@@ -233,7 +248,7 @@ class _Fit:
         left = duration(record.seconds * (self.config.epochs - record.epoch - 1))
         validation = "" if record.validation_accuracy is None else f"  validation {record.validation_accuracy:5.2f}%"
         self.report.say(
-            f"stage {self.j}  epoch {record.epoch + 1:>2}/{self.config.epochs}  lr {record.lr:<7.4g} "
+            f"{self.what}  epoch {record.epoch + 1:>2}/{self.config.epochs}  lr {record.lr:<7.4g} "
             f"loss {record.train_loss:.4f}  train {record.train_accuracy:5.2f}%{validation}  "
             f"{record.images_per_second:,.0f} images/s  waiting {record.wait_share:.0%}  "
             f"{size(record.peak_memory_bytes)}  {left} left"

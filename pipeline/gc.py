@@ -12,6 +12,9 @@ from pipeline.acceptance import accept_stale as accepting
 from pipeline.branches import changes, read_records
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes
+from pipeline.experiments.overview import reached as reached_beside
+from pipeline.experiments.overview import why_not_reached
+from pipeline.experiments.places import COMMANDS, DELETED, FEATURES, TRANSFER, WRITTEN
 from pipeline.lock import lock_folder
 from pipeline.needed import is_needed, output_is_due, own_stores
 from pipeline.paths import matching
@@ -22,18 +25,18 @@ STAGE_NAME = re.compile(r"(\d+)-[0-9a-f]{8}")
 STORE_NAME = re.compile(r"\w+\.(train|validation|test)(\.[\w-]+)?")
 TEMPORARY = (".*.new", ".disk-speed")
 """Names of files that are written beside their place, or to time the disk."""
-OF_EXPERIMENTS = ("seeds", "transfer/*", "transfer/*/features")
-PLACES = (".", X_0, f"{X_0}/*", "stages/*", "stages/*/x_*/*", "stages/*/x_*/*/*", *OF_EXPERIMENTS)
+PLACES = (".", X_0, f"{X_0}/*", "stages/*", "stages/*/x_*/*", "stages/*/x_*/*/*", *WRITTEN)
 """Folders of a run folder in which such files may be left."""
 ASIDE = re.compile(
     r"\.(?P<name>\d+-[0-9a-f]{8}|(?:\w+\.)?(?:train|validation|test)(?:\.[\w-]+)?|x_0\.partial|features)"
     r"(?P<ending>\.repair|(?:\.repair)?\.removed)"
 )
 """Names of folders that are being deleted, or written again by a repair, beside the places of others."""
-ASIDE_PATHS = ("*", f"{X_0}/*", "stages/*", "stages/*/x_*/*", "transfer/*/*")
+ASIDE_PATHS = ("*", f"{X_0}/*", "stages/*", "stages/*/x_*/*", *DELETED)
 """Where in a run folder such folders may be left."""
 Kind = Literal["branch", "store", "leftover"]
-"""A stage, or a store, of other settings; a store that nothing will read again; what an interruption left."""
+"""A stage, a store, or what was trained beside the stages, of other settings; a store that nothing will read again;
+what an interruption left."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def find_garbage(run: RunFolder, *, keep_branches: bool = False, accept_stale: b
     seen = [run, *(accepting(run, j + 1) for j in range(len(run.stages)) if accept_stale)]
     seen_as = list({tuple(stage.output("train") for stage in one.stages): one for one in seen}.values())
     reached = {stage.path for one in seen_as for stage in one.stages}
-    found = [*_branches(run, reached), *_stores(run, seen_as), *_leftovers(run)]
+    found = [*_branches(run, reached), *_beside(run, seen_as), *_stores(run, seen_as), *_leftovers(run)]
     if keep_branches:
         found = [one for one in found if one.kind != "branch"]
     whole = {one.path for one in found}
@@ -91,6 +94,14 @@ def _branches(run: RunFolder, reached: Collection[Path]) -> Iterator[Garbage]:
         if (name := STAGE_NAME.fullmatch(path.name)) and path not in reached:
             record = next((one for one in records.values() if f"{one.j}-{one.key}".startswith(path.name)), None)
             yield Garbage(path, "branch", _why_branch(run, int(name[1]), record, records), folder_bytes(path))
+
+
+def _beside(run: RunFolder, seen_as: Sequence[RunFolder]) -> Iterator[Garbage]:
+    """What is trained beside the stages, with other settings, or on stages that are not among those seen."""
+    reached = set().union(*map(reached_beside, seen_as))
+    for path in (one for folder in COMMANDS for one in _folders(run.path, f"{folder}/*")):
+        if STAGE_NAME.fullmatch(path.name) and path not in reached:
+            yield Garbage(path, "branch", why_not_reached(run, path), folder_bytes(path))
 
 
 def _why_branch(run: RunFolder, j: int, record: StageRecord | None, records: dict[str, StageRecord]) -> str:
@@ -152,7 +163,7 @@ def _leftovers(run: RunFolder) -> Iterator[Garbage]:
         partial = run.path / name
         if partial.is_dir() and not partial.is_symlink():
             yield Garbage(partial, "leftover", why, folder_bytes(partial))
-    for path in _folders(run.path, "transfer/*/features"):
+    for path in _folders(run.path, f"{TRANSFER}/*/{FEATURES}"):
         why = "features of a transfer that did not end, which the same command goes on from"
         yield Garbage(path, "leftover", why, folder_bytes(path))
     for path in (one for pattern in ASIDE_PATHS for one in _folders(run.path, pattern)):

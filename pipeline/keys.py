@@ -66,6 +66,10 @@ OF_NO_RESULT = {
     "machine.checkpoint_minutes": "a stage that goes on ends as if it had not stopped",
     "machine.threads": "batches do not depend on who read them",
     "evaluate.ensemble": "of stages that have ended",
+    "baseline.head_width": "of the training end to end, which has a key of its own",
+    "baseline.train": "likewise",
+    "probe.samples": "of probes, which have keys of their own",
+    "probe.train": "likewise",
 }
 """Settings that change no result, and why."""
 

@@ -1,4 +1,4 @@
-"""What trains in a stage: theta_j, gamma_j and their SGD."""
+"""What trains: of a stage theta_j, gamma_j and their SGD."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +12,7 @@ from cascade import recomputed, stage_parts
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
-from pipeline.initial import draw_weights
-from pipeline.networks import new_block, new_head
+from pipeline.problem import Problem, parts_of_blocks
 from pipeline.runfolder import RunFolder
 from pipeline.sgd import SGD
 from pipeline.weights import load_modules, module_tensors
@@ -27,7 +26,7 @@ class Learner:
     """Block and head with their optimiser."""
 
     block: nn.Module
-    """theta_j."""
+    """theta_j; end to end all blocks in sequence, of a probe none."""
     head: nn.Module
     """gamma_j."""
     optimiser: SGD
@@ -59,7 +58,7 @@ class Learner:
     @property
     def device(self) -> torch.device:
         """Where it is."""
-        return next(self.block.parameters()).device
+        return next(self.head.parameters()).device
 
     def train(self, mode: bool) -> None:
         """Switch both to training or evaluation mode."""
@@ -85,21 +84,19 @@ class Learner:
         return nn.ModuleDict({"block": self.block, "head": self.head}).named_parameters()
 
 
-def make_learner(run: RunFolder, j: int, device: torch.device, *, recompute: bool = False) -> Learner:
-    """Block, head and optimiser of stage j with their initial weights, on the device.
+def make_learner(run: RunFolder, problem: Problem, device: torch.device, *, recompute: bool = False) -> Learner:
+    """Block, head and optimiser with their initial weights, on the device.
 
-    With `recompute`, a training step keeps only the inputs of the stage's parts for the backward pass.
+    With `recompute`, a training step keeps only the inputs of their parts for the backward pass.
     """
-    config = run.config.for_stage(j)
-    block, head = new_block(run, j), new_head(run, j)
-    draw_weights(config.seed, j, block, head)
+    block, head = problem.modules(run)
     for module in (block, head):
         place(module, device)
-    optimiser = make_optimiser([block, head], config.train)
+    optimiser = make_optimiser([block, head], problem.train)
     forward: Callable[[Tensor], Tensor] = nn.Sequential(block, head)
     if recompute:
-        forward = recomputed(stage_parts(block, head))
-    return Learner(block, head, optimiser, compiled(forward, device) if config.machine.compile else forward)
+        forward = recomputed(stage_parts(parts_of_blocks(block), head))
+    return Learner(block, head, optimiser, compiled(forward, device) if run.config.machine.compile else forward)
 
 
 def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:

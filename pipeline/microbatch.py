@@ -1,6 +1,6 @@
 """Micro-batches: the parts in which a batch is taken through a stage. The machine's business, not the method's."""
 
-from pipeline.config import MIN_BATCH, Config
+from pipeline.config import MIN_BATCH, Config, NetworkSection
 from pipeline.errors import ConfigError
 
 
@@ -10,19 +10,28 @@ def micro_batches(config: Config, j: int) -> list[int]:
     Each divides the batch and is of whole groups of `network.bn_group`; without batch norm of whole eights, since fewer
     samples round differently on a CPU. Batch norm over the whole batch leaves no other size.
     """
-    network, batch = config.network, config.for_stage(j).train.batch_size
+    return parts_of(config.for_stage(j).train.batch_size, config.network)
+
+
+def parts_of(batch: int, network: NetworkSection) -> list[int]:
+    """The same of any batch that is taken through blocks of a network."""
     unit = (network.bn_group or batch) if network.batch_norm else MIN_BATCH
     return [size for size in range(batch, 0, -1) if batch % size == 0 and (size == batch or size % unit == 0)]
 
 
 def check_micro_batch(config: Config, j: int) -> None:
     """Raise ConfigError where `machine.micro_batch` is no size for stage j."""
-    asked, allowed = config.machine.micro_batch, micro_batches(config, j)
+    check_parts(config, f"stage {j}", micro_batches(config, j))
+
+
+def check_parts(config: Config, what: str, allowed: list[int]) -> None:
+    """Raise ConfigError where `machine.micro_batch` is not among the sizes that are allowed."""
+    asked = config.machine.micro_batch
     if asked and asked not in allowed:
         hint = "leave machine.micro_batch out, which takes the largest that fits, or set it to one of these"
         if len(allowed) == 1 and config.network.batch_norm:
             hint += "; or set network.bn_group, over which batch norm then takes its statistics, which trains anew"
         raise ConfigError(
-            f"machine.micro_batch = {asked}: stage {j} takes batches of {allowed[0]} in parts of "
+            f"machine.micro_batch = {asked}: {what} takes batches of {allowed[0]} in parts of "
             f"{', '.join(map(str, allowed))}\nnext: {hint}"
         )

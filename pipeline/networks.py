@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from cascade import CentreWindow, Head, Network, Prefix, Quantiser, make_block, make_head
-from pipeline.config import Config
+from cascade import CentreWindow, Head, Network, Prefix, Quantiser, StageShape, make_block, make_head
+from pipeline.config import HeadSection
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed
@@ -40,14 +40,19 @@ def new_block(run: RunFolder, j: int) -> nn.Module:
 
 def new_head(run: RunFolder, j: int) -> Head:
     """gamma_j, not trained."""
-    config: Config = run.config.for_stage(j)
+    return new_head_like(run, run.shapes[j], run.config.for_stage(j).head)
+
+
+def new_head_like(run: RunFolder, shape: StageShape, head: HeadSection) -> Head:
+    """A head on what a shape says that a block makes, not trained."""
+    network = run.config.network
     return make_head(
-        run.shapes[j],
-        k=config.head.k,
+        shape,
+        k=head.k,
         classes=run.classes,
-        batch_norm=config.network.batch_norm,
-        pool=config.head.pool,
-        bn_group=config.network.bn_group,
+        batch_norm=network.batch_norm,
+        pool=head.pool,
+        bn_group=network.bn_group,
     )
 
 

@@ -1,6 +1,7 @@
 """How a stage is taken through the memory of its device: in which parts, and what else may stay there."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,8 +10,10 @@ from pipeline.device import autocast_type
 from pipeline.errors import DeviceMemoryError
 from pipeline.microbatch import micro_batches
 from pipeline.outline import Outline
-from pipeline.peak import Peak, predicted_peak, stage_work
+from pipeline.peak import Peak, Work, predicted_peak, stage_work
+from pipeline.problem import Problem
 from pipeline.progress import size
+from pipeline.runfolder import RunFolder
 
 HEADROOM = 0.95
 """Share of a budget that predictions may fill: the allocator rounds, and keeps freed blocks in pieces."""
@@ -56,8 +59,46 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
 
     What is left holds the prefix's weights and, on a GPU, stored x_i. Raises DeviceMemoryError where nothing fits.
     """
-    config = outline.config
-    sizes = [config.machine.micro_batch] if config.machine.micro_batch else micro_batches(config, j)
+
+    def work(dtype: torch.dtype, recompute: bool) -> Work:
+        return stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
+
+    return _choose(outline.config, f"stage {j}", micro_batches(outline.config, j), work, device)
+
+
+def choose_for(run: RunFolder, problem: Problem, *, anchor: int, device: torch.device) -> OnDevice:
+    """The same of whatever is trained."""
+
+    def work(dtype: torch.dtype, recompute: bool) -> Work:
+        return problem_work(run, problem, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
+
+    return _choose(run.config, problem.what, problem.micro_batches(run), work, device)
+
+
+def problem_work(
+    run: RunFolder, problem: Problem, *, anchor: int, device_type: str, dtype: torch.dtype, recompute: bool = False
+) -> Work:
+    """Whatever is trained, read from x_anchor, on a device of that type."""
+    outline, j = run.outline, problem.j
+    return replace(
+        stage_work(outline, j, anchor=anchor, device_type=device_type, dtype=dtype, recompute=recompute),
+        shapes=(*outline.shapes[: j + len(problem.blocks[:-1])], problem.shape),
+        blocks=len(problem.blocks),
+        writes=problem.writes,
+        k=problem.head.k,
+        pool=problem.head.pool,
+        batch_size=problem.train.batch_size,
+    )
+
+
+def _choose(
+    config: Config,
+    what: str,
+    allowed: Sequence[int],
+    work_of: Callable[[torch.dtype, bool], Work],
+    device: torch.device,
+) -> OnDevice:
+    sizes = [config.machine.micro_batch] if config.machine.micro_batch else allowed
     budget = device_budget(config, device)
     if budget is None:
         return OnDevice(
@@ -71,7 +112,7 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
     ways = {"auto": (False, True), "never": (False,), "always": (True,)}[config.machine.recompute]
     smallest: Peak | None = None
     for recompute in ways:
-        work = stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
+        work = work_of(dtype, recompute)
         for micro_batch in sizes:
             peak = predicted_peak(work, micro_batch)
             smallest = peak if smallest is None or peak.streamed < smallest.streamed else smallest
@@ -86,17 +127,21 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
                 store_bytes=(room - peak.resident if stays else left) if device.type == "cuda" else 0,
             )
     assert smallest is not None, "a batch has a size"
-    free = _smaller_parts(outline, j, anchor, device, room) if config.machine.micro_batch else ""
-    raise _too_small(config, j, budget, smallest, free)
+    free = _smaller_parts(allowed, work_of, dtype, ways, room) if config.machine.micro_batch else ""
+    raise _too_small(config, what, budget, smallest, free)
 
 
-def _smaller_parts(outline: Outline, j: int, anchor: int, device: torch.device, room: int) -> str:
+def _smaller_parts(
+    allowed: Sequence[int],
+    work_of: Callable[[torch.dtype, bool], Work],
+    dtype: torch.dtype,
+    ways: Sequence[bool],
+    room: int,
+) -> str:
     """The largest micro-batch that fits where the one that is set does not, as advice; "" where none does."""
-    config, dtype = outline.config, autocast_type(device, outline.config.network.precision)
-    ways = {"auto": (False, True), "never": (False,), "always": (True,)}[config.machine.recompute]
     for recompute in ways:
-        work = stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
-        for micro_batch in micro_batches(config, j):
+        work = work_of(dtype, recompute)
+        for micro_batch in allowed:
             if (needed := predicted_peak(work, micro_batch).streamed) <= room:
                 return (
                     f"leave machine.micro_batch out or set it to {micro_batch}, which takes {size(needed)} and is "
@@ -105,7 +150,7 @@ def _smaller_parts(outline: Outline, j: int, anchor: int, device: torch.device, 
     return ""
 
 
-def _too_small(config: Config, j: int, budget: int, peak: Peak, free: str) -> DeviceMemoryError:
+def _too_small(config: Config, what: str, budget: int, peak: Peak, free: str) -> DeviceMemoryError:
     """What to say of a stage that fits in no way; `free` is advice that trains nothing anew."""
     phases = {
         "a training step": peak.training,
@@ -118,7 +163,7 @@ def _too_small(config: Config, j: int, budget: int, peak: Peak, free: str) -> De
     parts = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in peak.parts.items() if nbytes)
     grouped = config.network.bn_group or not config.network.batch_norm
     return DeviceMemoryError(
-        f"stage {j} needs {'' if config.machine.micro_batch else 'at least '}{size(peak.streamed)} of device memory"
+        f"{what} needs {'' if config.machine.micro_batch else 'at least '}{size(peak.streamed)} of device memory"
         f"{f' with machine.micro_batch = {config.machine.micro_batch}' if config.machine.micro_batch else ''}, "
         f"for {worst}; {size(budget)} are allowed, of "
         f"which {HEADROOM:.0%} is planned with (a training step: {parts})\n"

@@ -43,10 +43,15 @@ REPEATS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Stage j, what it reads, and how."""
+    """What is trained on x_j, what it reads, and how."""
 
     shapes: tuple[StageShape, ...]
-    """Of blocks 0..j, the images' windows at their entry."""
+    """Of the blocks from 0 to the last that is trained, of a stage j, the images' windows at their entry."""
+    blocks: int = 1
+    """Of these the last ones, which are trained: all end to end; 0 under a probe, whose last shape is of its head
+    alone, on its output."""
+    writes: bool = True
+    """Whether the scale of what the last block makes is taken, and that is written."""
     anchor: int
     """i of the x_i that is read, 0..j; 0 is the images."""
     k: int
@@ -69,14 +74,19 @@ class Work:
     canvas_side: int = 0
     """Of the padded images whose features are stored, under the policy "canvas"; 0 where windows are stored."""
     recompute: bool = False
-    """Whether only the inputs of the stage's parts are kept for the backward pass."""
+    """Whether only the inputs of the parts are kept for the backward pass."""
     device_type: str = "cuda"
+
+    @property
+    def frozen(self) -> tuple[StageShape, ...]:
+        """Of the blocks 0..j-1."""
+        return self.shapes[: -max(self.blocks, 1)]
 
     def trained(self) -> Trained:
         """What is trained; j itself makes no difference."""
-        shape, *_ = _unnumbered(self.shapes[-1:])
         return Trained(
-            shape=shape,
+            shapes=_unnumbered(self.shapes[len(self.frozen) :]),
+            bare=not self.blocks,
             k=self.k,
             classes=self.classes,
             batch_norm=self.batch_norm,
@@ -87,10 +97,10 @@ class Work:
 
     def replayed(self, start: int) -> Replayed:
         """x_j from x_start."""
-        shape, window = self.shapes[start], self.shapes[-1].in_side
-        scale = self.canvas_side if start < len(self.shapes) - 1 else 0
+        shape, window = self.shapes[start], self.shapes[len(self.frozen)].in_side
+        scale = self.canvas_side if start < len(self.frozen) else 0
         side = shape.in_side * scale // self.shapes[0].in_side if scale else shape.in_side
-        blocks = _unnumbered(self.shapes[start:-1])
+        blocks = _unnumbered(self.frozen[start:])
         return Replayed(
             blocks=_shortened(blocks),
             stored=(shape.in_channels, side, side),
@@ -150,7 +160,7 @@ class Peak:
 
 
 def predicted_peak(work: Work, micro_batch: int) -> Peak:
-    """The peak of a stage that is trained in micro-batches of this size.
+    """The peak of a stage, or of what else is trained, in micro-batches of this size.
 
     Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
     another stage of the same shape.
@@ -162,7 +172,7 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     trained = constant + step.total(MOMENTUM)
     frozen = replace(stage, recompute=False)
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
-    layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
+    layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.frozen)]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
     beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
     parts = step.parts(micro_batch) | beside
@@ -173,8 +183,12 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
         calibration=constant
         + room_bytes(layers)
         + work.stored_bytes(0, run)
-        + _calibrating(frozen, far, work.encoding).peak(run, without=own),
-        write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
+        + _calibrating(frozen, far, work.encoding).peak(run, without=own)
+        if work.writes
+        else 0,
+        write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own)
+        if work.writes
+        else 0,
         prefix_resident=sum(layers[anchor:]),
         prefix_streamed=room_bytes(layers[anchor:]),
         parts=parts,
@@ -212,7 +226,8 @@ def _joined(work: Work, micro_batch: int) -> int:
         return 0
     shape, side = work.shapes[-1], work.shapes[-1].out_side // work.pool
     in_head = shape.head_width * side**2 if work.k > 1 else 0
-    return micro_batch * max(shape.out_channels * shape.out_side**2, in_head) * work.dtype.itemsize
+    in_blocks = [one.out_channels * one.out_side**2 for one in work.shapes[len(work.frozen) :]] if work.blocks else []
+    return micro_batch * max(*in_blocks, in_head, 0) * work.dtype.itemsize
 
 
 @cache

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cascade import Block, Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
+from cascade import Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
 from cascade.calibration import PART
 from cascade.quantiser import STORED_TYPES
 from pipeline.config import Train
@@ -28,9 +28,12 @@ IMAGES = "images"
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """theta_j and gamma_j, and how they are trained."""
+    """Blocks in sequence and a head, of a stage theta_j and gamma_j, and how they are trained."""
 
-    shape: StageShape
+    shapes: tuple[StageShape, ...]
+    """Of the blocks; the last one's output is what the head is on."""
+    bare: bool = False
+    """Whether there is no block, and the one shape only says what the head is on."""
     k: int
     classes: int
     batch_norm: bool
@@ -39,16 +42,24 @@ class Trained:
     dtype: torch.dtype
     """Of convolutions."""
     recompute: bool
-    """Whether only the inputs of the stage's parts are kept for the backward pass."""
+    """Whether only the inputs of the parts are kept for the backward pass."""
 
-    def modules(self) -> tuple[Block, Head]:
-        """Both on the device "meta", convolutions in channels-last memory."""
+    @property
+    def input(self) -> tuple[int, int, int]:
+        """(C, H, W) of what is trained on."""
+        shape = self.shapes[0]
+        return shape.output if self.bare else (shape.in_channels, shape.in_side, shape.in_side)
+
+    def modules(self) -> tuple[nn.Sequential, Head]:
+        """Blocks and head on the device "meta", convolutions in channels-last memory."""
+        last = self.shapes[-1]
         with torch.device("meta"):
-            block = make_block(self.shape, batch_norm=self.batch_norm)
-            head = make_head(self.shape, k=self.k, classes=self.classes, batch_norm=self.batch_norm, pool=self.pool)
-        for module in (block, head):
+            made = [make_block(shape, batch_norm=self.batch_norm) for shape in self.shapes[: 0 if self.bare else None]]
+            head = make_head(last, k=self.k, classes=self.classes, batch_norm=self.batch_norm, pool=self.pool)
+        blocks = nn.Sequential(*made)
+        for module in (blocks, head):
             module.to(memory_format=torch.channels_last)
-        return block, head
+        return blocks, head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +92,16 @@ class Replayed:
 
 def training(stage: Trained, *, steps: int = 1) -> Program:
     """Training steps on x_j."""
-    block, head = stage.modules()
+    blocks, head = stage.modules()
 
     def run(device: torch.device, samples: int, name: Name) -> None:
-        materialise([block, head], device)
-        both = nn.Sequential(block, head)
+        materialise([blocks, head], device)
+        both = nn.Sequential(*blocks, head)
         name(PARAMETERS, both.parameters())
         name(BUFFERS, both.buffers())
-        forward = recomputed(stage_parts(block, head)) if stage.recompute else both
+        forward = recomputed(stage_parts(list(blocks), head)) if stage.recompute else both
         both.train(True)
-        size = (samples, stage.shape.in_channels, stage.shape.in_side, stage.shape.in_side)
+        size = (samples, *stage.input)
         optimiser = make_optimiser([both], Train())
         name(MOMENTUM, optimiser.momentum)
         take_steps(forward, optimiser, size, stage.dtype, device, name, steps=steps)
@@ -112,12 +123,12 @@ def replaying(replayed: Replayed) -> Program:
 
 def evaluating(stage: Trained, replayed: Replayed) -> Program:
     """Logits from stored numbers."""
-    (block, head), prefix = stage.modules(), replayed.prefix()
+    (blocks, head), prefix = stage.modules(), replayed.prefix()
 
     def run(device: torch.device, samples: int, name: Name) -> None:
-        materialise([block, head, prefix], device)
+        materialise([blocks, head, prefix], device)
         name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
-        both = nn.Sequential(block, head).train(False)
+        both = nn.Sequential(*blocks, head).train(False)
         name(PARAMETERS, [*both.parameters(), *both.buffers()])
         with torch.no_grad():
             x = _rendered(replayed, prefix, samples, device, name)
@@ -131,7 +142,7 @@ def evaluating(stage: Trained, replayed: Replayed) -> Program:
 def writing(stage: Trained, replayed: Replayed, encoding: str) -> Program:
     """x_{j+1}, encoded, of whole fields of stored numbers."""
     (block, _), whole = stage.modules(), replace(replayed, window=0)
-    prefix, quantiser = whole.prefix(), _quantiser(stage.shape, encoding)
+    prefix, quantiser = whole.prefix(), _quantiser(stage.shapes[-1], encoding)
 
     def run(device: torch.device, samples: int, name: Name) -> None:
         materialise([block, quantiser, prefix], device)
@@ -147,7 +158,7 @@ def writing(stage: Trained, replayed: Replayed, encoding: str) -> Program:
 
 def calibrating(stage: Trained, replayed: Replayed, encoding: str) -> Program:
     """x_{j+1}, and the squares of it and of what its encoding costs, from images."""
-    (block, _), prefix, quantiser = stage.modules(), replayed.prefix(), _quantiser(stage.shape, encoding)
+    (block, _), prefix, quantiser = stage.modules(), replayed.prefix(), _quantiser(stage.shapes[-1], encoding)
 
     def run(device: torch.device, samples: int, name: Name) -> None:
         materialise([block, quantiser, prefix], device)

@@ -115,7 +115,7 @@ class Renderer:
     @property
     def _window(self) -> int:
         """Side of the windows that are cut from canvases, in pixels."""
-        return self.run.shapes[self._cut_at].in_side
+        return self.run.input_shape(self._cut_at)[1]
 
     @property
     def _canvas(self) -> int:

@@ -15,6 +15,7 @@ stages/J-KEY/                       one trained stage, KEY the first digits of i
     fault.json                      where a loss was no number
     scale.ENCODING.json             scale of x_{j+1} in that encoding, and what it costs
     x_{j+1}/ENCODING.{train.VIEWS,validation,test}/  what it wrote back; of canvases, validation.canvas, test.canvas
+baselines/, probes/                 what is trained beside the stages (`pipeline.experiments.places`)
 """
 
 import shlex
@@ -179,6 +180,12 @@ class RunFolder:
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
         return self.outline.output_shape(j)
+
+    def input_shape(self, j: int) -> tuple[int, int]:
+        """Channels and side of x_j as stage j sees it, j from 0 to J."""
+        if j == len(self.shapes):
+            return self.shapes[-1].out_channels, self.shapes[-1].out_side
+        return self.shapes[j].in_channels, self.shapes[j].in_side
 
     def following(
         self,

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from cache import StoreError
 from cascade.quantiser import ENCODINGS
 from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.disk import folder_bytes
 from pipeline.errors import CascadeError, CorruptDataError, first_line, remedy_of
+from pipeline.experiments.overview import command_of
+from pipeline.experiments.places import PROBE_RECORD
+from pipeline.experiments.probes import LinearRecord
 from pipeline.finite import FaultRecord
 from pipeline.links import read_file
 from pipeline.metrics import read_metrics_file
@@ -37,16 +41,22 @@ def successors(stages: Path) -> dict[str, set[str]]:
 
 
 def check_stage(
-    run: RunFolder, folder: Path, started: Mapping[str, set[str]], should_stop: Callable[[], bool]
+    run: RunFolder,
+    folder: Path,
+    started: Mapping[str, set[str]],
+    should_stop: Callable[[], bool],
+    *,
+    kind: Literal["stage", "experiment"] = "stage",
 ) -> Checked:
-    """Load every file of a stage, and compare those that its record names with it."""
+    """Load every file of a stage, or of what is trained beside it, and compare those that its record names with it."""
     what = str(folder.relative_to(run.path))
     try:
         run.check_unlinked(folder)
     except CorruptDataError as error:
-        return Checked(what, 0, 0, 0, [Damage(what, first_line(error), remedy_of(error))], kind="stage")
+        return Checked(what, 0, 0, 0, [Damage(what, first_line(error), remedy_of(error))], kind=kind)
     damage: list[Damage] = []
-    train = run.command(f"train-stage --j {folder.name.partition('-')[0]}")
+    j = folder.name.partition("-")[0]
+    train = run.command(f"train-stage --j {j}" if kind == "stage" else command_of(folder))
     files = _stage_files(folder, started)
     for path, load in files.items():
         check_stop(should_stop, what)
@@ -61,7 +71,7 @@ def check_stage(
     if damage and not folder.is_dir():
         return Checked(what, 0, 0, 0, [], GONE)
     nbytes = sum(folder_bytes(path) for path in files)
-    return Checked(what, len(files), nbytes, 0, damage, kind="stage")
+    return Checked(what, len(files), nbytes, 0, damage, kind=kind)
 
 
 def _remedy(path: Path, train: str) -> str:
@@ -83,6 +93,7 @@ def _stage_files(folder: Path, started: Mapping[str, set[str]]) -> dict[Path, Ca
         "scale.*.json": lambda path: unseal(read_file(path), EncodingRecord),
         "metrics.jsonl": lambda path: read_metrics_file(path, ended=record),
         "fault.json": lambda path: unseal(read_file(path), FaultRecord),
+        PROBE_RECORD: lambda path: unseal(read_file(path), LinearRecord),
     }
     files = {path: load for pattern, load in loaders.items() for path in matching(folder, pattern)}
     if (folder / "stage.json").exists():

@@ -10,6 +10,7 @@ from rich.table import Table
 from cache import MANIFEST
 from pipeline.checked import Checked, Damage
 from pipeline.evaluation import Evaluation, Scores
+from pipeline.experiments.overview import Beside
 from pipeline.gc import Garbage
 from pipeline.progress import size
 from pipeline.record import Accepted
@@ -21,15 +22,22 @@ BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
 DAMAGE_SHOWN = 20
 """Damaged files of a store or stage that a table names."""
-NUMBERS = ("stored", "bytes", "files", "written", "on disk", "device", "images/s", "time")
+NUMBERS = ("stored", "bytes", "files", "written", "on disk", "device", "images/s", "time", "epochs", "parameters")
 """Columns of numbers, beside those in percent."""
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
+def status_json(
+    run: RunFolder,
+    rows: Sequence[StageStatus],
+    branches: Sequence[OtherBranch],
+    stored: Stored,
+    others: Sequence[Beside] = (),
+) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
-    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}]}`"""
+    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}],
+    "beside": [{"what", "state", "test_accuracy", "path", "reason"}]}`"""
     return as_json(
         {
             "stages": [asdict(row) for row in rows],
@@ -37,12 +45,19 @@ def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[
             "stored_bytes": stored.nbytes,
             "unreadable": stored.unreadable,
             "branches": [asdict(branch) for branch in branches],
+            "beside": [asdict(one) for one in others],
         }
     )
 
 
-def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
-    """The stages, then what else lies in the run folder."""
+def status_table(
+    run: RunFolder,
+    rows: Sequence[StageStatus],
+    branches: Sequence[OtherBranch],
+    stored: Stored,
+    others: Sequence[Beside] = (),
+) -> str:
+    """The stages, what is trained beside them, then what else lies in the run folder."""
     table = new_table("stage", "state", "test %", "input", "stored", "reason")
     for row in rows:
         table.add_row(
@@ -53,6 +68,8 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence
             size(row.store_bytes) if row.store_bytes else "-",
             row.reason,
         )
+    for one in others:
+        table.add_row(one.what, one.state, _percent(one.test_accuracy), "-", "-", one.reason)
     total = f"all stores of the run folder, images and earlier branches included: {size(stored.nbytes)}"
     policy = f"augmentation past stage 0: {run.config.augment.rendering}"
     notes = [
@@ -70,7 +87,8 @@ def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str
     """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
     stale = {"accepted": accepted} if accepted else {}
-    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **stale})
+    whole = {"end_to_end": _tops(evaluation.end_to_end)} if evaluation.end_to_end else {}
+    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **whole, **stale})
 
 
 def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
@@ -100,6 +118,7 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
     for name, scores in [
         *((str(j), scores) for j, scores in evaluation.stages.items()),
         ("ensemble", evaluation.ensemble),
+        *([("end to end", evaluation.end_to_end)] if evaluation.end_to_end else []),
     ]:
         cells = [scores.top1, *([scores.top5] if has_top5 else []), *([] if is_balanced else [scores.balanced])]
         table.add_row(name, *map(_percent, cells))
@@ -142,10 +161,11 @@ def _reason(row: Checked, found: Damage) -> str:
 
 def verification_sum(rows: Sequence[Checked]) -> str:
     """As in "checked: 6 stores, 2 stages, 1.2 MB; no damage"."""
-    stores, stages = (count(sum(row.kind == kind for row in rows), kind) for kind in ("store", "stage"))
+    counts = {kind: sum(row.kind == kind for row in rows) for kind in ("store", "stage", "experiment")}
+    counted = ", ".join(count(number, kind) for kind, number in counts.items() if number or kind != "experiment")
     damaged = sum(len(row.damage) for row in rows)
     outcome = f"{count(damaged, 'file')} damaged" if damaged else "no damage"
-    return f"checked: {stores}, {stages}, {size(sum(row.nbytes for row in rows))}; {outcome}"
+    return f"checked: {counted}, {size(sum(row.nbytes for row in rows))}; {outcome}"
 
 
 def count(number: int, what: str) -> str:

@@ -1,21 +1,17 @@
 """Stage j: trained on x_j, the scale of x_{j+1} taken, x_{j+1} written back."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
 from cache import sync
 from pipeline.calibration import calibrate_output, describe_encoding, scale_is_due
 from pipeline.checkpoint import sweep
-from pipeline.device import determinism, is_out_of_memory, peak_memory_bytes
-from pipeline.errors import DeviceMemoryError
-from pipeline.feed import Feed
-from pipeline.fit import fit_stage
-from pipeline.microbatch import micro_batches
+from pipeline.device import determinism
+from pipeline.fitting import fitted, naming_memory
 from pipeline.needed import output_is_due
-from pipeline.ondevice import choose_on_device
-from pipeline.progress import Reporter, size
+from pipeline.problem import stage_problem
+from pipeline.progress import Reporter
 from pipeline.room import naming_full_disk
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
@@ -48,7 +44,7 @@ def train_stage(
     CascadeError where a loss is no number; CorruptDataError where a link is in the way; DeviceMemoryError.
     """
     run.check_stores_unlinked(j + 1)
-    folder = run.stages[j]
+    folder, problem = run.stages[j], stage_problem(run, j)
     _make_durable(run, j)
     sweep_output(run, j)
     if folder.record is not None:
@@ -57,10 +53,10 @@ def train_stage(
         return False
     with (
         determinism(device, asked_for=run.config.machine.deterministic),
-        _naming_memory(run, j, device),
+        naming_memory(run, problem, device),
         naming_full_disk(run, j),
     ):
-        feed = _fitted(run, j, device, report, strict=strict, should_stop=should_stop)
+        feed = fitted(run, problem, device, report, strict=strict, should_stop=should_stop)
         if scale_is_due(run, j):
             encoding = calibrate_output(run, j, device, should_stop=should_stop)
             if run.config.keeps(j + 1):
@@ -84,57 +80,3 @@ def _make_durable(run: RunFolder, j: int) -> None:
     for folder in run.stages[: j + 1]:
         if folder.record_path.exists():
             sync(folder.path)
-
-
-def _fitted(
-    run: RunFolder, j: int, device: torch.device, report: Reporter, *, strict: bool, should_stop: Callable[[], bool]
-) -> Feed:
-    """Train the stage, if it is not; where the device has no room for it and the config allows, in smaller parts."""
-    anchor = run.anchor(j)
-    for index in range(anchor + 1, run.config.augment.last_anchor(j) + 1):
-        if lost := run.lost(index):
-            report.say(f"stage {j}  {lost}; till then it starts from x_{anchor}")
-    chosen = choose_on_device(run.outline, j, anchor=anchor, device=device)
-    sizes = [size for size in micro_batches(run.config, j) if size <= chosen.micro_batch]
-    while True:
-        feed = Feed(
-            run,
-            j,
-            device,
-            micro_batch=sizes[0],
-            streamed=chosen.streamed,
-            device_memory_bytes=chosen.store_bytes,
-            should_stop=should_stop,
-        )
-        try:
-            if run.stages[j].record is None:
-                fit_stage(run, feed, report, recompute=chosen.recompute, strict=strict, should_stop=should_stop)
-            return feed
-        except RuntimeError as error:
-            if not (is_out_of_memory(error) and run.config.machine.shrink and len(sizes) > 1):
-                raise
-        del feed
-        report.say(f"stage {j}: out of memory with micro-batches of {sizes[0]}; going on with {sizes[1]}")
-        sizes = sizes[1:]
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-@contextmanager
-def _naming_memory(run: RunFolder, j: int, device: torch.device) -> Iterator[None]:
-    """Say of a device without room what was on it and what would take less. Nothing is made smaller here."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        shape, config = run.shapes[j], run.config.for_stage(j)
-        raise DeviceMemoryError(
-            f"stage {j}: out of memory on {device}: {str(error).splitlines()[0]}\n"
-            f"  a step takes {config.train.batch_size} samples (train.batch_size), in micro-batches where it said so, "
-            f"evaluation and write-back {config.order.run} (order.run), of {shape.in_channels}x{shape.in_side}x"
-            f"{shape.in_side}; "
-            f"the peak so far was {size(peak_memory_bytes(device))}\n"
-            f"next: free some, or set a smaller machine.micro_batch, then the same command goes on where it was;\n"
-            f"  or train anew with a smaller train.batch_size, head.width or order.run, or with head.pool = 2"
-        ) from error

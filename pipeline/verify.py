@@ -14,7 +14,7 @@ from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.data_info import X_0
 from pipeline.deep import compute_again
 from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, first_line, remedy_of
-from pipeline.experiments.kept import check_kept
+from pipeline.experiments.soundness import check_beside
 from pipeline.paths import matching
 from pipeline.progress import Reporter
 from pipeline.record import stage_path
@@ -30,8 +30,8 @@ def verify(
     deep_on: torch.device | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[Checked]:
-    """Read every committed store, every file of every stage, those of other branches included, and every record of an
-    experiment.
+    """Read every committed store and every file of every stage, and of what is kept beside them, those of other
+    branches included.
 
     Given a device, some chunks of each store of the present config are computed again there and compared. Nothing is
     written; what is damaged does not keep the rest from being looked at.
@@ -56,7 +56,7 @@ def verify(
     started = successors(run.path / "stages")
     for folder in matching(run.path / "stages", "[!.]*-*"):
         yield check_stage(run, folder, started, should_stop)
-    yield from check_kept(run)
+    yield from check_beside(run, should_stop)
 
 
 def _branch_remedy(run: RunFolder, store: Path) -> str:

@@ -13,6 +13,7 @@ from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError
 from pipeline.learner import Learner, make_learner
 from pipeline.metrics import metrics_lines
+from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.record import Session
 from pipeline.runfolder import RunFolder
@@ -50,7 +51,7 @@ def save(run: RunFolder, learner: Learner, state: StageState) -> None:
 
 
 def load(run: RunFolder) -> tuple[Learner, StageState]:
-    learner = make_learner(run, 0, CPU)
+    learner = make_learner(run, stage_problem(run, 0), CPU)
     return learner, load_checkpoint(run.stages[0], learner, Reporter(), batch_size=8, epoch_samples=24)
 
 
@@ -62,7 +63,7 @@ def flip(path: Path, place: int = -5) -> None:
 
 @pytest.mark.parametrize(("epochs", "consumed"), [(0, 8), (0, 24), (1, 0), (2, 16)])
 def test_a_state_comes_back_as_it_was(run: RunFolder, epochs: int, consumed: int) -> None:
-    save(run, make_learner(run, 0, CPU), state_after(epochs, consumed))
+    save(run, make_learner(run, stage_problem(run, 0), CPU), state_after(epochs, consumed))
     learner, state = load(run)
     assert next(learner.block.parameters()).max() == 27 * epochs + consumed
     assert state.epochs == state_after(epochs).epochs
@@ -81,7 +82,7 @@ def test_a_stage_that_has_not_begun_has_no_position(run: RunFolder) -> None:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    learner, folder = make_learner(run, stage_problem(run, 0), CPU), run.stages[0]
     for state in (state_after(0, 8), state_after(0, 16), state_after(1)):
         save(run, learner, state)
     flip(folder.checkpoint)
@@ -97,7 +98,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
 
 
 def test_a_checkpoint_on_a_bad_sector_gives_way_to_the_one_before_it(run: RunFolder, bad_sector: BadSector) -> None:
-    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    learner, folder = make_learner(run, stage_problem(run, 0), CPU), run.stages[0]
     for consumed in (8, 16):
         save(run, learner, state_after(0, consumed))
     bad_sector(folder.checkpoint)
@@ -106,7 +107,7 @@ def test_a_checkpoint_on_a_bad_sector_gives_way_to_the_one_before_it(run: RunFol
 
 
 def test_two_damaged_checkpoints_are_refused(run: RunFolder) -> None:
-    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    learner, folder = make_learner(run, stage_problem(run, 0), CPU), run.stages[0]
     for consumed in (8, 16):
         save(run, learner, state_after(0, consumed))
     flip(folder.checkpoint)
@@ -121,7 +122,7 @@ def test_two_damaged_checkpoints_are_refused(run: RunFolder) -> None:
 def test_a_crash_anywhere_in_saving_leaves_the_state_before_or_after(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    learner = make_learner(run, 0, CPU)
+    learner = make_learner(run, stage_problem(run, 0), CPU)
     for consumed in (8, 16):
         save(run, learner, state_after(0, consumed))
     done, replace = 0, os.replace
@@ -155,7 +156,7 @@ def test_a_crash_anywhere_in_saving_leaves_the_state_before_or_after(
 def test_the_new_checkpoint_is_durable_before_the_old_one_moves_and_its_name_before_the_return(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    learner, folder = make_learner(run, stage_problem(run, 0), CPU), run.stages[0]
     save(run, learner, state_after(0, 8))
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
@@ -182,7 +183,7 @@ def test_the_new_checkpoint_is_durable_before_the_old_one_moves_and_its_name_bef
 def test_a_full_disk_keeps_both_checkpoints_and_nothing_of_the_third(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, folder = make_learner(run, 0, CPU), run.stages[0]
+    learner, folder = make_learner(run, stage_problem(run, 0), CPU), run.stages[0]
     for consumed in (8, 16):
         save(run, learner, state_after(0, consumed))
     before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
@@ -206,7 +207,7 @@ DAMAGE: dict[str, tuple[int, dict[str, Tensor]]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_checkpoint_whose_parts_do_not_fit_is_refused(run: RunFolder, damage: str) -> None:
     folder, (consumed, changed) = run.stages[0], DAMAGE[damage]
-    save(run, make_learner(run, 0, CPU), state_after(0, consumed or 16))
+    save(run, make_learner(run, stage_problem(run, 0), CPU), state_after(0, consumed or 16))
     tensors, metadata = load_tensors(folder.checkpoint)
     if not consumed:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("epoch.")}
@@ -217,7 +218,7 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_refused(run: RunFolder, damage: 
 
 def test_metrics_that_are_not_the_checkpoints_are_refused(run: RunFolder) -> None:
     folder = run.stages[0]
-    save(run, make_learner(run, 0, CPU), state_after(2))
+    save(run, make_learner(run, stage_problem(run, 0), CPU), state_after(2))
     whole = folder.metrics.read_bytes()
     shorter, other = whole.splitlines(keepends=True)[0], metrics_lines([epoch_record(0), epoch_record(2)])
     for damaged in (shorter, b"", whole[:-9], b"{}\n", other, whole.replace(b"50.0", b"90.0")):
@@ -229,7 +230,7 @@ def test_metrics_that_are_not_the_checkpoints_are_refused(run: RunFolder) -> Non
 
 
 def test_a_checkpoint_of_other_settings_is_refused(run: RunFolder) -> None:
-    save(run, make_learner(run, 0, CPU), state_after(1, 8))
+    save(run, make_learner(run, stage_problem(run, 0), CPU), state_after(1, 8))
     other = reopened(run.path, "train.lr=0.05")
     shutil.copytree(run.stages[0].path, other.stages[0].path)
     with pytest.raises(CorruptDataError, match="do not belong together, or not to this stage"):

@@ -35,7 +35,7 @@ def test_all_faults_of_a_file_and_of_the_settings_are_listed_at_once(tmp_path: P
     assert faults(tmp_path, "train.momentum=1", "augment.padding=2", "augment.crop=2", text=text) == [
         "seed = -1: Expected int >= 0",
         "colour: unknown key (known: data, network, head, seed, augment, train, order, store, cache, machine, budget, "
-        "evaluate, stages)",
+        "evaluate, baseline, probe, stages)",
         "data.sorce: unknown key; did you mean source?",
         "data.source: missing",
         "network.stages = 'three': Expected int, got str",
@@ -290,3 +290,22 @@ def test_a_long_value_is_shortened_in_its_fault(tmp_path: Path) -> None:
     assert line == f"seed = '{'9' * 199}...: Expected int, got str"
     (line,) = faults(tmp_path, f"stages.{'9' * 5000}.train.lr=1")
     assert line == f"stages.{'9' * 200}...: expected the index of a stage, as in [stages.3.train]"
+
+
+@pytest.mark.parametrize("section", ["baseline", "probe"])
+def test_settings_of_what_is_trained_beside_the_stages_are_checked_as_those_of_training(
+    tmp_path: Path, section: str
+) -> None:
+    assert faults(tmp_path, f"{section}.train.lrr=1") == [f"{section}.train.lrr: unknown key; did you mean lr?"]
+    assert faults(tmp_path, f"{section}.train.lr=-1") == [f"{section}.train.lr = -1: Expected float > 0.0"]
+    assert faults(tmp_path, f"{section}.train=3") == [f"{section}.train = 3: a section is expected here"]
+    grouped = ("network.bn_group=32", f"{section}.train.batch_size=40")
+    assert faults(tmp_path, *grouped) == [
+        f"{section}.train.batch_size = 40: expected a multiple of network.bn_group = 32"
+    ]
+
+
+def test_what_is_not_set_of_the_training_end_to_end_is_as_in_the_last_stage(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "stages.2.train.lr=0.3", "baseline.train.epochs=120", "probe.train.epochs=20")
+    assert (config.baseline_train.lr, config.baseline_train.epochs) == (0.3, 120)
+    assert (config.probe_train.lr, config.probe_train.epochs) == (0.1, 20)

@@ -8,11 +8,15 @@ import pytest
 from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError, Stopped
 from pipeline.evaluation import evaluate
-from pipeline.experiments.report.facts import run_facts
+from pipeline.experiments.baseline import train_baseline
+from pipeline.experiments.linear import fit_linear
+from pipeline.experiments.probes import probe_folder
+from pipeline.experiments.report.facts import Separability, run_facts
 from pipeline.metrics import read_metrics
 from pipeline.opening import open_to_look
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.stopping import never
 from pipeline.training import train_stage
 from tests.reports import reported_run
 from tests.runs import reopened, tiny_run
@@ -103,3 +107,17 @@ def test_stale_stages_are_told_of_and_accepted_where_that_is_asked_for(run: RunF
     accepted = run_facts(changed, accepting=True)
     assert [stage.test_accuracy is None for stage in accepted.stages] == [False, False]
     assert "accepted though stale: stage 0 (train.lr 0.1 -> 0.05)" in accepted.warnings[0]
+
+
+def test_probes_and_the_network_end_to_end_are_known_where_they_are_there(run: RunFolder) -> None:
+    assert (run_facts(run).separability, run_facts(run).end_to_end) == ([], None)
+    record = train_baseline(run, CPU, Reporter())
+    probe = fit_linear(run, 1, CPU, Reporter(), should_stop=never)
+    facts = run_facts(run)
+    assert facts.end_to_end == record
+    assert facts.separability == [Separability(probe="linear", j=1, test_accuracy=probe.test_accuracy)]
+    path = probe_folder(run, 1, "linear").path / "probe.json"
+    path.write_bytes(path.read_bytes().replace(b'"samples": ', b'"samples": 1'))
+    facts = run_facts(run)
+    assert facts.separability == []
+    assert any("probe.json" in warning for warning in facts.warnings)

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.device import choose_device
 from pipeline.feed import Feed
-from pipeline.fit import fit_stage
+from pipeline.fit import fit
+from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
@@ -21,8 +22,8 @@ def run(tmp_path: Path) -> RunFolder:
     return tiny_run(tmp_path / "run", "machine.checkpoint_minutes=1000")
 
 
-def fit(run: RunFolder) -> None:
-    fit_stage(run, Feed(run, 0, CPU), Reporter(), strict=False, should_stop=never)
+def fit_first(run: RunFolder) -> None:
+    fit(run, stage_problem(run, 0), Feed(run, 0, CPU), Reporter(), strict=False, should_stop=never)
 
 
 def test_each_file_of_a_stage_comes_once_those_that_it_counts_on_are_there(
@@ -41,7 +42,7 @@ def test_each_file_of_a_stage_comes_once_those_that_it_counts_on_are_there(
 
     monkeypatch.setattr(os, "replace", watched_replace)
     monkeypatch.setattr(os, "unlink", watched_unlink)
-    fit(run)
+    fit_first(run)
     newest, older = "checkpoint.safetensors", "checkpoint.previous.safetensors"
     weights = ["block.safetensors", "head.safetensors", "test_logits.safetensors"]
     assert events == [
@@ -64,6 +65,6 @@ def test_the_folder_of_a_stage_is_durable_before_anything_is_in_it(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
-    fit(run)
+    fit_first(run)
     first = next(number for number, path in enumerate(synced) if run.stages[0].path in path.parents)
     assert synced[:first] == [run.path, run.path / "stages"]  # that of the run folder's own was the ingest's

@@ -40,6 +40,7 @@ from pipeline.keys import ALGORITHM
 from pipeline.learner import make_learner
 from pipeline.networks import load_quantiser, new_block
 from pipeline.order import sequential_windows, training_windows
+from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
@@ -168,7 +169,7 @@ def initial_weights(folder: Path) -> Iterable[Any]:
         (folder / str(number)).mkdir()
         run = run_folder(folder / str(number), network=network, head={"k": k})
         for j in range(2):
-            for name, tensor in sorted(make_learner(run, j, CPU).tensors().items()):
+            for name, tensor in sorted(make_learner(run, stage_problem(run, j), CPU).tensors().items()):
                 yield from (np.frombuffer(name.encode(), np.uint8), tensor)
 
 
@@ -186,7 +187,7 @@ def training_steps(folder: Path) -> Iterable[Any]:
     Each from weights of small whole numbers: after a step they have too many bits for exact sums. Momentum stays.
     """
     run = run_folder(folder)
-    learner = make_learner(run, 0, CPU)
+    learner = make_learner(run, stage_problem(run, 0), CPU)
     progress = Progress.fresh(CPU)
     learner.train(True)
     for x, y in itertools.islice(Feed(run, 0, CPU).training(0), 2):

@@ -123,6 +123,10 @@ OTHER_VALUES: dict[str, Any] = {
     "machine.checkpoint_minutes": 1.0,
     "machine.threads": 7,
     "evaluate.ensemble": "softmax",
+    "baseline.head_width": 8,
+    "baseline.train": {"epochs": 3},
+    "probe.samples": 100,
+    "probe.train": {"epochs": 3},
 }
 """Of every setting, another value than that of `usual()`."""
 

@@ -1,84 +1,126 @@
-"""PCA and logistic regression on features: what is trained on, what is scored, and how."""
+"""Linear separability: what is averaged, chosen and counted."""
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+import torch
 
+from cache import BudgetError
+from pipeline.device import choose_device
+from pipeline.errors import Stopped
 from pipeline.experiments import linear
-from pipeline.experiments.linear import COMPONENTS, fold, training_rows
+from pipeline.experiments.linear import fit_linear
+from pipeline.experiments.probes import read_probe
+from pipeline.feed import Feed
+from pipeline.progress import Reporter
+from pipeline.runfolder import RunFolder
+from pipeline.stopping import never
+from pipeline.training import train_stage
+from tests.runs import digits_run, reopened, tiny_run
 
-LABELS = np.arange(90) % 3
-NOISE = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
-X = (NOISE + 2 * np.eye(6, dtype=np.float32)[LABELS]).astype(np.float32)
-
-
-def in_parts(x: NDArray[np.float32], size: int = 90) -> Iterator[NDArray[np.float32]]:
-    return (x[first : first + size] for first in range(0, len(x), size))
-
-
-def test_so_many_of_each_class_are_trained_on_and_others_in_each_split() -> None:
-    labels = np.repeat([0, 1, 2], [5, 50, 9])
-    splits = [training_rows(labels, 4, seed=0, split=split) for split in range(3)]
-    assert [np.bincount(labels[chosen]).tolist() for chosen in splits] == [[4, 4, 4]] * 3
-    assert len({chosen.tobytes() for chosen in splits}) == 3
-    assert np.array_equal(training_rows(labels, 4, seed=0, split=1), splits[1])
-    assert not np.array_equal(training_rows(labels, 4, seed=1, split=1), splits[1])
+CPU = choose_device("cpu")
 
 
-def test_it_is_scikit_learns_pca_and_saga_on_the_chosen_rows() -> None:
-    chosen = training_rows(LABELS, 10, seed=0, split=0)
-    pca = PCA(6, random_state=3).fit(X[chosen])
-    model = LogisticRegression(solver="saga", random_state=3).fit(pca.transform(X[chosen]), LABELS[chosen])
-    right = model.predict(pca.transform(X[~chosen])) == LABELS[~chosen]
-    expected = 100 * np.mean([right[LABELS[~chosen] == label].mean() for label in range(3)])
-    found = fold(lambda: in_parts(X), LABELS, chosen, state=3)
-    assert 50 < found.accuracy < 100
-    assert found.accuracy == pytest.approx(expected)
-    assert (found.components, found.converged) == (6, True)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """One stage of a network on digits, trained."""
+    run = digits_run(tmp_path_factory.mktemp("linear") / "run", "network.precision=float32", "cache.keep=all")
+    train_stage(run, 0, CPU, Reporter())
+    return run
 
 
-def test_nothing_is_fitted_on_what_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, seen, fitted = training_rows(LABELS, 10, seed=0, split=0), [], linear._fitted
-
-    def watched(x: NDArray[np.float32], *rest: object) -> object:
-        seen.append(x)
-        return fitted(x, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(linear, "_fitted", watched)
-    fold(lambda: in_parts(X), LABELS, chosen, state=0)
-    assert np.array_equal(seen[0], X[chosen])
+def features(run: RunFolder, j: int, count: int = 200) -> np.ndarray:
+    return linear._features(run, j, CPU, count, never)[0]
 
 
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_the_parts_that_features_come_in_change_nothing(size: int) -> None:
-    chosen = training_rows(LABELS, 10, seed=0, split=0)
-    assert fold(lambda: in_parts(X, size), LABELS, chosen, state=0) == fold(
-        lambda: in_parts(X), LABELS, chosen, state=0
-    )
+def test_what_is_classified_is_the_average_over_quadrants() -> None:
+    x = torch.arange(32.0).view(1, 2, 4, 4)
+    expected = [[x[0, c, h : h + 2, w : w + 2].mean().item() for c in (0, 1) for h in (0, 2) for w in (0, 2)]]
+    assert linear._averaged(x).tolist() == expected
 
 
-def test_every_class_counts_the_same_however_many_images_it_has() -> None:
-    labels = np.repeat([0, 1], [104, 5])
-    x = np.repeat([[-1.0], [1.0]], [104, 5], axis=0).astype(np.float32)
-    chosen = training_rows(labels, 4, seed=0, split=0)
-    x[~chosen & (labels == 1)] = -1  # the one image of class 1 that is scored looks like class 0
-    assert fold(lambda: in_parts(x), labels, chosen, state=0).accuracy == 50
+def test_training_samples_are_seen_in_the_test_time_window_whether_x_j_is_stored_or_not(run: RunFolder) -> None:
+    images = Feed(run, 0, CPU).sequential("train", linear._averaged, limit=200)
+    assert np.array_equal(features(run, 0), np.concatenate([z.numpy() for z, _ in images]))
+    assert run.is_stored(1)
+    through = Feed(run, 1, CPU, anchor=0).sequential("train", linear._averaged, limit=200)
+    assert np.array_equal(features(run, 1), np.concatenate([z.numpy() for z, _ in through]))
 
 
-def test_no_more_components_than_features_training_images_or_the_papers() -> None:
-    wide = np.random.default_rng(0).normal(size=(90, 700)).astype(np.float32)
-    chosen = training_rows(LABELS, 10, seed=0, split=0)
-    assert fold(lambda: in_parts(wide), LABELS, chosen, state=0).components == 30
-    many, labels = np.random.default_rng(0).normal(size=(1300, 520)).astype(np.float32), np.arange(1300) % 2
-    chosen = training_rows(labels, 600, seed=0, split=0)
-    assert fold(lambda: in_parts(many), labels, chosen, state=0).components == COMPONENTS == 500
+@pytest.mark.parametrize("policy", ["none", "canvas"])
+def test_a_store_gives_the_features_that_the_images_give(tmp_path: Path, policy: str) -> None:
+    settings = ("network.precision=float32", f"augment.policy={policy}", "cache.keep=all")
+    run = digits_run(tmp_path / "run", *settings)
+    train_stage(run, 0, CPU, Reporter())
+    through = Feed(run, 1, CPU, anchor=0).sequential("train", linear._averaged, limit=200)
+    assert run.anchor(1) == 1
+    assert np.array_equal(features(run, 1), np.concatenate([z.numpy() for z, _ in through]))
 
 
-def test_features_that_are_all_the_same_are_chance_and_no_crash() -> None:
-    chosen = training_rows(LABELS, 10, seed=0, split=0)
-    same = np.ones((90, 4), np.float32)
-    assert fold(lambda: in_parts(same), LABELS, chosen, state=0).accuracy == pytest.approx(100 / 3)
+def test_standardised_features_have_mean_0_and_deviation_1_and_constant_ones_are_0() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
+    x[:, 2] = 7
+    before = x.copy()
+    mean, deviation = linear._standardise(x)
+    np.testing.assert_allclose(x.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std(0), [1, 1, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(x * deviation + mean, before, rtol=1e-5)
+
+
+def test_each_class_is_fitted_against_the_rest_as_scikit_learn_does() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, 300)
+    x = (random.normal(size=(300, 5)) + np.eye(3, 5)[y]).astype(np.float32)
+    (weights, bias, left), *_ = linear._fitted(x, y, 3, [0.1], never, "linear")
+    expected = OneVsRestClassifier(LogisticRegression(C=0.1, max_iter=300, tol=1e-6)).fit(x, y)
+    theirs = np.stack([one.decision_function(x) for one in expected.estimators_], 1)
+    np.testing.assert_allclose(linear._decisions(x, weights, bias), theirs, atol=0.02)
+    assert left == 0
+
+
+def test_a_class_without_samples_is_never_chosen() -> None:
+    x, y = np.eye(4, dtype=np.float32), np.array([0, 0, 2, 2])
+    (weights, bias, _), *_ = linear._fitted(x, y, 3, [1.0], never, "linear")
+    assert set(linear._decisions(x, weights, bias).argmax(1)) == {0, 2}
+
+
+def test_c_is_chosen_on_samples_that_were_not_fitted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def fitted(x: np.ndarray, y: np.ndarray, *_: object) -> list[linear.Fit]:
+        seen.append(len(x))
+        good, bad = np.eye(2), -np.eye(2)
+        return [(good if c == 0.1 else bad, np.zeros(2), 0) for c in linear.CS]
+
+    monkeypatch.setattr(linear, "_fitted", fitted)
+    y = np.arange(20) % 2
+    c, accuracies = linear._chosen(np.eye(2, dtype=np.float32)[y], y, 2, never, "linear")
+    assert (c, seen) == (0.1, [16])
+    assert accuracies["0.1"] == 100
+
+
+def test_the_test_images_are_scored_by_what_was_fitted(run: RunFolder) -> None:
+    record = fit_linear(run, 0, CPU, Reporter(), should_stop=never)
+    assert 40 < record.test_accuracy < 60, "ten classes, from four averages of grey"
+    assert abs(record.test_accuracy - record.train_accuracy) < 10
+    assert record.samples == run.info.samples["train"]
+    assert read_probe(run, 0, "linear") == record
+
+
+def test_features_without_room_in_the_hosts_memory_are_refused(run: RunFolder) -> None:
+    with pytest.raises(
+        BudgetError, match=r"linear on x_0: 4 numbers of 1,299 samples .*\nnext: fewer .* --samples 625"
+    ):
+        fit_linear(reopened(run.path, "budget.host=10000"), 0, CPU, Reporter(), should_stop=never)
+
+
+def test_a_stopped_probe_keeps_nothing(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run")
+    with pytest.raises(Stopped):
+        fit_linear(run, 0, CPU, Reporter(), should_stop=lambda: True)
+    assert read_probe(run, 0, "linear") is None
+    assert not (run.path / "probes").exists()

@@ -12,6 +12,7 @@ from pipeline.device import choose_device
 from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedError, Stopped
 from pipeline.experiments import linear_transfer
 from pipeline.experiments.linear_transfer import Settings, Transfer, transfer
+from pipeline.experiments.overview import beside
 from pipeline.gc import collect, find_garbage
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -143,15 +144,18 @@ def test_gc_takes_the_features_of_what_did_not_end(run: RunFolder, images: str) 
     assert len(transferred(run, images).rows) == 2
 
 
-def test_verify_and_status_know_the_record(run: RunFolder, images: str, cascade: Callable[..., Outcome]) -> None:
+def test_verify_and_status_know_the_record(run: RunFolder, images: str) -> None:
     record = transferred(run, images)
-    assert f"transfer to {images}, 3 a class, 2 splits: x_1 " in cascade("status", "--run", run.path)[1]
-    assert [one.damage for one in verify(run, Reporter()) if one.kind == "record"] == [[]]
+    (row,) = beside(run)
+    assert (row.what, row.state) == ("transfer", "done")
+    assert row.reason.startswith(f"to {images}, 3 a class, 2 splits: x_1 ")
+    assert [row.state for row in beside(reopened(run.path, "train.lr=0.5"))] == ["stale"]
+    assert [one.damage for one in verify(run, Reporter()) if one.kind == "experiment"] == [[]]
     path = run.path / "transfer" / record.key[:8] / "record.json"
     path.write_bytes(path.read_bytes().replace(b'"splits": 2', b'"splits": 9'))
     (damaged,) = (one for one in verify(run, Reporter()) if one.damage)
     assert (damaged.what, "checksum" in damaged.damage[0].reason) == (f"transfer/{record.key[:8]}/record.json", True)
-    assert "not shown: " in cascade("status", "--run", run.path)[1]
+    assert [row.state for row in beside(run)] == ["damaged"]
     with pytest.raises(CorruptDataError, match="next: delete "):
         transferred(run, images)
     assert status(run)[1].state == "done"

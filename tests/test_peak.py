@@ -193,3 +193,23 @@ def test_a_run_says_what_its_stages_do(tmp_path: Path) -> None:
     found = predicted_peak(asked, 8)
     assert max(found.training, found.replay, found.write_back) <= found.streamed
     assert FROZEN not in found.parts
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(("blocks", "anchor"), [(3, 0), (0, 2)])
+def test_the_prediction_holds_end_to_end_and_under_a_probe(blocks: int, anchor: int, recompute: bool) -> None:
+    asked = work(shapes=shapes(side=32), blocks=blocks, anchor=anchor, writes=False, recompute=recompute)
+    found = predicted_peak(asked, 32)
+    assert sum(found.parts.values()) == found.training
+    assert found.calibration == found.write_back == 0, "nothing is written"
+    step = asked.trained()
+    assert len(list(step.modules()[0])) == blocks
+    predicted, measured = memory_of(lambda: training(step)).peak(144), measured_peak(training(step), 144, CPU)
+    assert 0.97 * measured <= predicted <= 1.1 * measured
+
+
+def test_end_to_end_takes_more_memory_the_deeper_it_is_and_a_stage_does_not() -> None:
+    deep = shapes(stages=8)
+    whole = [predicted_peak(work(shapes=deep[:n], blocks=n, anchor=0), 32).training for n in (2, 4, 8)]
+    assert whole == sorted(whole)
+    assert whole[-1] > 1.5 * predicted_peak(work(shapes=deep, anchor=7), 32).training

@@ -42,14 +42,14 @@ def test_bits_are_those_of_a_stage_that_keeps_everything(
     block, head = stage(k, batch_norm=batch_norm, pool=pool)
     again, head_again = copy.deepcopy(block), copy.deepcopy(head)
     kept = trained(block, head, nn.Sequential(block, head), dtype)
-    made_again = trained(again, head_again, recomputed(stage_parts(again, head_again)), dtype)
+    made_again = trained(again, head_again, recomputed(stage_parts([again], head_again)), dtype)
     assert kept.keys() == made_again.keys()
     assert all(torch.equal(kept[name], made_again[name]) for name in kept)
 
 
 def test_running_statistics_move_once_a_step() -> None:
     block, head = stage(2)
-    trained(block, head, recomputed(stage_parts(block, head)), torch.float32)
+    trained(block, head, recomputed(stage_parts([block], head)), torch.float32)
     counts = [m.num_batches_tracked for m in (*block.modules(), *head.modules()) if isinstance(m, nn.BatchNorm2d)]
     assert [int(count) for count in counts if count is not None] == [3, 3, 3]
 
@@ -58,7 +58,7 @@ def test_running_statistics_move_once_a_step() -> None:
 def test_parts_of_a_stage_are_the_stage(k: int) -> None:
     block, head = stage(k, pool=2)
     x = torch.randn(4, 3, 16, 16)
-    parts = stage_parts(block, head)
+    parts = stage_parts([block], head)
     assert len(parts) == max(k, 2)
     assert torch.equal(nn.Sequential(*parts)(x), head(block(x)))
 
@@ -72,5 +72,5 @@ def test_only_the_inputs_of_parts_are_kept() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        recomputed(stage_parts(block, head))(torch.randn(4, 3, 16, 16))
+        recomputed(stage_parts([block], head))(torch.randn(4, 3, 16, 16))
     assert kept == [(4, 3, 16, 16), (4, 8, 4, 4), (4, 16, 4, 4)]  # pooled

@@ -18,6 +18,7 @@ from pipeline.device import choose_device, machine_record
 from pipeline.errors import RefusedError, Stopped
 from pipeline.learner import make_learner
 from pipeline.metrics import EpochRecord, read_metrics
+from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder, StageFolder
 from pipeline.sieve import Sieve
@@ -189,7 +190,7 @@ def test_checkpoints_left_by_a_process_killed_after_its_record_are_swept(
 
 def test_momentum_is_part_of_the_checkpoint(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run")
-    learner, again = make_learner(run, 0, CPU), make_learner(run, 0, CPU)
+    learner, again = make_learner(run, stage_problem(run, 0), CPU), make_learner(run, stage_problem(run, 0), CPU)
     x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 3
     learner.optimiser.begin()
     torch.nn.functional.cross_entropy(learner.logits(x), y).backward()  # type: ignore[no-untyped-call]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskError, Stopped
+from pipeline.experiments.places import SEEDS, SUMMARY
 from pipeline.experiments.scores import scored
-from pipeline.experiments.seeds import SEEDS, seed_folder
-from pipeline.experiments.sweep import SUMMARY, read_summary, summarise, sweep
+from pipeline.experiments.seeds import seed_folder
+from pipeline.experiments.sweep import read_summary, summarise, sweep
 from pipeline.gc import find_garbage
 from pipeline.lock import lock_folder
 from pipeline.presets import write_preset

@@ -18,6 +18,7 @@ from pipeline.evaluation import evaluate
 from pipeline.learner import COMPILERS, learning_rate, make_learner
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
+from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
@@ -31,7 +32,7 @@ CPU = choose_device("cpu")
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="needs a C++ compiler")
 def test_a_compiled_step_computes_what_the_plain_one_does(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run", "machine.compile=true", "network.precision=float32")
-    learner = make_learner(run, 0, CPU)
+    learner = make_learner(run, stage_problem(run, 0), CPU)
     x = torch.randn(8, 1, 8, 8)
     torch.testing.assert_close(learner.forward(x), learner.logits(x))
 
@@ -94,7 +95,7 @@ def test_written_back_activations_are_those_of_the_frozen_block(tmp_path: Path) 
     images.read_chunk(0, 0, x.numpy())
     stored = torch.zeros(written.chunk_samples, 8, 8, 8)
     written.read_chunk(0, 0, stored.numpy())
-    learner = make_learner(run, 0, CPU)
+    learner = make_learner(run, stage_problem(run, 0), CPU)
     tensors, _ = load_tensors(run.stages[0].block)
     learner.block.load_state_dict({k.removeprefix("block."): v for k, v in tensors.items() if k.startswith("block.")})
     expected = learner.block.eval()((x.float() / 255 - run.info.mean[0]) / run.info.std[0])

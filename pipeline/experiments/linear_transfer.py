@@ -21,7 +21,8 @@ from pipeline.config import budget_bytes
 from pipeline.disk import described_room, room
 from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedError
 from pipeline.experiments.features import Depths, channels_of, decoded
-from pipeline.experiments.linear import COMPONENTS, Fold, fold, training_rows
+from pipeline.experiments.folds import COMPONENTS, Fold, fold, training_rows
+from pipeline.experiments.places import FEATURES, TRANSFER, TRANSFER_RECORD
 from pipeline.experiments.pool import Pool, open_pool, with_enough
 from pipeline.experiments.statistics import Mean, mean_of
 from pipeline.lock import Lock, lock_folder
@@ -34,9 +35,6 @@ from pipeline.sealed import read_sealed, write_sealed
 from pipeline.stopping import check_stop, never
 from pipeline.weights import load_tensors, save_tensors
 
-TRANSFER = "transfer"
-RECORD = "record.json"
-FEATURES = "features"
 ALGORITHM = 1
 """Raised by hand when a change of the code changes what comes out."""
 PART = 1024
@@ -125,7 +123,7 @@ def transfer(
     with lock_folder(run.path, f"transfer to {asked.data}") as lock:
         run.check_unlinked(place / FEATURES)
         limit_device(run.config, device)
-        known = read_transfer(place / RECORD)
+        known = read_transfer(place / TRANSFER_RECORD)
         rows = known.rows if known is not None and known.key == record.key else []
         work = _Work(run, pool, record, place, report, lock, should_stop)
         left = [j for j in depths if not any(row.key == key_of_depth(run, j) for row in rows)]
@@ -137,7 +135,7 @@ def transfer(
         for j in left:
             rows = [*(row for row in rows if row.key != key_of_depth(run, j)), work.row(j)]
             rows.sort(key=lambda row: row.j)
-            write_sealed(place / RECORD, msgspec.structs.replace(record, rows=rows))
+            write_sealed(place / TRANSFER_RECORD, msgspec.structs.replace(record, rows=rows))
         for j in depths:
             work.drop_features(j)
         if (place / FEATURES).is_dir() and not matching(place / FEATURES, "*"):

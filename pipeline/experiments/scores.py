@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.config_file import load_config
 from pipeline.errors import RefusedError
 from pipeline.evaluation import evaluate
-from pipeline.experiments.seeds import SEEDS, seed_folder, seeds_there
+from pipeline.experiments.places import SEEDS
+from pipeline.experiments.seeds import seed_folder, seeds_there
 from pipeline.runfolder import RunFolder
 
 ENSEMBLE = "ensemble"

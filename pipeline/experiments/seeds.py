@@ -20,10 +20,10 @@ from pipeline.config import Config
 from pipeline.config_file import CONFIG_NAME, load_config, parse_setting, read_config
 from pipeline.data_info import X_0
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
+from pipeline.experiments.places import SEEDS
 from pipeline.links import check_unlinked, read_file
 from pipeline.presets import with_setting
 
-SEEDS = "seeds"
 MOST = 1000
 LINK = os.path.join("..", "..", X_0)
 EXPECTED = "expected numbers and ranges, as in 0..4 or 0,1,7"

@@ -11,8 +11,9 @@ from pipeline.config_file import load_config
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes, run_bytes
 from pipeline.errors import DiskError, Stopped
+from pipeline.experiments.places import SEEDS, SUMMARY
 from pipeline.experiments.scores import Scored, scores_of
-from pipeline.experiments.seeds import SEEDS, make_seed_folder, seed_folder
+from pipeline.experiments.seeds import make_seed_folder, seed_folder
 from pipeline.experiments.statistics import Mean, mean_of
 from pipeline.lock import Lock, lock_folder
 from pipeline.needed import free_stores
@@ -23,9 +24,6 @@ from pipeline.runfolder import RunFolder
 from pipeline.runs import ingest_data, run_stages
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.stopping import never
-
-SUMMARY = "summary.json"
-"""In the folder of the seeds."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

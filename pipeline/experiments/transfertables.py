@@ -1,6 +1,6 @@
 """Tables and JSON of transfers."""
 
-from pipeline.experiments.linear import COMPONENTS
+from pipeline.experiments.folds import COMPONENTS
 from pipeline.experiments.linear_transfer import Transfer
 from pipeline.progress import duration
 from pipeline.tables import as_json, as_text, new_table

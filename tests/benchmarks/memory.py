@@ -106,7 +106,7 @@ def end_to_end(config: Config, shapes: Sequence[StageShape], way: str, dtype: to
             name(PARAMETERS, whole.parameters())
             name(BUFFERS, whole.buffers())
             checkpointed = way in ("checkpointed", "in momentum")
-            forward = recomputed([*blocks[:-1], *stage_parts(blocks[-1], head)]) if checkpointed else whole
+            forward = recomputed(stage_parts(blocks, head)) if checkpointed else whole
             optimiser = make_optimiser([whole], Train()) if way == "in momentum" else Usual(whole)
             size = (samples, 3, side, side)
             with offloaded(device) if way == "offloaded" else nullcontext():

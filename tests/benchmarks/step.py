@@ -35,6 +35,7 @@ from pipeline.fit import train_step
 from pipeline.learner import make_learner
 from pipeline.networks import load_block, load_quantiser
 from pipeline.presets import write_preset
+from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import ingest_data, run_stages
@@ -65,7 +66,7 @@ def inputs(run: RunFolder, j: int, device: torch.device) -> dict[str, tuple[Feed
 
 def images_per_second(run: RunFolder, feed: Feed, batches: Steps, epoch: int, steps: int) -> float:
     """Of the first `steps` steps of an epoch, reading for the first one included, by a learner that is warm."""
-    learner = make_learner(run, feed.j, feed.device)
+    learner = make_learner(run, stage_problem(run, feed.j), feed.device)
     learner.train(True)
     shape = run.shapes[feed.j]
     x = torch.zeros(feed.batch_size, shape.in_channels, shape.in_side, shape.in_side, device=feed.device)

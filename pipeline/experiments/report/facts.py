@@ -1,5 +1,6 @@
 """What is known of a run at this moment, finished or not, for a report: nothing is written, no weights are read."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,10 @@ from cascade import ensemble
 from pipeline.acceptance import accept_stale
 from pipeline.config_file import CONFIG_NAME
 from pipeline.data_info import X_0
-from pipeline.errors import CascadeError, first_line
+from pipeline.errors import CascadeError, ConfigError, first_line
 from pipeline.evaluation import kept_logits, score
+from pipeline.experiments.end_to_end import end_to_end
+from pipeline.experiments.probes import KINDS, read_probe
 from pipeline.experiments.report.caveats import caveats
 from pipeline.experiments.report.stages import StageFacts
 from pipeline.metrics import EpochRecord, read_metrics
@@ -29,7 +32,7 @@ class Separability:
     """How well what a probe learned on x_j tells the classes apart."""
 
     probe: str
-    """As in "linear", "CNN-1"."""
+    """As in "linear", "cnn-1"."""
     j: int
     """Index of x_j."""
     test_accuracy: float
@@ -82,13 +85,7 @@ class Notes(list[str]):
         self.append("; next: ".join(part for part in str(error).split("\nnext: ") if part))
 
 
-def run_facts(
-    look: RunFolder,
-    *,
-    accepting: bool = False,
-    separability: Sequence[Separability] = (),
-    end_to_end: StageRecord | None = None,
-) -> RunFacts:
+def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
     """What is known of a run folder; `accepting`, with the stages in it that --accept-stale goes on from.
 
     What is damaged beside the stages' records becomes a warning. Raises CorruptDataError where a record is.
@@ -106,8 +103,8 @@ def run_facts(
         branches=other_branches(look, accepting=accepting),
         images_bytes=sum(run.stored_bytes(0, split) for split in run.splits),
         stored_bytes=stored.nbytes,
-        separability=separability,
-        end_to_end=end_to_end,
+        separability=_separability(run, notes),
+        end_to_end=_end_to_end(run, notes),
         warnings=[*caveats(run, stages), *stored.unreadable, *notes],
     )
 
@@ -162,6 +159,30 @@ def _ensembles(run: RunFolder, notes: Notes) -> dict[int, float]:
     except (CascadeError, StoreError, OSError) as error:
         notes.append(first_line(error))
     return found
+
+
+def _separability(run: RunFolder, notes: Notes) -> list[Separability]:
+    """Of every probe that was made with the present settings."""
+    found = []
+    for j, kind in itertools.product(range(len(run.stages) + 1), KINDS):
+        try:
+            record = read_probe(run, j, kind)
+        except ConfigError:
+            continue  # the network has no such probe
+        except CascadeError as error:
+            notes.add(error)
+            continue
+        if record:
+            found.append(Separability(probe=kind, j=j, test_accuracy=record.test_accuracy))
+    return found
+
+
+def _end_to_end(run: RunFolder, notes: Notes) -> StageRecord | None:
+    try:
+        return end_to_end(run).folder.record
+    except CascadeError as error:
+        notes.add(error)
+        return None
 
 
 def _time(path: Path) -> datetime:

@@ -22,7 +22,7 @@ RESULTS = (
     ),
     Bug(
         "stage 1 starts from the seed of stage 0",
-        (("pipeline/learner.py", "draw_weights(config.seed, j,", "draw_weights(config.seed, max(j - 1, 0),"),),
+        (("pipeline/problem.py", "draw_weights(seed, i, block", "draw_weights(seed, max(i - 1, 0), block"),),
         ("tests/test_golden.py::test_results_are_those_of_this_number_of_the_algorithm[initial weights]",),
     ),
     Bug(

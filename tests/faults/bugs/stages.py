@@ -181,8 +181,8 @@ STAGES = (
         (
             (
                 "pipeline/fit.py",
-                "    make_folder(run.stages[feed.j].path)\n",
-                "    run.stages[feed.j].path.mkdir(parents=True, exist_ok=True)\n",
+                "    make_folder(problem.folder.path)\n",
+                "    problem.folder.path.mkdir(parents=True, exist_ok=True)\n",
             ),
         ),
         (f"{FIT}::test_the_folder_of_a_stage_is_durable_before_anything_is_in_it",),

@@ -1,12 +1,14 @@
-"""What experiments keep in a run folder: said by status, checked by verify."""
+"""What experiments keep beside the stages: checked by verify."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.experiments.kept import check_kept, kept_lines
+from pipeline.experiments.overview import beside
+from pipeline.experiments.soundness import check_beside
 from pipeline.gc import find_garbage
+from pipeline.stopping import never
 from tests.conftest import Outcome
 from tests.runs import reopened
 from tests.test_sweep import parent_of_seeds, swept
@@ -22,13 +24,15 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_without_experiments_has_nothing_to_say(parent: Path) -> None:
     run = reopened(parent / "seeds" / "3")
-    assert (kept_lines(run), list(check_kept(run))) == ([], [])
+    assert (beside(run), list(check_beside(run, never))) == ([], [])
 
 
 def test_status_names_the_seeds_and_what_says_their_scores(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    (row,) = beside(reopened(parent))
+    said = f"cascade sweep --run {parent} says what they scored"
+    assert (row.what, row.state, row.path, row.reason) == ("seeds 3", "begun", f"{parent}/seeds", said)
     code, out, _ = cascade("status", "--run", parent)
-    command = f"cascade sweep --run {parent}"
-    assert (code, f"seeds 3 have run folders in {parent}/seeds: {command} says what they scored" in out) == (0, True)
+    assert (code, "seeds 3" in out) == (0, True)
 
 
 def test_verify_finds_a_damaged_summary_and_says_what_makes_it_again(

@@ -1,0 +1,49 @@
+"""`cascade baseline`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.opening import device_of, open_run, reporter, should_stop
+from pipeline.options import (
+    budget_options,
+    device_option,
+    json_option,
+    run_option,
+    set_option,
+    shared_options,
+    strict_option,
+)
+
+
+@click.command()
+@click.option("--epochs", type=click.IntRange(min=1), help="baseline.train.epochs; default: the last stage's.")
+@click.option(
+    "--head-width",
+    type=click.IntRange(min=1),
+    help="baseline.head_width: channels of the head; default: the last stage's.",
+)
+@shared_options(run_option, set_option, budget_options, device_option, strict_option, json_option)
+def baseline(
+    epochs: int | None,
+    head_width: int | None,
+    run_path: Path,
+    settings: tuple[str, ...],
+    device: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Train the same network end to end, all blocks and the last stage's head at once, to compare the stages with.
+
+    On the images in the order, batches and augmentation of stage 0, by the section [baseline] of the config.
+    """
+    from pipeline.experiments.baseline import baseline_json, baseline_table, compared, train_baseline
+
+    given = {"baseline.train.epochs": epochs, "baseline.head_width": head_width}
+    settings += tuple(f"{name}={value}" for name, value in given.items() if value is not None)
+    run = open_run(run_path, settings)
+    record = train_baseline(run, device_of(run, device), reporter(), strict=strict, should_stop=should_stop())
+    rows = compared(run, record)
+    click.echo(baseline_json(rows) if as_json else baseline_table(rows))

@@ -1,0 +1,91 @@
+"""What is trained by SGD, said in full: a stage, the network end to end, or a probe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from cascade import Head, StageShape
+from pipeline.config import HeadSection, Train
+from pipeline.initial import draw_weights
+from pipeline.keys import Fields, key_of
+from pipeline.microbatch import parts_of
+from pipeline.networks import new_block, new_head_like
+from pipeline.runfolder import RunFolder, StageFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Blocks in sequence and a head, trained together on x_j. A stage's are theta_j and gamma_j."""
+
+    what: str
+    """In messages, as in "stage 3"."""
+    j: int
+    """Of the x_j that is read, in the order and with the augmentation of stage j."""
+    blocks: range
+    """The blocks that are trained: of a stage one, of a probe none."""
+    shape: StageShape
+    """Of what the head is on, in the words of the last block: its output, and the head's width."""
+    head: HeadSection
+    """Its hidden layers and pooling; the width is the shape's."""
+    head_of: int
+    """The stage whose draws the head's initial weights are."""
+    train: Train
+    fields: Fields
+    """Everything that determines the result."""
+    folder: StageFolder
+    """Where that is kept."""
+    section: str
+    """Of the config, where its own learning rate is set, as in "stages.3"."""
+    writes: bool = False
+    """Whether the device also encodes and writes what the last block makes."""
+
+    @property
+    def key(self) -> str:
+        """Hash of `fields`."""
+        return key_of(self.fields)
+
+    def modules(self, run: RunFolder) -> tuple[nn.Module, Head]:
+        """Blocks, as one module, and head with their initial weights."""
+        blocks, head = self.new_modules(run)
+        seed, none = run.config.seed, nn.Identity()
+        for i, block in zip(self.blocks, blocks, strict=True):
+            draw_weights(seed, i, block, none)
+        draw_weights(seed, self.head_of, none, head)
+        return joined(blocks), head
+
+    def new_modules(self, run: RunFolder) -> tuple[list[nn.Module], Head]:
+        """Each block, and the head, not trained."""
+        return [new_block(run, i) for i in self.blocks], new_head_like(run, self.shape, self.head)
+
+    def micro_batches(self, run: RunFolder) -> list[int]:
+        """Sizes that a batch may be taken in, the largest first."""
+        return parts_of(self.train.batch_size, run.config.network)
+
+
+def stage_problem(run: RunFolder, j: int) -> Problem:
+    """theta_j and gamma_j on x_j."""
+    config = run.config.for_stage(j)
+    return Problem(
+        what=f"stage {j}",
+        j=j,
+        blocks=range(j, j + 1),
+        shape=run.shapes[j],
+        head=config.head,
+        head_of=j,
+        train=config.train,
+        fields=run.fields[j],
+        folder=run.stages[j],
+        section=f"stages.{j}",
+        writes=True,
+    )
+
+
+def joined(blocks: Sequence[nn.Module]) -> nn.Module:
+    """Blocks as one module: one alone as it is."""
+    return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
+
+
+def parts_of_blocks(block: nn.Module) -> list[nn.Module]:
+    """The blocks of what `joined` gave."""
+    return list(block) if isinstance(block, nn.Sequential) else [block]
