@@ -198,13 +198,14 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
     from pipeline.planning import outcomes
     from pipeline.plantable import outcome_table
-    from pipeline.status import all_stored, next_action, other_branches
+    from pipeline.status import all_stored, next_action, other_branches, refit_status
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
     folder = open_to_look(run_path, settings, False)
     rows = stage_status(folder, accepting=accept_stale)
-    found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
+    branches, refits = other_branches(folder, accepting=accept_stale), refit_status(folder, accepting=accept_stale)
+    found = (folder, rows, branches, all_stored(folder), refits)
     click.echo(status_json(*found) if as_json else status_table(*found))
     if not as_json and (rows_of_plan := outcomes(folder)):
         click.echo(outcome_table(rows_of_plan))

@@ -16,6 +16,7 @@ from pipeline.lock import lock_folder
 from pipeline.needed import is_needed, output_is_due, own_stores
 from pipeline.paths import matching
 from pipeline.record import StageRecord
+from pipeline.refits import find_refits
 from pipeline.runfolder import RunFolder, is_committed, is_lost
 
 STAGE_NAME = re.compile(r"(\d+)-[0-9a-f]{8}")
@@ -32,7 +33,7 @@ ASIDE = re.compile(
 ASIDE_PATHS = ("*", f"{X_0}/*", "stages/*", "stages/*/x_*/*")
 """Where in a run folder such folders may be left."""
 Kind = Literal["branch", "store", "leftover"]
-"""A stage, or a store, of other settings; a store that nothing will read again; what an interruption left."""
+"""A stage, no refit, or a store, of other settings; a store that nothing will read again; what an interruption left."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def find_garbage(run: RunFolder, *, keep_branches: bool = False, accept_stale: b
     seen = [run, *(accepting(run, j + 1) for j in range(len(run.stages)) if accept_stale)]
     seen_as = list({tuple(stage.output("train") for stage in one.stages): one for one in seen}.values())
     reached = {stage.path for one in seen_as for stage in one.stages}
+    reached |= {refit.folder.path for one in seen_as for refit in find_refits(one)}
     found = [*_branches(run, reached), *_stores(run, seen_as), *_leftovers(run)]
     if keep_branches:
         found = [one for one in found if one.kind != "branch"]

@@ -14,6 +14,7 @@ from pipeline.errors import CorruptDataError, RefusedError, first_line
 from pipeline.feed import describe_input
 from pipeline.needed import output_is_due
 from pipeline.record import stage_path
+from pipeline.refits import find_refits
 from pipeline.runfolder import RunFolder, store_bytes
 
 
@@ -45,6 +46,12 @@ def status(run: RunFolder, *, accepting: bool = False) -> list[StageStatus]:
     return [
         _of_stand_in(run, seen, j) if seen.is_stand_in(j) else _stage_status(seen, j) for j in range(len(run.stages))
     ]
+
+
+def refit_status(run: RunFolder, *, accepting: bool = False) -> dict[int, StageStatus]:
+    """Width of the head -> state of each refit of the last stage, on the same blocks as `status` has them."""
+    seen, last = accept_stale(run) if accepting else run, len(run.stages) - 1
+    return {one.head_width: _stage_status(one.run.following([], frees=False), last) for one in find_refits(seen)}
 
 
 def next_action(run: RunFolder, rows: Sequence[StageStatus], *, accepting: bool) -> str:
@@ -156,7 +163,9 @@ class OtherBranch:
 
 def other_branches(run: RunFolder, *, accepting: bool = False) -> list[OtherBranch]:
     """Stages trained with other settings; `accepting`, but for those that --accept-stale goes on from."""
-    shown = {stage.key for seen in (run, *([accept_stale(run)] if accepting else [])) for stage in seen.stages}
+    views = (run, *([accept_stale(run)] if accepting else []))
+    shown = {stage.key for seen in views for stage in seen.stages}
+    shown |= {refit.folder.key for seen in views for refit in find_refits(seen)}
     records = read_records(run.path / "stages")
     found = []
     for record in sorted(records.values(), key=lambda record: (record.j, record.key)):

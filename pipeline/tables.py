@@ -1,6 +1,6 @@
 """Tables for people and JSON for scripts, both as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import msgspec
@@ -27,12 +27,20 @@ PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
+def status_json(
+    run: RunFolder,
+    rows: Sequence[StageStatus],
+    branches: Sequence[OtherBranch],
+    stored: Stored,
+    refits: Mapping[int, StageStatus] | None = None,
+) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
-    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}]}`"""
+    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}],
+    "refits": [{"head_width", and as of a stage}]}`"""
     return as_json(
         {
             "stages": [asdict(row) for row in rows],
+            "refits": [{"head_width": width, **asdict(row)} for width, row in (refits or {}).items()],
             "policy": run.config.augment.rendering,
             "stored_bytes": stored.nbytes,
             "unreadable": stored.unreadable,
@@ -41,12 +49,20 @@ def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[
     )
 
 
-def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
-    """The stages, then what else lies in the run folder."""
+def status_table(
+    run: RunFolder,
+    rows: Sequence[StageStatus],
+    branches: Sequence[OtherBranch],
+    stored: Stored,
+    refits: Mapping[int, StageStatus] | None = None,
+) -> str:
+    """The stages, the refits of the last one by their width, then what else lies in the run folder."""
     table = new_table("stage", "state", "test %", "input", "stored", "reason")
-    for row in rows:
+    named = [*((str(row.j), row) for row in rows)]
+    named += [(f"last stage, head {width}", row) for width, row in (refits or {}).items()]
+    for name, row in named:
         table.add_row(
-            str(row.j),
+            name,
             row.state,
             _percent(row.test_accuracy),
             row.input or "-",
@@ -66,11 +82,16 @@ def status_table(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence
 def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str:
     """`{"stages": [{"j", "top1", "top5"}], "ensemble": {"top1", "top5"}}`, in percent.
 
-    And, where stale stages were accepted, `"accepted": [{"stage", "key", "differences"}]`.
+    And, where the last stage was refitted, `"refits": [{"head_width", "top1", "top5", "ensemble": {"top1", "top5"}}]`,
+    and where stale stages were accepted, `"accepted": [{"stage", "key", "differences"}]`.
     """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
-    stale = {"accepted": accepted} if accepted else {}
-    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **stale})
+    again = [
+        {"head_width": one.head_width, **_tops(one.scores), "ensemble": _tops(one.ensemble)}
+        for one in evaluation.refits
+    ]
+    more = ({"refits": again} if again else {}) | ({"accepted": accepted} if accepted else {})
+    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **more})
 
 
 def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
@@ -99,7 +120,9 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
     table = new_table(*columns)
     for name, scores in [
         *((str(j), scores) for j, scores in evaluation.stages.items()),
+        *((f"last stage, head {one.head_width}", one.scores) for one in evaluation.refits),
         ("ensemble", evaluation.ensemble),
+        *((f"ensemble, last head {one.head_width}", one.ensemble) for one in evaluation.refits),
     ]:
         cells = [scores.top1, *([scores.top5] if has_top5 else []), *([] if is_balanced else [scores.balanced])]
         table.add_row(name, *map(_percent, cells))

@@ -2,5 +2,7 @@
 
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from pipeline.experiments.commands.refit import refit_last
+
+COMMANDS: tuple[click.Command, ...] = (refit_last,)
 """What `cli.py` adds to its own."""
