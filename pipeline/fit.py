@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cache import make_folder, replace_file
-from cascade import parameter_count
+from cascade import parameter_count, strongest
 from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
+from pipeline.config import Train
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score
@@ -21,9 +23,11 @@ from pipeline.keys import differences, key_of
 from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord, metrics_content, metrics_lines
 from pipeline.progress import Reporter, duration, size
+from pipeline.ranking import filter_scores
 from pipeline.record import Session, StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
+from pipeline.shapes import stage_epochs
 from pipeline.weights import module_tensors, save_tensors
 
 
@@ -61,6 +65,7 @@ class _Fit:
         self.report = report
         self.folder = run.stages[feed.j]
         self.config = run.config.for_stage(feed.j).train
+        self._epochs = stage_epochs(run.config, run.shapes[feed.j])
         self._should_stop = should_stop
         self._counted = time.perf_counter()
         """Up to when the epoch's seconds are counted."""
@@ -92,7 +97,9 @@ class _Fit:
     def train(self) -> None:
         """Train to the last epoch."""
         self._say_beginning()
-        for epoch in range(len(self.state.epochs), self.config.epochs):
+        for epoch in range(len(self.state.epochs), self._epochs):
+            if epoch >= self.config.epochs and not self.learner.kept:
+                self._compress()
             self._prepare(epoch)
             record = self._epoch(epoch)
             self.state.epochs.append(record)
@@ -103,10 +110,30 @@ class _Fit:
 
     def _prepare(self, epoch: int) -> None:
         """Learning rate of an epoch, and momentum where it begins."""
-        config, optimiser = self.config, self.learner.optimiser
-        optimiser.lr = learning_rate(config, epoch)
-        if epoch and config.reset_momentum and epoch % config.lr_drop_every == 0 and not self.state.under_way.consumed:
+        (config, since), optimiser = self._schedule(epoch), self.learner.optimiser
+        optimiser.lr = learning_rate(config, since)
+        if since and config.reset_momentum and since % config.lr_drop_every == 0 and not self.state.under_way.consumed:
             optimiser.reset()
+
+    def _schedule(self, epoch: int) -> tuple[Train, int]:
+        """How an epoch is trained, and which one it is of its schedule, which begins anew after a compression."""
+        if epoch < self.config.epochs:
+            return self.config, epoch
+        compress = self.run.config.for_stage(self.j).compress
+        tuning = msgspec.structs.replace(self.config, epochs=compress.epochs, lr=compress.lr)
+        return tuning, epoch - self.config.epochs
+
+    def _compress(self) -> None:
+        """Rank the filters of the trained block, cut the weakest off, and keep what is left."""
+        began, shape = time.perf_counter(), self.run.shapes[self.j]
+        scores = filter_scores(self.learner, self.feed, self.config.epochs, self.report, self._should_stop)
+        self.learner.keep(strongest(scores, shape.out_channels))
+        self.state.under_way.seconds += time.perf_counter() - began
+        save_checkpoint(self.folder, self.learner, self.state)
+        self.report.say(
+            f"stage {self.j}  {shape.cut_from} -> {shape.out_channels} filters; "
+            f"the head is tuned for {self._epochs - self.config.epochs} epochs"
+        )
 
     def _epoch(self, epoch: int) -> EpochRecord:
         """An epoch from where it is, and its validation. Where that is stopped, a checkpoint."""
@@ -124,7 +151,7 @@ class _Fit:
         by_cause = {cause: (seconds - waits[cause]) / (trained - began) for cause, seconds in feed.waits.items()}
         return EpochRecord(
             epoch=epoch,
-            lr=learning_rate(self.config, epoch),
+            lr=learning_rate(*self._schedule(epoch)),
             train_loss=loss / seen,
             train_accuracy=100 * correct / seen,
             validation_accuracy=validation,
@@ -145,7 +172,7 @@ class _Fit:
         every_seconds = 60 * self.run.config.machine.checkpoint_minutes
         self.learner.train(True)
         with (
-            self.report.task(f"stage {self.j} epoch {epoch + 1}/{self.config.epochs}", total) as task,
+            self.report.task(f"stage {self.j} epoch {epoch + 1}/{self._epochs}", total) as task,
             closing(feed.training(epoch, start=first)) as micro_batches,
         ):
             while progress.consumed < total:
@@ -211,6 +238,7 @@ class _Fit:
             sessions=self.state.sessions,
             content=content,
             metrics=metrics_content(epochs),
+            kept=learner.kept,
         )
         write_sealed(folder.record_path, record)
         sweep(folder)
@@ -221,7 +249,7 @@ class _Fit:
         consumed = state.under_way.consumed
         self.report.say(
             f"stage {self.j}: {self.feed.source}; block {shape.in_channels}x{shape.in_side}x{shape.in_side} -> "
-            f"{'x'.join(map(str, shape.output))}, {parameter_count([learner.block]):,} parameters, "
+            f"{'x'.join(map(str, shape.before_cut.output))}, {parameter_count([learner.block]):,} parameters, "
             f"head {parameter_count([learner.head]):,}; "
             f"{str(self.feed.dtype).removeprefix('torch.')} on {self.feed.device}"
             + (f"; in micro-batches of {self.feed.micro_batch}" if self.feed.micro_batch < self.feed.batch_size else "")
@@ -230,10 +258,10 @@ class _Fit:
         )
 
     def _say_epoch(self, record: EpochRecord) -> None:
-        left = duration(record.seconds * (self.config.epochs - record.epoch - 1))
+        left = duration(record.seconds * (self._epochs - record.epoch - 1))
         validation = "" if record.validation_accuracy is None else f"  validation {record.validation_accuracy:5.2f}%"
         self.report.say(
-            f"stage {self.j}  epoch {record.epoch + 1:>2}/{self.config.epochs}  lr {record.lr:<7.4g} "
+            f"stage {self.j}  epoch {record.epoch + 1:>2}/{self._epochs}  lr {record.lr:<7.4g} "
             f"loss {record.train_loss:.4f}  train {record.train_accuracy:5.2f}%{validation}  "
             f"{record.images_per_second:,.0f} images/s  waiting {record.wait_share:.0%}  "
             f"{size(record.peak_memory_bytes)}  {left} left"
@@ -242,7 +270,7 @@ class _Fit:
     def _detail(self, epoch: int, rate: float, waiting: float) -> str:
         """What the live line shows of an epoch under way."""
         total = self.feed.epoch_samples
-        epochs_left = self.config.epochs - epoch - 1
+        epochs_left = self._epochs - epoch - 1
         left = duration((total - self.state.under_way.consumed + total * epochs_left) / rate)
         return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
 

@@ -16,6 +16,7 @@ from pipeline.needed import output_is_due
 from pipeline.record import stage_path
 from pipeline.refits import find_refits
 from pipeline.runfolder import RunFolder, store_bytes
+from pipeline.shapes import stage_epochs
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     else:
         state = "todo"
         reason = run.train_command(j) if _input(run, j) else f"needs stage {j - 1}"
+        reason = "; ".join(filter(None, [_compression(run, j), reason]))
     if before := [one for one in run.accepted if one.stage < j]:
         reason = f"{reason}; on stale {describe_accepted(before)}".removeprefix("; ")
     return StageStatus(j, state, record.test_accuracy if record else None, _input(run, j), _stored(run, j), reason)
@@ -118,17 +120,25 @@ def _stored(run: RunFolder, j: int) -> int:
 
 def _progress(run: RunFolder, j: int, position: Position) -> str:
     """How far the training of a stage is, and what goes on with it."""
-    done = f"{position.epochs} of {run.config.for_stage(j).train.epochs} epochs"
+    done = f"{position.epochs} of {stage_epochs(run.config, run.shapes[j])} epochs"
     if position.consumed:
         done += f" and {position.consumed} images"
+    if position.kept:
+        done += f", {_compression(run, j)}"
     return f"{done}: {run.train_command(j)}"
+
+
+def _compression(run: RunFolder, j: int) -> str:
+    """What compression leaves of a block, as in "128 -> 64 filters"; "" where it cuts none."""
+    shape = run.shapes[j]
+    return "" if shape.cut_from is None else f"{shape.cut_from} -> {shape.out_channels} filters"
 
 
 def _of_done(run: RunFolder, j: int) -> str:
     """What a reader of the table should know of a finished stage."""
     is_gone = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
     deleted = f"x_{j + 1} was deleted: it is replayed where it is read" if is_gone else ""
-    notes = [_frozen(run, j), run.lost(j + 1) or deleted]
+    notes = [_compression(run, j), _frozen(run, j), run.lost(j + 1) or deleted]
     return "; ".join(filter(None, notes))
 
 
