@@ -2,6 +2,7 @@
 
 from cascade.blocks import Block
 from cascade.calibration import Fidelity, calibrate, fidelity
+from cascade.compression import keep_filters, strongest, taylor_scores
 from cascade.convolution import Convolution
 from cascade.downsample import DOWNSAMPLES, Downsample, InvertibleDownsample
 from cascade.ensemble import ensemble
@@ -10,7 +11,7 @@ from cascade.network import CentreWindow, Network, Prefix, count_network, make_b
 from cascade.norm import GroupedBatchNorm
 from cascade.quantiser import Quantiser
 from cascade.recomputed import recomputed, stage_parts
-from cascade.shapes import StageShape, stage_shapes
+from cascade.shapes import StageShape, stage_shapes, thinned
 
 __all__ = [
     "DOWNSAMPLES",
@@ -30,10 +31,14 @@ __all__ = [
     "count_network",
     "ensemble",
     "fidelity",
+    "keep_filters",
     "make_block",
     "make_head",
     "parameter_count",
     "recomputed",
     "stage_parts",
     "stage_shapes",
+    "strongest",
+    "taylor_scores",
+    "thinned",
 ]

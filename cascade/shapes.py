@@ -1,7 +1,7 @@
 """Shapes of every stage of a network, as arithmetic: nothing is allocated (Tables 3 and 4)."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from cascade.downsample import Downsample
 from cascade.heads import QUADRANTS
@@ -25,11 +25,18 @@ class StageShape:
     """P_j; None is the identity."""
     head_width: int
     """Channels of the hidden layers of gamma_j."""
+    cut_from: int | None = None
+    """Channels that the block is trained with before compression leaves `out_channels`; None where it cuts none."""
 
     @property
     def output(self) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1}."""
         return (self.out_channels, self.out_side, self.out_side)
+
+    @property
+    def before_cut(self) -> "StageShape":
+        """The stage as it is trained, before compression."""
+        return self if self.cut_from is None else replace(self, out_channels=self.cut_from, cut_from=None)
 
 
 def stage_shapes(
@@ -86,3 +93,13 @@ def stage_shapes(
         )
         channels, side = shapes[-1].out_channels, out_side
     return shapes
+
+
+def thinned(shapes: Sequence[StageShape], kept: Sequence[int]) -> list[StageShape]:
+    """The shapes with `kept[j]` channels of each x_{j+1}, which compression leaves of those that are trained."""
+    thin: list[StageShape] = []
+    for shape, count in zip(shapes, kept, strict=True):
+        before = thin[-1].out_channels if thin else shape.in_channels
+        cut_from = shape.out_channels if count < shape.out_channels else None
+        thin.append(replace(shape, in_channels=before, out_channels=count, cut_from=cut_from))
+    return thin

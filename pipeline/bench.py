@@ -87,9 +87,10 @@ class Bench:
         """All of a stage."""
         config = self.config.for_stage(shape.j)
         began = time.perf_counter()
-        learner = self._learner(shape)
+        learner = self._learner(shape.before_cut)
         self._wait()
         begin = time.perf_counter() - began
+        block = self._learner(shape).block.eval()  # as it goes on, after a compression
         quantiser = Quantiser(config.store.encoding, shape.out_channels).to(self.device)
         batch = min(config.train.batch_size, self.outline.samples["train"])
 
@@ -103,8 +104,8 @@ class Bench:
         return StageSeconds(
             step=step,
             test=self._per_sample(self._inference(tested, shape), self.config.order.run),
-            forward=self._per_sample(self._inference(lambda x: quantiser(learner.block(x)), shape), batch),
-            scale=self._scaling(learner, quantiser, shape),
+            forward=self._per_sample(self._inference(lambda x: quantiser(block(x)), shape), batch),
+            scale=self._scaling(block, quantiser, shape),
             checkpoint=self._keeping(learner, folder / TRIAL_FILE),
             begin=begin,
         )
@@ -129,9 +130,9 @@ class Bench:
 
         return of
 
-    def _scaling(self, learner: Learner, quantiser: Quantiser, shape: StageShape) -> float:
+    def _scaling(self, block: nn.Module, quantiser: Quantiser, shape: StageShape) -> float:
         """Seconds of a sample of the block's output, when its scale is taken and its encoding's cost measured."""
-        x = self._infer(learner.block, self._input(shape, MIN_BATCH))
+        x = self._infer(block, self._input(shape, MIN_BATCH))
 
         def work() -> None:
             calibrate(quantiser, lambda: [x])

@@ -85,6 +85,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the lines of the whole epochs in metrics.jsonl."""
     sessions: list[Session]
     """The machines so far."""
+    kept: list[Annotated[int, Meta(ge=0)]] = []
+    """The filters that compression left of the block; none where it has not come yet."""
 
 
 def save_checkpoint(folder: StageFolder, learner: Learner, state: StageState) -> None:
@@ -96,6 +98,7 @@ def save_checkpoint(folder: StageFolder, learner: Learner, state: StageState) ->
         consumed=progress.consumed,
         metrics=metrics_content(state.epochs),
         sessions=state.sessions,
+        kept=learner.kept,
     )
     tensors = {**learner.tensors(), **(progress.tensors() if progress.consumed else {})}
     data, _ = pack_tensors(tensors, {POSITION: msgspec.json.encode(position).decode()})
@@ -162,6 +165,8 @@ def _restore(path: Path, folder: StageFolder, learner: Learner, *, batch_size: i
             f"{path} and {folder.metrics} do not belong together, or not to this stage\n"
             f"next: delete {folder.path} and train the stage again"
         )
+    if position.kept and not learner.kept:
+        learner.keep(position.kept)
     learner.restore({name: tensor for name, tensor in tensors.items() if name not in sums}, path)
     progress.consumed = position.consumed
     for name, tensor in sums.items():

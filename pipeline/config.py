@@ -183,12 +183,29 @@ class Evaluate(Section, frozen=True, kw_only=True):
     """What the ensemble averages; the released code takes softmax on ImageNet."""
 
 
+class Compress(Section, frozen=True, kw_only=True):
+    """Compression while training: once a stage is trained, its weakest filters are cut off, and its head is tuned to
+    what is left."""
+
+    keep: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Share of the filters of each block that stay, by their Taylor criterion; 1 is no compression."""
+    epochs: Positive = 20
+    """Epochs that the head is tuned for afterwards, the block as it is."""
+    lr: Annotated[float, Meta(gt=0, le=1000)] = 0.01
+    """Learning rate at the start of these; it drops as in training. The paper names none."""
+
+    def kept(self, filters: int) -> int:
+        """How many of them stay."""
+        return max(int(filters * self.keep + 0.5), 1)
+
+
 class StageOverrides(Section, frozen=True, kw_only=True):
     """`[stages.J.*]`: what differs in one stage."""
 
     head: dict[str, Any] = {}
     train: dict[str, Any] = {}
     store: dict[str, Any] = {}
+    compress: dict[str, Any] = {}
 
 
 class BaselineSection(Section, frozen=True, kw_only=True):
@@ -219,6 +236,7 @@ class Config(Section, frozen=True, kw_only=True):
     train: Train = Train()
     order: Order = Order()
     store: StoreSection = StoreSection()
+    compress: Compress = Compress()
     cache: Cache = Cache()
     machine: Machine = Machine()
     budget: Budget = Budget()
@@ -235,6 +253,7 @@ class Config(Section, frozen=True, kw_only=True):
             head=msgspec.structs.replace(self.head, **own.head),
             train=msgspec.structs.replace(self.train, **own.train),
             store=msgspec.structs.replace(self.store, **own.store),
+            compress=msgspec.structs.replace(self.compress, **own.compress),
         )
 
     @property

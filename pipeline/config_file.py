@@ -18,6 +18,7 @@ from pipeline.config import (
     Augment,
     BaselineSection,
     Bytes,
+    Compress,
     Config,
     HeadSection,
     ProbeSection,
@@ -189,7 +190,7 @@ def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
         faults.append(f"stages = {_shown(table)}: write [stages.3.train] and the like")
         return {}
     stages = {}
-    kinds: dict[str, type[Section]] = {"head": HeadSection, "train": Train, "store": StoreSection}
+    kinds: dict[str, type[Section]] = {"head": HeadSection, "train": Train, "store": StoreSection, "compress": Compress}
     for j, sections in table.items():
         if len(j) > INDEX_DIGITS or not j.isdecimal() or str(int(j)) != j:
             faults.append(f"stages.{_shortened(j)}: expected the index of a stage, as in [stages.3.train]")
@@ -200,7 +201,7 @@ def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
         own = {}
         for name, values in sections.items():
             if name not in kinds:
-                faults.append(f"stages.{j}.{name}: only sections head, train and store can differ by stage")
+                faults.append(f"stages.{j}.{name}: only sections head, train, store and compress can differ by stage")
                 continue
             own[name] = _read_own(kinds[name], values, f"stages.{j}.{name}.", faults)
         stages[j] = StageOverrides(**own)

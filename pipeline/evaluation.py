@@ -15,6 +15,7 @@ from pipeline.experiments.end_to_end import NAME, end_to_end, load_end_to_end
 from pipeline.feed import Feed
 from pipeline.networks import kept_tensors, load_cut_network, takes_canvas
 from pipeline.record import StageRecord
+from pipeline.refits import find_refits
 from pipeline.runfolder import RunFolder
 from pipeline.stopping import never
 from pipeline.weights import load_tensors
@@ -71,6 +72,17 @@ def outputs(
 
 
 @dataclass(frozen=True)
+class RefitScores:
+    """Of the last stage with a head of another width."""
+
+    head_width: int
+    """Channels of its hidden layers."""
+    scores: Scores
+    ensemble: Scores
+    """With it in place of the last stage, weighted as that is."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Scores on the test split."""
 
@@ -78,6 +90,8 @@ class Evaluation:
     """Of each trained stage's head."""
     ensemble: Scores
     """Of all of them, weighted 2^j."""
+    refits: list[RefitScores]
+    """By their width."""
     end_to_end: Scores | None
     """Of the same network trained end to end; None where it is not."""
 
@@ -98,14 +112,26 @@ def evaluate(
         raise RefusedError(f"no stage is trained{left_out(run, 0)}")
     run.check_x_0(["test"])
     y = torch.from_numpy(run.open_store(0, "test").y)
-    if recompute_on is not None:
+
+    def logits(seen: RunFolder, j: int) -> Tensor:
+        if recompute_on is None:
+            return kept_logits(seen, j, y)
         with determinism(recompute_on, asked_for=run.config.machine.deterministic):
-            kept = [recomputed_logits(run, j, recompute_on, should_stop) for j in range(trained)]
-    else:
-        kept = [kept_logits(run, j, y) for j in range(trained)]
+            return recomputed_logits(seen, j, recompute_on, should_stop)
+
+    def scored(logits: Tensor) -> Scores:
+        return score(logits, y, classes=run.classes)
+
+    def together(kept: list[Tensor]) -> Scores:
+        return scored(ensemble(kept, over=run.config.evaluate.ensemble))
+
+    kept, last = [logits(run, j) for j in range(trained)], len(run.stages) - 1
+    done = [one for one in find_refits(run) if one.folder.record is not None] if trained >= last else []
+    again = {one.head_width: logits(one.run, last) for one in done}
     return Evaluation(
-        stages={j: score(logits, y, classes=run.classes) for j, logits in enumerate(kept)},
-        ensemble=score(ensemble(kept, over=run.config.evaluate.ensemble), y, classes=run.classes),
+        stages={j: scored(logits) for j, logits in enumerate(kept)},
+        ensemble=together(kept),
+        refits=[RefitScores(width, scored(z), together([*kept[:last], z])) for width, z in again.items()],
         end_to_end=_end_to_end(run, y, recompute_on, should_stop),
     )
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import islice
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cache import make_folder, replace_file
-from cascade import parameter_count
+from cascade import parameter_count, strongest
 from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
+from pipeline.config import Train
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score
@@ -23,6 +25,7 @@ from pipeline.learner import Learner, learning_rate, make_learner
 from pipeline.metrics import EpochRecord, metrics_content, metrics_lines
 from pipeline.problem import Problem
 from pipeline.progress import Reporter, duration, size
+from pipeline.ranking import filter_scores
 from pipeline.record import Session, StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
@@ -103,7 +106,9 @@ class _Fit:
     def train(self) -> None:
         """Train to the last epoch."""
         self._say_beginning()
-        for epoch in range(len(self.state.epochs), self.config.epochs):
+        for epoch in range(len(self.state.epochs), self.problem.epochs):
+            if epoch >= self.config.epochs and not self.learner.kept:
+                self._compress()
             self._prepare(epoch)
             record = self._epoch(epoch)
             self.state.epochs.append(record)
@@ -114,10 +119,31 @@ class _Fit:
 
     def _prepare(self, epoch: int) -> None:
         """Learning rate of an epoch, and momentum where it begins."""
-        config, optimiser = self.config, self.learner.optimiser
-        optimiser.lr = learning_rate(config, epoch)
-        if epoch and config.reset_momentum and epoch % config.lr_drop_every == 0 and not self.state.under_way.consumed:
+        (config, since), optimiser = self._schedule(epoch), self.learner.optimiser
+        optimiser.lr = learning_rate(config, since)
+        if since and config.reset_momentum and since % config.lr_drop_every == 0 and not self.state.under_way.consumed:
             optimiser.reset()
+
+    def _schedule(self, epoch: int) -> tuple[Train, int]:
+        """How an epoch is trained, and which one it is of its schedule, which begins anew after a compression."""
+        if epoch < self.config.epochs:
+            return self.config, epoch
+        compress = self.problem.compress
+        assert compress is not None, "only that takes more epochs"
+        tuning = msgspec.structs.replace(self.config, epochs=compress.epochs, lr=compress.lr)
+        return tuning, epoch - self.config.epochs
+
+    def _compress(self) -> None:
+        """Rank the filters of the trained block, cut the weakest off, and keep what is left."""
+        began, shape = time.perf_counter(), self.problem.shape
+        scores = filter_scores(self.learner, self.feed, self.config.epochs, self.report, self._should_stop)
+        self.learner.keep(strongest(scores, shape.out_channels))
+        self.state.under_way.seconds += time.perf_counter() - began
+        save_checkpoint(self.folder, self.learner, self.state)
+        self.report.say(
+            f"{self.what}  {shape.cut_from} -> {shape.out_channels} filters; "
+            f"the head is tuned for {self.problem.epochs - self.config.epochs} epochs"
+        )
 
     def _epoch(self, epoch: int) -> EpochRecord:
         """An epoch from where it is, and its validation. Where that is stopped, a checkpoint."""
@@ -135,7 +161,7 @@ class _Fit:
         by_cause = {cause: (seconds - waits[cause]) / (trained - began) for cause, seconds in feed.waits.items()}
         return EpochRecord(
             epoch=epoch,
-            lr=learning_rate(self.config, epoch),
+            lr=learning_rate(*self._schedule(epoch)),
             train_loss=loss / seen,
             train_accuracy=100 * correct / seen,
             validation_accuracy=validation,
@@ -156,7 +182,7 @@ class _Fit:
         every_seconds = 60 * self.run.config.machine.checkpoint_minutes
         self.learner.train(True)
         with (
-            self.report.task(f"{self.what} epoch {epoch + 1}/{self.config.epochs}", total) as task,
+            self.report.task(f"{self.what} epoch {epoch + 1}/{self.problem.epochs}", total) as task,
             closing(feed.training(epoch, start=first)) as micro_batches,
         ):
             while progress.consumed < total:
@@ -222,13 +248,14 @@ class _Fit:
             sessions=self.state.sessions,
             content=content,
             metrics=metrics_content(epochs),
+            kept=learner.kept,
         )
         write_sealed(folder.record_path, record)
         sweep(folder)
         self.report.say(f"{self.what}  done: test {test.top1:.2f}%, in {duration(record.seconds)}")
 
     def _say_beginning(self) -> None:
-        learner, state, output = self.learner, self.state, "x".join(map(str, self.problem.shape.output))
+        learner, state, output = self.learner, self.state, "x".join(map(str, self.problem.shape.before_cut.output))
         consumed, blocks = state.under_way.consumed, self.problem.blocks
         on = f"{output}, "
         if blocks:
@@ -245,10 +272,10 @@ class _Fit:
         )
 
     def _say_epoch(self, record: EpochRecord) -> None:
-        left = duration(record.seconds * (self.config.epochs - record.epoch - 1))
+        left = duration(record.seconds * (self.problem.epochs - record.epoch - 1))
         validation = "" if record.validation_accuracy is None else f"  validation {record.validation_accuracy:5.2f}%"
         self.report.say(
-            f"{self.what}  epoch {record.epoch + 1:>2}/{self.config.epochs}  lr {record.lr:<7.4g} "
+            f"{self.what}  epoch {record.epoch + 1:>2}/{self.problem.epochs}  lr {record.lr:<7.4g} "
             f"loss {record.train_loss:.4f}  train {record.train_accuracy:5.2f}%{validation}  "
             f"{record.images_per_second:,.0f} images/s  waiting {record.wait_share:.0%}  "
             f"{size(record.peak_memory_bytes)}  {left} left"
@@ -257,7 +284,7 @@ class _Fit:
     def _detail(self, epoch: int, rate: float, waiting: float) -> str:
         """What the live line shows of an epoch under way."""
         total = self.feed.epoch_samples
-        epochs_left = self.config.epochs - epoch - 1
+        epochs_left = self.problem.epochs - epoch - 1
         left = duration((total - self.state.under_way.consumed + total * epochs_left) / rate)
         return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
 

@@ -70,7 +70,8 @@ def find_garbage(run: RunFolder, *, keep_branches: bool = False, accept_stale: b
     seen = [run, *(accepting(run, j + 1) for j in range(len(run.stages)) if accept_stale)]
     seen_as = list({tuple(stage.output("train") for stage in one.stages): one for one in seen}.values())
     reached = {stage.path for one in seen_as for stage in one.stages}
-    found = [*_branches(run, reached), *_beside(run, seen_as), *_stores(run, seen_as), *_leftovers(run)]
+    beside = set().union(*map(reached_beside, seen_as))
+    found = [*_branches(run, reached | beside), *_beside(run, beside), *_stores(run, seen_as), *_leftovers(run)]
     if keep_branches:
         found = [one for one in found if one.kind != "branch"]
     whole = {one.path for one in found}
@@ -96,9 +97,8 @@ def _branches(run: RunFolder, reached: Collection[Path]) -> Iterator[Garbage]:
             yield Garbage(path, "branch", _why_branch(run, int(name[1]), record, records), folder_bytes(path))
 
 
-def _beside(run: RunFolder, seen_as: Sequence[RunFolder]) -> Iterator[Garbage]:
-    """What is trained beside the stages, with other settings, or on stages that are not among those seen."""
-    reached = set().union(*map(reached_beside, seen_as))
+def _beside(run: RunFolder, reached: Collection[Path]) -> Iterator[Garbage]:
+    """What is trained beside the stages that is not among those reached."""
     for path in (one for folder in COMMANDS for one in _folders(run.path, f"{folder}/*")):
         if STAGE_NAME.fullmatch(path.name) and path not in reached:
             yield Garbage(path, "branch", why_not_reached(run, path), folder_bytes(path))

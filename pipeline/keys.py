@@ -32,6 +32,7 @@ OF_THE_STAGE = frozenset(
         *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
         *("train." + name for name in ("momentum", "reset_momentum", "weight_decay")),
         *("order." + name for name in ("run", "window")),
+        *("compress." + name for name in ("keep", "epochs", "lr")),
     ]
 )
 """Settings that the result of a stage itself depends on."""
@@ -81,7 +82,7 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
     network: Fields = {
         "in_channels": shape.in_channels,
         "in_side": shape.in_side,
-        "width": shape.out_channels,
+        "width": shape.before_cut.out_channels,
         "downsample": shape.downsample,
         "batch_norm": config.network.batch_norm,
         "bn_group": config.network.bn_group if config.network.batch_norm else None,
@@ -99,6 +100,8 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "train": _settings(own, "train"),
         "order": _settings(own, "order"),
     }
+    if shape.cut_from is not None:  # where none is cut off, no field says so: the stage is what it was without
+        sections["compress"] = _settings(own, "compress")
     if shape.j > 0:
         fields[f"store.encoding of x_{shape.j}"] = config.for_stage(shape.j - 1).store.encoding
     fields |= {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
@@ -138,7 +141,8 @@ def differences(then: Fields, now: Fields) -> list[str]:
 
 def fits(then: Fields, now: Fields) -> bool:
     """Whether a stage trained with some fields can take the place of another: the same network, head and classes."""
-    names = [name for name in {**then, **now} if name.startswith(("network.", "head.")) or name == "classes"]
+    others = ("classes", "compress.keep")
+    names = [name for name in {**then, **now} if name.startswith(("network.", "head.")) or name in others]
     return all(then.get(name) == now.get(name) for name in names)
 
 

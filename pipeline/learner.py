@@ -1,14 +1,14 @@
 """What trains: of a stage theta_j, gamma_j and their SGD."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from cascade import recomputed, stage_parts
+from cascade import Block, Head, keep_filters, recomputed, stage_parts
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
@@ -21,18 +21,33 @@ MOMENTUM = "momentum."
 COMPILERS = ("c++", "g++", "clang++")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Learner:
     """Block and head with their optimiser."""
 
     block: nn.Module
     """theta_j; end to end all blocks in sequence, of a probe none."""
-    head: nn.Module
+    head: Head
     """gamma_j."""
     optimiser: SGD
-    """Over the parameters of both."""
+    """Over the parameters of both; once filters are cut off, of the head."""
     forward: Callable[[Tensor], Tensor]
     """`logits`, compiled where that is asked for: what a training step calls."""
+    remade: Callable[[nn.Module, Head], Callable[[Tensor], Tensor]] = nn.Sequential
+    """Makes `forward` anew of a block and a head that are others."""
+    kept: list[int] = field(default_factory=list)
+    """The filters that compression left of the block; none as long as it has them all."""
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Cut all filters but these off, and go on with the head alone: the block stays as it is from now on."""
+        assert isinstance(self.block, Block), "a stage is compressed, and nothing else"
+        self.kept = list(kept)
+        keep_filters(self.block, self.head, kept)
+        for parameter in self.block.parameters():
+            parameter.grad = None
+        self.block.requires_grad_(False).train(False)
+        self.optimiser = self.optimiser.over(self.head.parameters())
+        self.forward = self.remade(self.block, self.head)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and momentum by name."""
@@ -61,8 +76,8 @@ class Learner:
         return next(self.head.parameters()).device
 
     def train(self, mode: bool) -> None:
-        """Switch both to training or evaluation mode."""
-        self.block.train(mode)
+        """Switch both to training or evaluation mode; a block that was compressed stays in the latter."""
+        self.block.train(mode and not self.kept)
         self.head.train(mode)
 
     def is_finite(self) -> bool:
@@ -81,7 +96,8 @@ class Learner:
         return z
 
     def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return nn.ModuleDict({"block": self.block, "head": self.head}).named_parameters()
+        both = nn.ModuleDict({"block": self.block, "head": self.head})
+        return ((name, parameter) for name, parameter in both.named_parameters() if parameter.requires_grad)
 
 
 def make_learner(run: RunFolder, problem: Problem, device: torch.device, *, recompute: bool = False) -> Learner:
@@ -93,10 +109,12 @@ def make_learner(run: RunFolder, problem: Problem, device: torch.device, *, reco
     for module in (block, head):
         place(module, device)
     optimiser = make_optimiser([block, head], problem.train)
-    forward: Callable[[Tensor], Tensor] = nn.Sequential(block, head)
-    if recompute:
-        forward = recomputed(stage_parts(parts_of_blocks(block), head))
-    return Learner(block, head, optimiser, compiled(forward, device) if run.config.machine.compile else forward)
+
+    def forward(block: nn.Module, head: Head) -> Callable[[Tensor], Tensor]:
+        made = recomputed(stage_parts(parts_of_blocks(block), head)) if recompute else nn.Sequential(block, head)
+        return compiled(made, device) if run.config.machine.compile else made
+
+    return Learner(block, head, optimiser, forward(block, head), forward)
 
 
 def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from cascade import CentreWindow, Head, Network, Prefix, Quantiser, StageShape, make_block, make_head
+from cascade import Block, CentreWindow, Head, Network, Prefix, Quantiser, StageShape, make_block, make_head
 from pipeline.config import HeadSection
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
@@ -33,9 +33,10 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Content hash of the block whose output it is of."""
 
 
-def new_block(run: RunFolder, j: int) -> nn.Module:
-    """theta_j, not trained."""
-    return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
+def new_block(run: RunFolder, j: int, *, before_cut: bool = False) -> Block:
+    """theta_j, not trained; `before_cut` with the filters that compression cuts off."""
+    shape = run.shapes[j].before_cut if before_cut else run.shapes[j]
+    return make_block(shape, batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
 
 
 def new_head(run: RunFolder, j: int) -> Head:

@@ -82,7 +82,7 @@ def problem_work(
     outline, j = run.outline, problem.j
     return replace(
         stage_work(outline, j, anchor=anchor, device_type=device_type, dtype=dtype, recompute=recompute),
-        shapes=(*outline.shapes[: j + len(problem.blocks[:-1])], problem.shape),
+        shapes=(*outline.shapes[: j + len(problem.blocks[:-1])], problem.shape.before_cut),
         blocks=len(problem.blocks),
         writes=problem.writes,
         k=problem.head.k,

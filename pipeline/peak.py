@@ -202,7 +202,7 @@ def stage_work(
     config = outline.config.for_stage(j)
     stored = outline.config.for_stage(anchor - 1 if anchor else j).store.encoding
     return Work(
-        shapes=tuple(outline.shapes[: j + 1]),
+        shapes=(*outline.shapes[:j], outline.shapes[j].before_cut),  # at its widest
         anchor=anchor,
         k=config.head.k,
         classes=outline.classes,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from cascade import Head, StageShape
-from pipeline.config import HeadSection, Train
+from pipeline.config import Compress, HeadSection, Train
 from pipeline.initial import draw_weights
 from pipeline.keys import Fields, key_of
 from pipeline.microbatch import parts_of
@@ -25,7 +25,7 @@ class Problem:
     blocks: range
     """The blocks that are trained: of a stage one, of a probe none."""
     shape: StageShape
-    """Of what the head is on, in the words of the last block: its output, and the head's width."""
+    """Of what the head is on, in the words of the last block: its output, and the head's width; after a compression."""
     head: HeadSection
     """Its hidden layers and pooling; the width is the shape's."""
     head_of: int
@@ -37,6 +37,8 @@ class Problem:
     """Where that is kept."""
     section: str
     """Of the config, where its own learning rate is set, as in "stages.3"."""
+    compress: Compress | None = None
+    """Where filters of its one block are cut off after the training, and the head is tuned to the rest."""
     writes: bool = False
     """Whether the device also encodes and writes what the last block makes."""
 
@@ -44,6 +46,11 @@ class Problem:
     def key(self) -> str:
         """Hash of `fields`."""
         return key_of(self.fields)
+
+    @property
+    def epochs(self) -> int:
+        """Of the training, and of the tuning after a compression."""
+        return self.train.epochs + (self.compress.epochs if self.compress else 0)
 
     def modules(self, run: RunFolder) -> tuple[nn.Module, Head]:
         """Blocks, as one module, and head with their initial weights."""
@@ -55,8 +62,10 @@ class Problem:
         return joined(blocks), head
 
     def new_modules(self, run: RunFolder) -> tuple[list[nn.Module], Head]:
-        """Each block, and the head, not trained."""
-        return [new_block(run, i) for i in self.blocks], new_head_like(run, self.shape, self.head)
+        """Each block, and the head, not trained, and the filters there that compression will cut off."""
+        cuts = self.compress is not None
+        blocks: list[nn.Module] = [new_block(run, i, before_cut=cuts) for i in self.blocks]
+        return blocks, new_head_like(run, self.shape.before_cut, self.head)
 
     def micro_batches(self, run: RunFolder) -> list[int]:
         """Sizes that a batch may be taken in, the largest first."""
@@ -77,6 +86,7 @@ def stage_problem(run: RunFolder, j: int) -> Problem:
         fields=run.fields[j],
         folder=run.stages[j],
         section=f"stages.{j}",
+        compress=config.compress if run.shapes[j].cut_from is not None else None,
         writes=True,
     )
 

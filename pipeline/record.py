@@ -70,12 +70,14 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Content hashes of block, head and test_logits, so that no other file stands in for one of them."""
     metrics: str
     """SHA-256 of metrics.jsonl, likewise."""
+    kept: list[int] = []
+    """The filters that compression left of the block that was trained, by their index; none where it cut none."""
 
     @property
     def epochs(self) -> int:
         """That it was trained, 0 where its fields do not say."""
-        epochs = self.fields.get("train.epochs")
-        return epochs if isinstance(epochs, int) else 0
+        epochs, tuning = self.fields.get("train.epochs"), self.fields.get("compress.epochs", 0)
+        return epochs + tuning if isinstance(epochs, int) and isinstance(tuning, int) else 0
 
 
 def stage_path(stages: Path, j: int, key: str) -> Path:

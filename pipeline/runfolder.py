@@ -141,7 +141,8 @@ class RunFolder:
         self.info: DataInfo = info
         self.side = config.augment.crop or info.side
         self.shapes: list[StageShape] = network_shapes(config, channels=info.channels, image_side=info.side)
-        self._stand_ins = {j: record.fields for j, record in (stand_ins or {}).items()}
+        self._stand_in_records = dict(stand_ins or {})
+        self._stand_ins = {j: record.fields for j, record in self._stand_in_records.items()}
         self.fields: list[Fields] = all_stage_fields(config, info, self.shapes, self._stand_ins)
         self.stages = [
             StageFolder(
@@ -201,6 +202,16 @@ class RunFolder:
         run.frees = frees
         run.drops = drops
         run.shares = shares or {}
+        return run
+
+    def under(self, config: Config, settings: Sequence[str]) -> "RunFolder":
+        """The same folder under a config, of `settings`, whose last stage is another: nothing stands in for it."""
+        before = {j: record for j, record in self._stand_in_records.items() if j < len(self.stages) - 1}
+        accepted = [one for one in self.accepted if one.stage in before]
+        run = RunFolder(
+            self.path, config, settings, stand_ins=before, accepted=accepted, accepts_stale=self.accepts_stale
+        )
+        run.frees = self.frees
         return run
 
     def command(self, command: str, *settings: str) -> str:

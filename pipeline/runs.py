@@ -116,7 +116,7 @@ def run_stages(
         limit_device(run.config, device)
         follows = _following(run, first, last, device, report, held, plan_to)
         run = follows.begin() if follows else as_planned(run)
-        _check_memory(run, range(first, last + 1), device)
+        check_stages_memory(run, range(first, last + 1), device)
         if run.frees or run.drops:
             free_stores(run, report)
         say_over_budget(run, report)
@@ -188,7 +188,7 @@ def _say_room(run: RunFolder, first: int, last: int, report: Reporter, *, is_pla
         check_first_output(run, due, report)
 
 
-def _check_memory(run: RunFolder, stages: range, device: torch.device) -> None:
+def check_stages_memory(run: RunFolder, stages: range, device: torch.device) -> None:
     """Raise BudgetError or DeviceMemoryError, before hours are spent, where one of the stages will not fit."""
 
     def there(i: int) -> bool:

@@ -22,6 +22,10 @@ class SGD:
         self._weight_decay = weight_decay
         self.reset()
 
+    def over(self, parameters: Iterable[nn.Parameter]) -> "SGD":
+        """The same rule over other parameters, from no momentum."""
+        return SGD(parameters, lr=self.lr, momentum=self._momentum, weight_decay=self._weight_decay)
+
     @property
     def momentum(self) -> list[Tensor]:
         """v of each parameter, between steps."""

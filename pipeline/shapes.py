@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from cascade import StageShape, stage_shapes
+from cascade import StageShape, stage_shapes, thinned
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 
 
 def network_shapes(config: Config, *, channels: int, image_side: int) -> list[StageShape]:
-    """Shapes of all stages on windows of images of `image_side` pixels, the head of each as its overrides have it.
+    """Shapes of all stages on windows of images of `image_side` pixels, each head and compression as overrides have it.
 
     Raises ConfigError where they do not fit.
     """
@@ -30,10 +30,17 @@ def network_shapes(config: Config, *, channels: int, image_side: int) -> list[St
         }
     except ValueError as error:
         raise ConfigError(f"the network does not fit the images: {error}") from error
-    shapes = [of_head[head][j] for j, head in enumerate(heads)]
+    whole = [of_head[head][j] for j, head in enumerate(heads)]
+    shapes = thinned(whole, [config.for_stage(shape.j).compress.kept(shape.out_channels) for shape in whole])
     if config.augment.policy == "canvas":
         check_canvas(config, shapes, image_side=image_side)
     return shapes
+
+
+def stage_epochs(config: Config, shape: StageShape) -> int:
+    """Epochs of a stage: of its training, and those that its head is tuned for after a compression."""
+    own = config.for_stage(shape.j)
+    return own.train.epochs + (own.compress.epochs if shape.cut_from is not None else 0)
 
 
 def stored_shape(config: Config, shapes: Sequence[StageShape], j: int, *, image_side: int) -> tuple[int, int, int]:

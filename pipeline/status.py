@@ -14,7 +14,9 @@ from pipeline.errors import CorruptDataError, RefusedError, first_line
 from pipeline.feed import describe_input
 from pipeline.needed import output_is_due
 from pipeline.record import stage_path
+from pipeline.refits import Refit, find_refits
 from pipeline.runfolder import RunFolder, store_bytes
+from pipeline.shapes import stage_epochs
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ def status(run: RunFolder, *, accepting: bool = False) -> list[StageStatus]:
     return [
         _of_stand_in(run, seen, j) if seen.is_stand_in(j) else _stage_status(seen, j) for j in range(len(run.stages))
     ]
+
+
+def refit_status(refit: Refit) -> StageStatus:
+    """State of a refit of the last stage."""
+    return _stage_status(refit.run.following([], frees=False), len(refit.run.stages) - 1)
 
 
 def next_action(run: RunFolder, rows: Sequence[StageStatus], *, accepting: bool) -> str:
@@ -89,6 +96,7 @@ def _stage_status(run: RunFolder, j: int) -> StageStatus:
     else:
         state = "todo"
         reason = run.train_command(j) if _input(run, j) else f"needs stage {j - 1}"
+        reason = "; ".join(filter(None, [_compression(run, j), reason]))
     if before := [one for one in run.accepted if one.stage < j]:
         reason = f"{reason}; on stale {describe_accepted(before)}".removeprefix("; ")
     return StageStatus(j, state, record.test_accuracy if record else None, _input(run, j), _stored(run, j), reason)
@@ -111,17 +119,25 @@ def _stored(run: RunFolder, j: int) -> int:
 
 def _progress(run: RunFolder, j: int, position: Position) -> str:
     """How far the training of a stage is, and what goes on with it."""
-    done = f"{position.epochs} of {run.config.for_stage(j).train.epochs} epochs"
+    done = f"{position.epochs} of {stage_epochs(run.config, run.shapes[j])} epochs"
     if position.consumed:
         done += f" and {position.consumed} images"
+    if position.kept:
+        done += f", {_compression(run, j)}"
     return f"{done}: {run.train_command(j)}"
+
+
+def _compression(run: RunFolder, j: int) -> str:
+    """What compression leaves of a block, as in "128 -> 64 filters"; "" where it cuts none."""
+    shape = run.shapes[j]
+    return "" if shape.cut_from is None else f"{shape.cut_from} -> {shape.out_channels} filters"
 
 
 def _of_done(run: RunFolder, j: int) -> str:
     """What a reader of the table should know of a finished stage."""
     is_gone = j + 1 < len(run.stages) and run.config.keeps(j + 1) and not run.is_stored(j + 1)
     deleted = f"x_{j + 1} was deleted: it is replayed where it is read" if is_gone else ""
-    notes = [_frozen(run, j), run.lost(j + 1) or deleted]
+    notes = [_compression(run, j), _frozen(run, j), run.lost(j + 1) or deleted]
     return "; ".join(filter(None, notes))
 
 
@@ -156,7 +172,9 @@ class OtherBranch:
 
 def other_branches(run: RunFolder, *, accepting: bool = False) -> list[OtherBranch]:
     """Stages trained with other settings; `accepting`, but for those that --accept-stale goes on from."""
-    shown = {stage.key for seen in (run, *([accept_stale(run)] if accepting else [])) for stage in seen.stages}
+    views = (run, *([accept_stale(run)] if accepting else []))
+    shown = {stage.key for seen in views for stage in seen.stages}
+    shown |= {refit.folder.key for seen in views for refit in find_refits(seen)}
     records = read_records(run.path / "stages")
     found = []
     for record in sorted(records.values(), key=lambda record: (record.j, record.key)):

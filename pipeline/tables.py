@@ -83,12 +83,17 @@ def status_table(
 def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str:
     """`{"stages": [{"j", "top1", "top5"}], "ensemble": {"top1", "top5"}}`, in percent.
 
-    And, where stale stages were accepted, `"accepted": [{"stage", "key", "differences"}]`.
+    And, where the last stage was refitted, `"refits": [{"head_width", "top1", "top5", "ensemble": {"top1", "top5"}}]`,
+    and where stale stages were accepted, `"accepted": [{"stage", "key", "differences"}]`.
     """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
-    stale = {"accepted": accepted} if accepted else {}
+    again = [
+        {"head_width": one.head_width, **_tops(one.scores), "ensemble": _tops(one.ensemble)}
+        for one in evaluation.refits
+    ]
+    more = ({"refits": again} if again else {}) | ({"accepted": accepted} if accepted else {})
     whole = {"end_to_end": _tops(evaluation.end_to_end)} if evaluation.end_to_end else {}
-    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **whole, **stale})
+    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **whole, **more})
 
 
 def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:
@@ -117,7 +122,9 @@ def evaluation_table(run: RunFolder, evaluation: Evaluation) -> str:
     table = new_table(*columns)
     for name, scores in [
         *((str(j), scores) for j, scores in evaluation.stages.items()),
+        *((f"last stage, head {one.head_width}", one.scores) for one in evaluation.refits),
         ("ensemble", evaluation.ensemble),
+        *((f"ensemble, last head {one.head_width}", one.ensemble) for one in evaluation.refits),
         *([("end to end", evaluation.end_to_end)] if evaluation.end_to_end else []),
     ]:
         cells = [scores.top1, *([scores.top5] if has_top5 else []), *([] if is_balanced else [scores.balanced])]

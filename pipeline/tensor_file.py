@@ -77,6 +77,12 @@ def read_tensor_metadata(path: Path) -> dict[str, str]:
         return metadata
 
 
+def read_tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor of a file, of which only the header is read. Raises like `read_tensor_file`."""
+    with _opened(path) as (_, _, _, places):
+        return {name: place.shape for name, place in places.items()}
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[OpenObject, int, dict[str, str], dict[str, Place]]]:
     """A file, the length of what comes before the tensors' bytes, metadata, and where each tensor is."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cache import CorruptStoreError, replace_file
 from pipeline.errors import CorruptDataError
-from pipeline.tensor_file import TensorFileError, read_tensor_file, read_tensor_metadata
+from pipeline.tensor_file import TensorFileError, read_tensor_file, read_tensor_metadata, read_tensor_shapes
 
 CONTENT = "content"
 """Entry of a file's metadata: the hash of all else in it."""
@@ -85,6 +85,15 @@ def read_metadata(path: Path) -> dict[str, str] | None:
             return read_tensor_metadata(path)
     except CorruptDataError:
         return None
+
+
+def read_shapes(path: Path) -> dict[str, list[int]]:
+    """The shapes of a file's tensors, unverified; none where it is gone or cannot be read."""
+    try:
+        with _naming(path, ""):
+            return read_tensor_shapes(path)
+    except CorruptDataError:
+        return {}
 
 
 def module_tensors(**modules: nn.Module) -> dict[str, Tensor]:

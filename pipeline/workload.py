@@ -18,7 +18,7 @@ from pipeline.metrics import read_metrics
 from pipeline.outline import Outline
 from pipeline.rates import Rates
 from pipeline.runfolder import RunFolder
-from pipeline.shapes import canvas_side
+from pipeline.shapes import canvas_side, stage_epochs
 from pipeline.transfer import batches_held
 
 PASSES = {"float32": 0, "float16": 0, "uint8": 1, "uint4": 2}
@@ -163,7 +163,9 @@ def _machine(outline: Outline, rates: Rates) -> Machine:
 
 
 def _epochs_left(outline: Outline, j: int, run: RunFolder | None) -> int:
-    return outline.config.for_stage(j).train.epochs - (len(read_metrics(run.stages[j])) if run else 0)
+    shape = outline.shapes[j]
+    ranking = int(shape.cut_from is not None)  # takes an epoch too
+    return stage_epochs(outline.config, shape) + ranking - (len(read_metrics(run.stages[j])) if run else 0)
 
 
 def _render_seconds(outline: Outline, rates: Rates, index: int) -> float:

@@ -34,8 +34,8 @@ def test_all_faults_of_a_file_and_of_the_settings_are_listed_at_once(tmp_path: P
     """
     assert faults(tmp_path, "train.momentum=1", "augment.padding=2", "augment.crop=2", text=text) == [
         "seed = -1: Expected int >= 0",
-        "colour: unknown key (known: data, network, head, seed, augment, train, order, store, cache, machine, budget, "
-        "evaluate, baseline, probe, stages)",
+        "colour: unknown key (known: data, network, head, seed, augment, train, order, store, compress, cache, "
+        "machine, budget, evaluate, baseline, probe, stages)",
         "data.sorce: unknown key; did you mean source?",
         "data.source: missing",
         "network.stages = 'three': Expected int, got str",

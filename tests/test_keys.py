@@ -103,6 +103,9 @@ OTHER_VALUES: dict[str, Any] = {
     "train.weight_decay": 0.0,
     "order.run": 64,
     "order.window": 1024,
+    "compress.keep": 0.5,
+    "compress.epochs": 3,
+    "compress.lr": 0.2,
     "store.encoding": "uint8",
     "store.codec": "zstd",
     "data.source": "npz:elsewhere.npz",
@@ -132,6 +135,8 @@ OTHER_VALUES: dict[str, Any] = {
 
 
 OF_CANVASES = ("augment.phases", "augment.cut_at")
+OF_COMPRESSION = ("compress.epochs", "compress.lr")
+TRIED_BELOW = OF_CANVASES + OF_COMPRESSION
 """Whether they count is tried below."""
 
 
@@ -151,9 +156,8 @@ def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 SETTINGS = list(settings_of(Config))
-OVERRIDDEN = [
-    name for name in SETTINGS if name.split(".")[0] in {field.name for field in msgspec.structs.fields(StageOverrides)}
-]
+SECTIONS_OF_A_STAGE = {field.name for field in msgspec.structs.fields(StageOverrides)}
+OVERRIDDEN = [name for name in SETTINGS if name.split(".")[0] in SECTIONS_OF_A_STAGE and name not in TRIED_BELOW]
 
 
 def changed_keys(path: str) -> list[bool]:
@@ -167,7 +171,7 @@ def test_of_every_setting_it_is_said_once_what_it_affects() -> None:
     assert OTHER_VALUES.keys() == set(SETTINGS), "and it is tried"
 
 
-@pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in OF_CANVASES])
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in TRIED_BELOW])
 def test_keys_change_as_is_said_of_the_setting(setting: str) -> None:
     first = 0 if setting in OF_THE_STAGE else 1 if setting in OF_WHAT_FOLLOWS else STAGES
     assert changed_keys(setting) == [j >= first for j in range(STAGES)]
@@ -219,6 +223,25 @@ def test_phases_of_canvases_count_past_the_images_and_where_they_are_cut_past_th
     assert [one == other for one, other in zip(before, after, strict=True)] == [j < first for j in range(STAGES)]
 
 
+@pytest.mark.parametrize("setting", OF_COMPRESSION)
+def test_how_a_head_is_tuned_counts_where_filters_are_cut_and_nowhere_else(setting: str) -> None:
+    other = {f"stages__1__{setting.replace('.', '__')}": OTHER_VALUES[setting]}
+    assert keys(config(**other)) == keys(config())
+    cut = {"stages__1__compress__keep": 0.5}
+    before, after = keys(config(**cut)), keys(config(**cut, **other))
+    assert [one == same for one, same in zip(before, after, strict=True)] == [True, False, False, False]
+
+
+def test_compression_that_cuts_no_filter_off_changes_no_key() -> None:
+    assert keys(config(compress__keep=0.99)) == keys(config())
+
+
+def test_compression_leaves_the_width_that_a_stage_is_trained_with() -> None:
+    fields = stage_fields(config(stages__1__compress__keep=0.5))
+    assert [own["network.width"] for own in fields] == [8, 16, 16, 16]
+    assert [own["network.in_channels"] for own in fields] == [1, 8, 8, 16]
+
+
 def test_keys_of_stages_all_differ() -> None:
     assert len(set(keys(config(network__downsample_at=[])))) == STAGES
 
@@ -259,7 +282,10 @@ def test_another_encoding_shows_in_the_stage_that_reads_it() -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_stage_fits_in_the_place_of_one_of_the_same_network_head_and_classes(setting: str) -> None:
-    is_another = (setting.startswith(("network.", "head.")) and setting in OF_THE_STAGE) or setting == "augment.crop"
+    is_another = (setting.startswith(("network.", "head.")) and setting in OF_THE_STAGE) or setting in (
+        "augment.crop",
+        "compress.keep",
+    )
     assert fits(stage_fields(usual(setting))[0], stage_fields(usual())[0]) != is_another
     assert not fits(stage_fields(usual(), classes=["a"])[0], stage_fields(usual())[0])
 

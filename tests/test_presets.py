@@ -37,7 +37,28 @@ def train(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def test_presets_are_these() -> None:
-    assert preset_names() == ["cifar10-k1", "cifar10-k2", "cifar10-k3", "cifar10-small", "digits", *IMAGENET]
+    compression = ["cifar10-compressed", "cifar10-compression-baseline"]
+    assert preset_names() == [*compression, *CIFAR, "cifar10-small", "digits", *IMAGENET]
+
+
+def test_compressed_network_ends_as_the_one_it_is_compared_with() -> None:
+    shapes, plain = (
+        network_shapes(preset(name), channels=3, image_side=32)
+        for name in ("cifar10-compressed", "cifar10-compression-baseline")
+    )
+    assert [(shape.cut_from, shape.out_channels, shape.head_width) for shape in shapes] == [
+        (128, 64, 128),
+        (128, 64, 128),
+        (128, 64, 64),
+    ]
+    assert count_network(shapes, k=3, classes=10, batch_norm=True) == count_network(
+        plain, k=3, classes=10, batch_norm=True
+    )
+    assert preset("cifar10-compressed").compress.epochs == 20
+    assert train(preset("cifar10-compression-baseline"), ["epochs", "lr_drop_every"]) == {
+        "epochs": 120,
+        "lr_drop_every": 25,
+    }
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -205,5 +226,5 @@ def test_faulty_setting_writes_nothing(tmp_path: Path, settings: tuple[str, ...]
 
 
 def test_unknown_preset_is_refused_with_the_names_of_all() -> None:
-    with pytest.raises(ConfigError, match=r"no preset 'cifar': there are cifar10-k1, .*imagenet-k3"):
+    with pytest.raises(ConfigError, match=r"no preset 'cifar': there are cifar10-compressed, .*imagenet-k3"):
         preset_text("cifar")

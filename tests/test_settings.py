@@ -129,7 +129,7 @@ def test_faults_of_several_overrides_are_listed_at_once(tmp_path: Path) -> None:
         "stages.2 = 5: write [stages.2.train] and the like",
         "stages.01: expected the index of a stage, as in [stages.3.train]",
         "stages.last: expected the index of a stage, as in [stages.3.train]",
-        "stages.0.network: only sections head, train and store can differ by stage",
+        "stages.0.network: only sections head, train, store and compress can differ by stage",
         "stages.1.store = 'uint8': a section is expected here",
         "stages.1.train.lr = nan: Expected float > 0.0",
         "stages.1.head.k = 0: Expected int >= 1",

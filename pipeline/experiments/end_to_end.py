@@ -22,7 +22,8 @@ def end_to_end(run: RunFolder) -> Problem:
     Block j begins with the weights that stage j begins with, and the head with the last stage's.
     """
     last, config = len(run.shapes) - 1, run.config
-    shape = replace(run.shapes[-1], head_width=config.baseline.head_width or run.shapes[-1].head_width)
+    width = config.baseline.head_width or run.shapes[-1].head_width
+    shape = replace(run.shapes[-1], head_width=width, cut_from=None)
     fields = _fields(run, shape)
     return Problem(
         what=NAME,
@@ -42,7 +43,7 @@ def _fields(run: RunFolder, shape: StageShape) -> Fields:
     """Those of stage 0, but of all blocks, and of the head as `shape` has it."""
     config, last = run.config, len(run.shapes) - 1
     own = msgspec.structs.replace(config, head=config.for_stage(last).head, train=config.baseline_train, stages={})
-    entry = replace(run.shapes[0], head_width=shape.head_width)
+    entry = replace(run.shapes[0], head_width=shape.head_width, cut_from=None)
     fields = stage_fields(own, entry, side=run.side, classes=run.classes, input_key=run.info.digest)
     widths, ways = [one.out_channels for one in run.shapes], [one.downsample for one in run.shapes]
     return {**fields, "of": NAME, "network.width": widths, "network.downsample": ways}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.acceptance import accept_stale
 from pipeline.checkpoint import read_position
 from pipeline.errors import ConfigError, CorruptDataError, first_line
 from pipeline.experiments.end_to_end import NAME, end_to_end
@@ -14,13 +15,15 @@ from pipeline.keys import Fields, differences
 from pipeline.paths import matching
 from pipeline.problem import Problem
 from pipeline.record import StageRecord, read_own_record
+from pipeline.refits import Refit, find_refits
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed
+from pipeline.status import refit_status
 
 
 @dataclass(frozen=True)
 class Beside:
-    """One row: the network end to end, a probe, a transfer, or the seeds of a sweep."""
+    """One row: a refit, the network end to end, a probe, a transfer, or the seeds of a sweep."""
 
     what: str
     state: str
@@ -34,19 +37,22 @@ class Beside:
     """Why it is in this state, what it came to, or what to type next."""
 
 
-def beside(run: RunFolder) -> list[Beside]:
-    """What was begun under the present config, or, of the network end to end, under another one alone."""
+def beside(run: RunFolder, *, accepting: bool = False) -> list[Beside]:
+    """What was begun under the present config, or, of the network end to end, under another one alone; `accepting`, on
+    the blocks that --accept-stale goes on from."""
+    run = accept_stale(run) if accepting else run
+    refits = [_refit(one) for one in find_refits(run)]
     whole = _of_problem(run, end_to_end(run), "baseline") or _stale(run)
     probes = [found for j in range(len(run.stages) + 1) for kind in KINDS if (found := _probe(run, j, kind))]
     transfers = [_transfer(run, path) for path in matching(run.path, f"{TRANSFER}/[!.]*/{TRANSFER_RECORD}")]
     seeds = _seeds(run)
-    return [*([whole] if whole else []), *probes, *transfers, *([seeds] if seeds else [])]
+    return [*refits, *([whole] if whole else []), *probes, *transfers, *([seeds] if seeds else [])]
 
 
 def reached(run: RunFolder) -> set[Path]:
     """The folders of all that the config describes, whether it is there or not."""
     probes = {path for j in range(len(run.stages) + 1) for kind in KINDS if (path := _place(run, j, kind))}
-    return {end_to_end(run).folder.path, *probes}
+    return {end_to_end(run).folder.path, *probes, *(refit.folder.path for refit in find_refits(run))}
 
 
 def why_not_reached(run: RunFolder, folder: Path) -> str:
@@ -90,6 +96,12 @@ def command_of(folder: Path) -> str:
     return f"{command} --j {folder.name.partition('-')[0]}" if command == "probe" else command
 
 
+def _refit(refit: Refit) -> Beside:
+    """The last stage again, with another head."""
+    row, what = refit_status(refit), f"last stage, head {refit.head_width}"
+    return Beside(what, row.state, row.test_accuracy, str(refit.folder.path), row.reason)
+
+
 def _of_problem(run: RunFolder, problem: Problem, command: str) -> Beside | None:
     folder = problem.folder
     position = read_position(folder)  # before the record, which comes before the checkpoints go
@@ -101,7 +113,7 @@ def _of_problem(run: RunFolder, problem: Problem, command: str) -> Beside | None
         return Beside(problem.what, state, record.test_accuracy, str(folder.path), reason)
     if position is None:
         return None
-    done = f"{position.epochs} of {problem.train.epochs} epochs"
+    done = f"{position.epochs} of {problem.epochs} epochs"
     done += f" and {position.consumed} images" if position.consumed else ""
     return Beside(problem.what, "partial", None, str(folder.path), f"{done}: {run.command(command)}")
 

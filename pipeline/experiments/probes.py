@@ -63,7 +63,7 @@ def cnn_problem(run: RunFolder, j: int, kind: Kind) -> Problem:
     Its width is that of the first stage's head, doubled with the blocks up to x_j. Raises ConfigError.
     """
     config, (channels, side) = run.config, run.input_shape(j)
-    growth = run.shapes[j - 1].out_channels // config.network.width if j else 1
+    growth = run.shapes[j - 1].before_cut.out_channels // config.network.width if j else 1
     head = HeadSection(k=LAYERS[kind] + 1, width=growth * config.head.width, pool=config.head.pool)
     if side // head.pool < QUADRANTS:
         raise ConfigError(f"head.pool = {head.pool}: x_{j} has {side}x{side} pixels, too few for a probe that pools so")
@@ -117,7 +117,9 @@ def _entry(run: RunFolder, j: int) -> StageShape:
     """Of x_j as what a stage reads, j up to J, and nothing that this stage makes of it."""
     channels, side = run.input_shape(j)
     first = run.shapes[0]
-    return replace(first, j=j, in_channels=channels, in_side=side, out_channels=channels, downsample=None)
+    return replace(
+        first, j=j, in_channels=channels, in_side=side, out_channels=channels, downsample=None, cut_from=None
+    )
 
 
 def _known(run: RunFolder, j: int) -> Fields:
