@@ -123,6 +123,13 @@ class Train(Section, frozen=True, kw_only=True):
     """Forget the momentum at each drop, as the released code does."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000)] = 5e-4
     """On every parameter; in the released code, absent from the paper."""
+    start: Literal["random", "identity"] = "random"
+    """Where a stage starts: from drawn weights, or, past stage 0, from the identity as its block and the head of the
+    stage before (Prop. 3.1); that takes a stage that does not sample down, the same head, and no batch norm."""
+    keep: Literal["last", "best"] = "last"
+    """What is kept of a stage: the weights after the last epoch, as in the released code, or those of least training
+    risk, of the start and of the end of each epoch. The risk is the mean cross entropy over all training samples in
+    evaluation mode, in the test-time window, under the policy "views" past stage 0 of view 0: a pass an epoch more."""
 
 
 class Order(Section, frozen=True, kw_only=True):

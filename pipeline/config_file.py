@@ -290,7 +290,7 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
                 budget_bytes(getattr(budget, name))
             except ValueError:
                 faults.append(f"budget.{name} = {_shown(getattr(budget, name))}: {EXPECTED_BYTES}")
-    return [*faults, *_faults_of_batches(sections)]
+    return [*faults, *_faults_of_batches(sections), *_faults_of_start(sections)]
 
 
 def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
@@ -309,3 +309,24 @@ def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
         for name, size in sizes.items()
         if size % group
     ]
+
+
+def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
+    """Why a stage that is to start as the identity, with the head before it, cannot."""
+    network, head, train, stages = (sections.get(name) for name in ("network", "head", "train", "stages"))
+    if not network or not head or not train:
+        return []
+    own = {int(j): overrides for j, overrides in (stages or {}).items()}
+    heads = [msgspec.structs.replace(head, **own[j].head) if j in own else head for j in range(network.stages)]
+    faults = []
+    for j in range(1, network.stages):
+        start = own[j].train.get("start", train.start) if j in own else train.start
+        reasons = {
+            "network.batch_norm is true, and a block that normalises is no identity": network.batch_norm,
+            f"stage {j} samples down (network.downsample_at), and P is no identity": j in network.downsample_at,
+            f"its head is another than that of stage {j - 1} (head.k, width, pool)": heads[j] != heads[j - 1],
+        }
+        why = next((reason for reason, holds in reasons.items() if holds), None)
+        if start == "identity" and why:
+            faults.append(f'stages.{j}.train.start = "identity": {why}; set stages.{j}.train.start = "random"')
+    return faults

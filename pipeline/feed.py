@@ -148,8 +148,8 @@ class Feed:
 
         Of its first `limit` samples those from `start` on, which is a multiple of `order.run`.
 
-        In the test-time window, which of training samples only images can give; or as a store of x_j would hold them,
-        `view` of each.
+        In the test-time window, which of stored views of training samples only their images can give; or as a store of
+        x_j would hold them, `view` of each.
 
         A run of samples at a time, and every forward pass, of the prefix and of `through`, over a whole run: a short
         last one is filled up with copies of its last sample and cut afterwards, so that no number depends on how many
@@ -157,7 +157,7 @@ class Feed:
 
         Raises Stopped, and after the last run CascadeError where an x_j was no number.
         """
-        if split == "train" and view is None and self.anchor > 0:
+        if split == "train" and view is None and self.anchor > 0 and self.run.config.augment.policy == "views":
             raise ValueError("stored training samples come in views; the test-time window of them takes anchor = 0")
         store, run = self.store(split), self.run.config.order.run
         samples = min(limit or store.samples, store.samples)

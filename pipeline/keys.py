@@ -30,11 +30,14 @@ OF_THE_STAGE = frozenset(
         *("head." + name for name in ("k", "width", "pool")),
         *("augment." + name for name in ("crop", "padding", "flip")),
         *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
-        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay")),
+        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "start", "keep")),
         *("order." + name for name in ("run", "window")),
     ]
 )
 """Settings that the result of a stage itself depends on."""
+
+ADDED = {"train.start": "random", "train.keep": "last"}
+"""Settings that came later, each with the value that says what was done before: with it a key is what it was."""
 
 _INGESTED = "what it makes of the images is in their content hash"
 OF_WHAT_FOLLOWS = {
@@ -98,7 +101,9 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
     if shape.j > 0:
         fields[f"store.encoding of x_{shape.j}"] = config.for_stage(shape.j - 1).store.encoding
     fields |= {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
-    return fields
+    if shape.j == 0:
+        del fields["train.start"]  # there is no stage before it
+    return {name: value for name, value in fields.items() if name not in ADDED or value != ADDED[name]}
 
 
 def _settings(config: Config, section: str) -> Fields:

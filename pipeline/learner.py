@@ -12,8 +12,8 @@ from cascade import recomputed, stage_parts
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
-from pipeline.initial import draw_weights
-from pipeline.networks import new_block, new_head
+from pipeline.initial import draw_weights, make_identity
+from pipeline.networks import load_head, new_block, new_head
 from pipeline.runfolder import RunFolder
 from pipeline.sgd import SGD
 from pipeline.weights import load_modules, module_tensors
@@ -93,6 +93,9 @@ def make_learner(run: RunFolder, j: int, device: torch.device, *, recompute: boo
     config = run.config.for_stage(j)
     block, head = new_block(run, j), new_head(run, j)
     draw_weights(config.seed, j, block, head)
+    if j and config.train.start == "identity":
+        make_identity(block.conv)
+        head.load_state_dict(load_head(run, j - 1).state_dict())
     for module in (block, head):
         place(module, device)
     optimiser = make_optimiser([block, head], config.train)

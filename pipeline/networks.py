@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from cascade import CentreWindow, Head, Network, Prefix, Quantiser, make_block, make_head
+from cascade import Block, CentreWindow, Head, Network, Prefix, Quantiser, make_block, make_head
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
@@ -33,7 +33,7 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Content hash of the block whose output it is of."""
 
 
-def new_block(run: RunFolder, j: int) -> nn.Module:
+def new_block(run: RunFolder, j: int) -> Block:
     """theta_j, not trained."""
     return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
 

@@ -13,6 +13,7 @@ from pipeline.config_file import read_config
 from pipeline.data_info import DataInfo
 from pipeline.errors import ConfigError
 from pipeline.keys import (
+    ADDED,
     ALGORITHM,
     OF_NO_RESULT,
     OF_THE_STAGE,
@@ -101,6 +102,8 @@ OTHER_VALUES: dict[str, Any] = {
     "train.momentum": 0.8,
     "train.reset_momentum": False,
     "train.weight_decay": 0.0,
+    "train.start": "identity",
+    "train.keep": "best",
     "order.run": 64,
     "order.window": 1024,
     "store.encoding": "uint8",
@@ -127,15 +130,21 @@ OTHER_VALUES: dict[str, Any] = {
 """Of every setting, another value than that of `usual()`."""
 
 
+CANVAS = {"augment__policy": "canvas"}
 OF_CANVASES = ("augment.phases", "augment.cut_at")
 """Whether they count is tried below."""
 
 
-def usual(path: str = "") -> Config:
-    """A config whose stage 0 samples down, the setting at `path` with its other value, under the policy it is of."""
-    other = {path.replace(".", "__"): OTHER_VALUES[path.removeprefix("stages.2.")]} if path else {}
-    policy = {"augment__policy": "canvas"} if path in OF_CANVASES else {}
-    return config(**({"network__downsample_at": [0]} | policy | other))
+TAKES = {"train.start": {"network__batch_norm": False}, "augment.phases": CANVAS, "augment.cut_at": CANVAS}
+"""What some settings take to have another value."""
+
+
+def usual(path: str = "", *, like: str = "") -> Config:
+    """A config whose stage 0 samples down, with the setting at `path` at its other value; or without, but else `like`
+    that one."""
+    name = (path or like).removeprefix("stages.2.")
+    other = {path.replace(".", "__"): OTHER_VALUES[name]} if path else {}
+    return config(**({"network__downsample_at": [0]} | TAKES.get(name, {}) | other))
 
 
 def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
@@ -154,7 +163,7 @@ OVERRIDDEN = [
 
 def changed_keys(path: str) -> list[bool]:
     """Whether the key of each stage is another one once the setting at `path` has another value."""
-    return [one != other for one, other in zip(keys(usual()), keys(usual(path))[:STAGES], strict=True)]
+    return [one != other for one, other in zip(keys(usual(like=path)), keys(usual(path))[:STAGES], strict=True)]
 
 
 def test_of_every_setting_it_is_said_once_what_it_affects() -> None:
@@ -163,7 +172,7 @@ def test_of_every_setting_it_is_said_once_what_it_affects() -> None:
     assert OTHER_VALUES.keys() == set(SETTINGS), "and it is tried"
 
 
-@pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in OF_CANVASES])
+@pytest.mark.parametrize("setting", [name for name in SETTINGS if name not in (*OF_CANVASES, "train.start")])
 def test_keys_change_as_is_said_of_the_setting(setting: str) -> None:
     first = 0 if setting in OF_THE_STAGE else 1 if setting in OF_WHAT_FOLLOWS else STAGES
     assert changed_keys(setting) == [j >= first for j in range(STAGES)]
@@ -215,6 +224,17 @@ def test_phases_of_canvases_count_past_the_images_and_where_they_are_cut_past_th
     assert [one == other for one, other in zip(before, after, strict=True)] == [j < first for j in range(STAGES)]
 
 
+def test_starting_as_the_identity_counts_past_stage_0_which_has_no_stage_before_it() -> None:
+    assert changed_keys("train.start") == [j >= 1 for j in range(STAGES)]
+
+
+@pytest.mark.parametrize("setting", ADDED)
+def test_a_setting_that_was_added_leaves_keys_as_they_were_at_its_first_value(setting: str) -> None:
+    section, name = setting.split(".")
+    assert getattr(getattr(config(), section), name) == ADDED[setting]
+    assert not any(setting in fields for fields in stage_fields(config()))
+
+
 def test_keys_of_stages_all_differ() -> None:
     assert len(set(keys(config(network__downsample_at=[])))) == STAGES
 
@@ -256,7 +276,7 @@ def test_another_encoding_shows_in_the_stage_that_reads_it() -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_stage_fits_in_the_place_of_one_of_the_same_network_head_and_classes(setting: str) -> None:
     is_another = (setting.startswith(("network.", "head.")) and setting in OF_THE_STAGE) or setting == "augment.crop"
-    assert fits(stage_fields(usual(setting))[0], stage_fields(usual())[0]) != is_another
+    assert fits(stage_fields(usual(setting))[0], stage_fields(usual(like=setting))[0]) != is_another
     assert not fits(stage_fields(usual(), classes=["a"])[0], stage_fields(usual())[0])
 
 
