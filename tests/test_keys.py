@@ -135,7 +135,11 @@ OF_CANVASES = ("augment.phases", "augment.cut_at")
 """Whether they count is tried below."""
 
 
-TAKES = {"train.start": {"network__batch_norm": False}, "augment.phases": CANVAS, "augment.cut_at": CANVAS}
+TAKES: dict[str, dict[str, Any]] = {
+    "train.start": {"network__batch_norm": False},
+    "augment.phases": CANVAS,
+    "augment.cut_at": CANVAS,
+}
 """What some settings take to have another value."""
 
 
@@ -144,7 +148,8 @@ def usual(path: str = "", *, like: str = "") -> Config:
     that one."""
     name = (path or like).removeprefix("stages.2.")
     other = {path.replace(".", "__"): OTHER_VALUES[name]} if path else {}
-    return config(**({"network__downsample_at": [0]} | TAKES.get(name, {}) | other))
+    samples_down: dict[str, Any] = {"network__downsample_at": [0]}
+    return config(**(samples_down | TAKES.get(name, {}) | other))
 
 
 def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
