@@ -49,9 +49,17 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     bn_group: Natural = 0
     """Samples that batch norm takes its statistics over in training, a multiple of eight that divides the batch size: a
     step can then be taken in parts of whole groups. 0 is the whole batch."""
+    bias: Literal["auto", "all", "none"] = "auto"
+    """Which convolutions have a bias: "auto", those that no batch norm follows, as in the released code; all, as in the
+    paper's text; or none, as on some paths of the code."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions of every stage. "auto": bfloat16 where the device gains from it, float32 elsewhere (on CUDA
     as torch computes float32, with TF32)."""
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether convolutions have a bias."""
+        return not self.batch_norm if self.bias == "auto" else self.bias == "all"
 
 
 class HeadSection(Section, frozen=True, kw_only=True):
@@ -61,6 +69,10 @@ class HeadSection(Section, frozen=True, kw_only=True):
     """M_aux, channels of the head of stage 0; doubles with the blocks."""
     pool: Count = 1
     """Average over so many pixels a side before the head's convolutions; 1 is the paper's head."""
+    average: Literal["adaptive", "floor"] = "adaptive"
+    """How a head averages an odd side to 2: over all pixels, or without the last, as the released code does."""
+    pooled_norm: bool = True
+    """Where there is batch norm, another one after that average, as in the released code."""
 
 
 class Augment(Section, frozen=True, kw_only=True):

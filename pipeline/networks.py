@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from cascade import Block, CentreWindow, Head, Network, Prefix, Quantiser, make_block, make_head
+from cascade import Block, CentreWindow, Head, Network, Prefix, Quantiser, StageShape, make_block, make_head
 from pipeline.config import Config
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
@@ -35,19 +35,33 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_block(run: RunFolder, j: int) -> Block:
     """theta_j, not trained."""
-    return make_block(run.shapes[j], batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
+    return configured_block(run.config, run.shapes[j])
 
 
 def new_head(run: RunFolder, j: int) -> Head:
     """gamma_j, not trained."""
-    config: Config = run.config.for_stage(j)
+    return configured_head(run.config, run.shapes[j], classes=run.classes)
+
+
+def configured_block(config: Config, shape: StageShape) -> Block:
+    """theta_j of a config, not trained."""
+    network = config.network
+    return make_block(shape, batch_norm=network.batch_norm, bn_group=network.bn_group, bias=network.has_bias)
+
+
+def configured_head(config: Config, shape: StageShape, *, classes: int) -> Head:
+    """gamma_j of a config, not trained."""
+    network, head = config.network, config.for_stage(shape.j).head
     return make_head(
-        run.shapes[j],
-        k=config.head.k,
-        classes=run.classes,
-        batch_norm=config.network.batch_norm,
-        pool=config.head.pool,
-        bn_group=config.network.bn_group,
+        shape,
+        k=head.k,
+        classes=classes,
+        batch_norm=network.batch_norm,
+        pool=head.pool,
+        bn_group=network.bn_group,
+        bias=network.has_bias,
+        average=head.average,
+        pooled_norm=head.pooled_norm,
     )
 
 
@@ -67,7 +81,7 @@ def kept_tensors(run: RunFolder, j: int, path: Path, *, remedy: str | None = Non
     return load_tensors(path, content=content, remedy=remedy)[0]
 
 
-def load_block(run: RunFolder, j: int) -> nn.Module:
+def load_block(run: RunFolder, j: int) -> Block:
     """theta_j, in evaluation mode. Raises CorruptDataError."""
     block = new_block(run, j)
     path = run.stages[j].block
@@ -109,7 +123,7 @@ def load_quantiser(run: RunFolder, j: int) -> Quantiser:
     return quantiser
 
 
-def load_head(run: RunFolder, j: int) -> nn.Module:
+def load_head(run: RunFolder, j: int) -> Head:
     """gamma_j, in evaluation mode. Raises CorruptDataError."""
     head = new_head(run, j)
     path = run.stages[j].head

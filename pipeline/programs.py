@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from cascade import Block, Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
 from cascade.calibration import PART
+from cascade.heads import Average
 from cascade.quantiser import STORED_TYPES
 from pipeline.config import Train
 from pipeline.device import autocast
@@ -38,14 +39,28 @@ class Trained:
     """Of the head."""
     dtype: torch.dtype
     """Of convolutions."""
+    bias: bool | None = None
+    """Whether they have one; None where no batch norm follows."""
+    average: Average = "adaptive"
+    pooled_norm: bool = True
+    """Of the head too."""
     recompute: bool
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
 
     def modules(self) -> tuple[Block, Head]:
         """Both on the device "meta", convolutions in channels-last memory."""
         with torch.device("meta"):
-            block = make_block(self.shape, batch_norm=self.batch_norm)
-            head = make_head(self.shape, k=self.k, classes=self.classes, batch_norm=self.batch_norm, pool=self.pool)
+            block = make_block(self.shape, batch_norm=self.batch_norm, bias=self.bias)
+            head = make_head(
+                self.shape,
+                k=self.k,
+                classes=self.classes,
+                batch_norm=self.batch_norm,
+                pool=self.pool,
+                bias=self.bias,
+                average=self.average,
+                pooled_norm=self.pooled_norm,
+            )
         for module in (block, head):
             module.to(memory_format=torch.channels_last)
         return block, head
@@ -67,12 +82,13 @@ class Replayed:
     """Encoding between the blocks."""
     batch_norm: bool
     dtype: torch.dtype
+    bias: bool | None = None
 
     def prefix(self) -> Prefix:
         """The frozen blocks, on the device "meta"."""
         with torch.device("meta"):
             prefix = Prefix(
-                [make_block(shape, batch_norm=self.batch_norm) for shape in self.blocks],
+                [make_block(shape, batch_norm=self.batch_norm, bias=self.bias) for shape in self.blocks],
                 [Quantiser(self.between, shape.out_channels) for shape in self.blocks],
             )
         prefix.to(memory_format=torch.channels_last)

@@ -82,11 +82,14 @@ OTHER_VALUES: dict[str, Any] = {
     "network.downsample": "max",
     "network.batch_norm": False,
     "network.bn_group": 32,
+    "network.bias": "all",
     "network.precision": "bfloat16",
     "network.stages": STAGES + 3,
     "head.k": 3,
     "head.width": 8,
     "head.pool": 2,
+    "head.average": "floor",
+    "head.pooled_norm": False,
     "augment.crop": 16,
     "augment.padding": 1,
     "augment.flip": False,
@@ -137,6 +140,7 @@ OF_CANVASES = ("augment.phases", "augment.cut_at")
 
 TAKES: dict[str, dict[str, Any]] = {
     "train.start": {"network__batch_norm": False},
+    "head.average": {"augment__crop": 14},
     "augment.phases": CANVAS,
     "augment.cut_at": CANVAS,
 }
@@ -231,6 +235,20 @@ def test_phases_of_canvases_count_past_the_images_and_where_they_are_cut_past_th
 
 def test_starting_as_the_identity_counts_past_stage_0_which_has_no_stage_before_it() -> None:
     assert changed_keys("train.start") == [j >= 1 for j in range(STAGES)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network__bias": "none"},
+        {"network__batch_norm": False, "network__bias": "all"},
+        {"network__batch_norm": False, "head__pooled_norm": False},
+        {"head__average": "floor"},
+    ],
+)
+def test_what_text_and_code_differ_in_counts_only_where_it_makes_a_difference(settings: dict[str, Any]) -> None:
+    without = {name: value for name, value in settings.items() if name == "network__batch_norm"}
+    assert keys(config(**settings)) == keys(config(**without))
 
 
 @pytest.mark.parametrize("setting", ADDED)

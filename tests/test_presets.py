@@ -99,6 +99,8 @@ def test_networks_are_the_papers(
     assert (network.stages, network.width, network.downsample_at) == (stages, width, downsample_at)
     assert (network.downsample, network.batch_norm) == ("invertible", batch_norm)
     assert (config.head.k, config.head.width, config.head.pool) == (k, head_width, 1)
+    assert (network.bias, config.head.average, config.head.pooled_norm) == ("auto", "adaptive", True)
+    assert (config.train.reset_momentum, config.train.start, config.train.keep) == (True, "random", "last")
     assert config.augment.policy == ("canvas" if name.startswith("cifar10") else "views")
 
 
