@@ -12,9 +12,9 @@ class Block(nn.Module):
     """Down-sampling, 3x3 convolution with padding 1, optional batch norm, ReLU.
 
     Maps (N, in_channels, H, W) to (N, out_channels, H', W'), where H' = H/2 if `downsample` is given, else H.
-    The convolution has a bias only where no batch norm follows, as in the released code: batch norm would
-    cancel it. The paper has batch norm for k >= 2 and none for k = 1 (Sec. 4.1, 4.3). Its statistics are those of
-    `bn_group` samples at a time, 0 of the whole batch.
+    Without a word on `bias` the convolution has one only where no batch norm follows, as in the released code: batch
+    norm would cancel it. The paper has batch norm for k >= 2 and none for k = 1 (Sec. 4.1, 4.3). Its statistics are
+    those of `bn_group` samples at a time, 0 of the whole batch.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class Block(nn.Module):
         downsample: Downsample | None = None,
         batch_norm: bool = True,
         bn_group: int = 0,
+        bias: bool | None = None,
     ) -> None:
         super().__init__()
         self.downsample = make_downsample(downsample)
@@ -34,7 +35,7 @@ class Block(nn.Module):
             kernel_size=3,
             padding=1,
             stride=2 if downsample == "strided" else 1,
-            bias=not batch_norm,
+            bias=not batch_norm if bias is None else bias,
         )
         self.norm = GroupedBatchNorm(out_channels, bn_group) if batch_norm else nn.Identity()
 

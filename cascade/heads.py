@@ -1,5 +1,7 @@
 """gamma_j: the auxiliary head, C_gamma x = L A ReLU(W_{k-2} .. ReLU(W_0 x)) (Eq. 2)."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from cascade.norm import GroupedBatchNorm
 
 QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
 HIDDEN_LAYER = 3  # modules: convolution, batch norm, ReLU
+Average = Literal["adaptive", "floor"]
 
 
 class Head(nn.Module):
@@ -20,9 +23,11 @@ class Head(nn.Module):
 
     `pool = 1` is the paper's head, at the full resolution of the block; a larger one averages first, which
     the authors' later VGG-11 code does and which decides the memory of early stages. Where batch norm is used
-    another one follows the 2 x 2 average, as in the released code; all take the statistics of `bn_group` samples at a
-    time, 0 of the whole batch. The average to 2 x 2 is adaptive:
-    at odd sides it drops no pixel (a `pool` does), where the released code's `avg_pool2d` drops a row and a column.
+    another one follows the 2 x 2 average, as in the released code, unless `pooled_norm` is false, as the paper's text
+    may be read; all take the statistics of `bn_group` samples at a time, 0 of the whole batch. Without a word on `bias`
+    convolutions have one where no batch norm follows. The average to 2 x 2 is "adaptive": at odd sides it drops no
+    pixel (a `pool` does); the "floor" of half the side drops a row and a column there, as the released code's
+    `avg_pool2d` does.
     """
 
     def __init__(
@@ -35,21 +40,25 @@ class Head(nn.Module):
         batch_norm: bool = True,
         pool: int = 1,
         bn_group: int = 0,
+        bias: bool | None = None,
+        average: Average = "adaptive",
+        pooled_norm: bool = True,
     ) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"k = {k}: an auxiliary problem has at least one hidden layer, the block itself")
         self.pool = nn.AvgPool2d(pool) if pool > 1 else nn.Identity()
         channels = in_channels
+        has_bias = not batch_norm if bias is None else bias
         layers: list[nn.Module] = []
         for _ in range(k - 1):
-            layers.append(Convolution(channels, width, kernel_size=3, padding=1, bias=not batch_norm))
+            layers.append(Convolution(channels, width, kernel_size=3, padding=1, bias=has_bias))
             layers.append(GroupedBatchNorm(width, bn_group) if batch_norm else nn.Identity())
             layers.append(nn.ReLU(inplace=True))
             channels = width
         self.hidden = nn.Sequential(*layers)
-        self.average = nn.AdaptiveAvgPool2d(QUADRANTS)
-        self.norm = GroupedBatchNorm(channels, bn_group) if batch_norm else nn.Identity()
+        self.average = FloorAverage() if average == "floor" else nn.AdaptiveAvgPool2d(QUADRANTS)
+        self.norm = GroupedBatchNorm(channels, bn_group) if batch_norm and pooled_norm else nn.Identity()
         self.linear = nn.Linear(channels * QUADRANTS**2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,9 +66,18 @@ class Head(nn.Module):
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits of the last hidden layer's output: the average to 2 x 2 and the linear layer."""
-        x = quadrants(x) if torch.are_deterministic_algorithms_enabled() else self.average(x)
+        is_adaptive = isinstance(self.average, nn.AdaptiveAvgPool2d)
+        x = quadrants(x) if is_adaptive and torch.are_deterministic_algorithms_enabled() else self.average(x)
         logits: Tensor = self.linear(self.norm(x).flatten(1))
         return logits
+
+
+class FloorAverage(nn.Module):
+    """The average of (N, C, side, side) to 2 x 2 windows of side // 2 pixels: an odd side's last one is left out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x.shape[-1] // QUADRANTS
+        return F.avg_pool2d(x[..., : QUADRANTS * half, : QUADRANTS * half], half)
 
 
 def quadrants(x: Tensor) -> Tensor:

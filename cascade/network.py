@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from cascade.blocks import Block
-from cascade.heads import Head
+from cascade.heads import Average, Head
 from cascade.quantiser import Quantiser
 from cascade.shapes import StageShape
 
 
-def make_block(shape: StageShape, *, batch_norm: bool, bn_group: int = 0) -> Block:
+def make_block(shape: StageShape, *, batch_norm: bool, bn_group: int = 0, bias: bool | None = None) -> Block:
     """theta_j of a stage."""
     return Block(
         shape.in_channels,
@@ -19,10 +19,22 @@ def make_block(shape: StageShape, *, batch_norm: bool, bn_group: int = 0) -> Blo
         downsample=shape.downsample,
         batch_norm=batch_norm,
         bn_group=bn_group,
+        bias=bias,
     )
 
 
-def make_head(shape: StageShape, *, k: int, classes: int, batch_norm: bool, pool: int = 1, bn_group: int = 0) -> Head:
+def make_head(
+    shape: StageShape,
+    *,
+    k: int,
+    classes: int,
+    batch_norm: bool,
+    pool: int = 1,
+    bn_group: int = 0,
+    bias: bool | None = None,
+    average: Average = "adaptive",
+    pooled_norm: bool = True,
+) -> Head:
     """gamma_j of a stage, on x_{j+1}."""
     return Head(
         shape.out_channels,
@@ -32,6 +44,9 @@ def make_head(shape: StageShape, *, k: int, classes: int, batch_norm: bool, pool
         batch_norm=batch_norm,
         pool=pool,
         bn_group=bn_group,
+        bias=bias,
+        average=average,
+        pooled_norm=pooled_norm,
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cache import encode, packed_share, sync
 from cache.encodings import LEVELS
 from cache.files import write_synced
-from cascade import Quantiser, StageShape, calibrate, fidelity, make_block, make_head
+from cascade import Quantiser, StageShape, calibrate, fidelity
 from cascade.quantiser import ENCODINGS
 from pipeline.augmentation import centre_of, cut, fresh_draws
 from pipeline.checkpoint import Progress
@@ -25,6 +25,7 @@ from pipeline.device import autocast, place
 from pipeline.fit import train_step
 from pipeline.initial import draw_weights
 from pipeline.learner import Learner, make_optimiser
+from pipeline.networks import configured_block, configured_head
 from pipeline.outline import Outline
 from pipeline.transfer import host_buffer, to_device
 from pipeline.weights import pack_tensors
@@ -233,17 +234,8 @@ class Bench:
     def _learner(self, shape: StageShape) -> Learner:
         """A stage's block, head and optimiser with initial weights."""
         config = self.config.for_stage(shape.j)
-        norm = config.network.batch_norm
-        group = config.network.bn_group
-        block = make_block(shape, batch_norm=norm, bn_group=group)
-        head = make_head(
-            shape,
-            k=config.head.k,
-            classes=self.outline.classes,
-            batch_norm=norm,
-            pool=config.head.pool,
-            bn_group=group,
-        )
+        block = configured_block(config, shape)
+        head = configured_head(config, config.head, shape, classes=self.outline.classes)
         draw_weights(config.seed, shape.j, block, head)
         for module in (block, head):
             place(module, self.device)

@@ -19,11 +19,12 @@ from pipeline.errors import CorruptDataError
 from pipeline.learner import Learner
 from pipeline.metrics import EpochRecord, metrics_content, read_metrics
 from pipeline.progress import Reporter
-from pipeline.record import Session
+from pipeline.record import Kept, Session
 from pipeline.runfolder import StageFolder
-from pipeline.weights import load_tensors, pack_tensors, read_metadata
+from pipeline.weights import load_tensors, module_tensors, pack_tensors, read_metadata
 
 EPOCH = "epoch."
+BEST = "best."
 POSITION = "position"
 
 
@@ -57,6 +58,15 @@ class Progress:
 
 
 @dataclass
+class Best:
+    """The point of least training risk so far."""
+
+    point: Kept
+    tensors: dict[str, Tensor]
+    """Weights and buffers of block and head there, on the host."""
+
+
+@dataclass
 class StageState:
     """How far a stage is, beside its weights."""
 
@@ -66,6 +76,8 @@ class StageState:
     """The epoch after them."""
     sessions: list[Session]
     """The machines so far; none where it has not begun."""
+    best: Best | None = None
+    """Where the best point is to be kept, and one was looked at."""
 
     @property
     def has_begun(self) -> bool:
@@ -87,6 +99,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """The machines so far."""
     kept: list[Annotated[int, Meta(ge=0)]] = []
     """The filters that compression left of the block; none where it has not come yet."""
+    best: Kept | None = None
+    """The best point, whose tensors are there too."""
 
 
 def save_checkpoint(folder: StageFolder, learner: Learner, state: StageState) -> None:
@@ -99,8 +113,10 @@ def save_checkpoint(folder: StageFolder, learner: Learner, state: StageState) ->
         metrics=metrics_content(state.epochs),
         sessions=state.sessions,
         kept=learner.kept,
+        best=state.best.point if state.best else None,
     )
-    tensors = {**learner.tensors(), **(progress.tensors() if progress.consumed else {})}
+    best = {BEST + name: tensor for name, tensor in state.best.tensors.items()} if state.best else {}
+    tensors = {**learner.tensors(), **best, **(progress.tensors() if progress.consumed else {})}
     data, _ = pack_tensors(tensors, {POSITION: msgspec.json.encode(position).decode()})
     new = _new(folder)
     try:
@@ -157,9 +173,11 @@ def sweep(folder: StageFolder) -> None:
 def _restore(path: Path, folder: StageFolder, learner: Learner, *, batch_size: int, epoch_samples: int) -> StageState:
     tensors, metadata = load_tensors(path)
     sums = {name: tensor for name, tensor in tensors.items() if name.startswith(EPOCH)}
+    best = {name.removeprefix(BEST): tensor for name, tensor in tensors.items() if name.startswith(BEST)}
     position, progress = _position(metadata), Progress.fresh(learner.device)
     records = read_metrics(folder, position.epochs) if position else []  # lines may be ahead, never behind
     fits = position is not None and (position.key, position.metrics) == (folder.key, metrics_content(records))
+    fits = fits and _best_fits(position, best, learner)
     if position is None or not fits or not _sums_fit(position, sums, progress, batch_size, epoch_samples):
         raise CorruptDataError(
             f"{path} and {folder.metrics} do not belong together, or not to this stage\n"
@@ -167,11 +185,21 @@ def _restore(path: Path, folder: StageFolder, learner: Learner, *, batch_size: i
         )
     if position.kept and not learner.kept:
         learner.keep(position.kept)
-    learner.restore({name: tensor for name, tensor in tensors.items() if name not in sums}, path)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith((EPOCH, BEST))}
+    learner.restore(own, path)
     progress.consumed = position.consumed
     for name, tensor in sums.items():
         progress.tensors()[name].copy_(tensor)
-    return StageState(records, progress, position.sessions)
+    return StageState(records, progress, position.sessions, Best(position.best, best) if position.best else None)
+
+
+def _best_fits(position: Position | None, best: dict[str, Tensor], learner: Learner) -> bool:
+    """Whether the tensors of the best point are there if, and only if, there is one, and are of this network."""
+    if position is None or position.best is None:
+        return not best
+    own = module_tensors(block=learner.block, head=learner.head)
+    shapes = {name: tensor.shape for name, tensor in own.items()}
+    return {name: tensor.shape for name, tensor in best.items()} == shapes and position.best.epochs <= position.epochs
 
 
 def _sums_fit(

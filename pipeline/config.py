@@ -49,9 +49,17 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     bn_group: Natural = 0
     """Samples that batch norm takes its statistics over in training, a multiple of eight that divides the batch size: a
     step can then be taken in parts of whole groups. 0 is the whole batch."""
+    bias: Literal["auto", "all", "none"] = "auto"
+    """Which convolutions have a bias: "auto", those that no batch norm follows, as in the released code; all, as in the
+    paper's text; or none, as on some paths of the code."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions of every stage. "auto": bfloat16 where the device gains from it, float32 elsewhere (on CUDA
     as torch computes float32, with TF32)."""
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether convolutions have a bias."""
+        return not self.batch_norm if self.bias == "auto" else self.bias == "all"
 
 
 class HeadSection(Section, frozen=True, kw_only=True):
@@ -61,6 +69,10 @@ class HeadSection(Section, frozen=True, kw_only=True):
     """M_aux, channels of the head of stage 0; doubles with the blocks."""
     pool: Count = 1
     """Average over so many pixels a side before the head's convolutions; 1 is the paper's head."""
+    average: Literal["adaptive", "floor"] = "adaptive"
+    """How a head averages an odd side to 2: over all pixels, or without the last, as the released code does."""
+    pooled_norm: bool = True
+    """Where there is batch norm, another one after that average, as in the released code."""
 
 
 class Augment(Section, frozen=True, kw_only=True):
@@ -123,6 +135,13 @@ class Train(Section, frozen=True, kw_only=True):
     """Forget the momentum at each drop, as the released code does."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000)] = 5e-4
     """On every parameter; in the released code, absent from the paper."""
+    start: Literal["random", "identity"] = "random"
+    """Where a stage starts: from drawn weights, or, past stage 0, from the identity as its block and the head of the
+    stage before (Prop. 3.1); that takes a stage that does not sample down, the same head, and no batch norm."""
+    keep: Literal["last", "best"] = "last"
+    """What is kept of a stage: the weights after the last epoch, as in the released code, or those of least training
+    risk, of the start and of the end of each epoch. The risk is the mean cross entropy over all training samples in
+    evaluation mode, in the test-time window, under the policy "views" past stage 0 of view 0: a pass an epoch more."""
 
 
 class Order(Section, frozen=True, kw_only=True):
@@ -258,13 +277,16 @@ class Config(Section, frozen=True, kw_only=True):
 
     @property
     def baseline_train(self) -> Train:
-        """How the network is trained end to end: as its last stage, but for what [baseline.train] says."""
-        return msgspec.structs.replace(self.for_stage(self.network.stages - 1).train, **self.baseline.train)
+        """How the network is trained end to end, from random weights: as its last stage, but for what [baseline.train]
+        says."""
+        last = self.for_stage(self.network.stages - 1).train
+        return msgspec.structs.replace(last, **{**self.baseline.train, "start": "random"})
 
     @property
     def probe_train(self) -> Train:
-        """How a CNN probe is trained, on any x_j alike: by [train], but for what [probe.train] says."""
-        return msgspec.structs.replace(self.train, **self.probe.train)
+        """How a CNN probe is trained, from random weights, on any x_j alike: by [train], but for what [probe.train]
+        says."""
+        return msgspec.structs.replace(self.train, **{**self.probe.train, "start": "random"})
 
     def keeps(self, j: int) -> bool:
         """Whether x_j, j >= 1, is to be stored for training; where a plan is to say so, and none does, all are."""

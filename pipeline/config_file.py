@@ -300,7 +300,7 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
                 budget_bytes(getattr(budget, name))
             except ValueError:
                 faults.append(f"budget.{name} = {_shown(getattr(budget, name))}: {EXPECTED_BYTES}")
-    return [*faults, *_faults_of_batches(sections)]
+    return [*faults, *_faults_of_batches(sections), *_faults_of_start(sections), *_faults_of_best(sections)]
 
 
 def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
@@ -322,3 +322,46 @@ def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
         for name, size in sizes.items()
         if size % group
     ]
+
+
+def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
+    """Why a stage that is to start as the identity, with the head before it, cannot."""
+    network, head, train, stages = (sections.get(name) for name in ("network", "head", "train", "stages"))
+    compress = sections.get("compress")
+    if not network or not head or not train or not compress:
+        return []
+    own = {int(j): overrides for j, overrides in (stages or {}).items()}
+    heads = [msgspec.structs.replace(head, **own[j].head) if j in own else head for j in range(network.stages)]
+    faults = []
+    for j in range(1, network.stages):
+        start = own[j].train.get("start", train.start) if j in own else train.start
+        reasons = {
+            "network.batch_norm is true, and a block that normalises is no identity": network.batch_norm,
+            f"stage {j} samples down (network.downsample_at), and P is no identity": j in network.downsample_at,
+            f"filters of stage {j - 1} are cut off (compress.keep)": _share(own, compress, j - 1) < 1,
+            f"its head is another than that of stage {j - 1} (head.k, width, pool)": heads[j] != heads[j - 1],
+        }
+        why = next((reason for reason, holds in reasons.items() if holds), None)
+        if start == "identity" and why:
+            faults.append(f'stages.{j}.train.start = "identity": {why}; set stages.{j}.train.start = "random"')
+    return faults
+
+
+def _faults_of_best(sections: Mapping[str, Any]) -> list[str]:
+    """Stages that are to keep their best point and are compressed after it, which is another network."""
+    network, train, compress, stages = (sections.get(name) for name in ("network", "train", "compress", "stages"))
+    if not network or not train or not compress:
+        return []
+    own = {int(j): overrides for j, overrides in (stages or {}).items()}
+    return [
+        f'stages.{j}.train.keep = "best": its filters are cut off after the training (compress.keep), and what is left '
+        f'is no point of that; set stages.{j}.train.keep = "last" or stages.{j}.compress.keep = 1'
+        for j in range(network.stages)
+        if (own[j].train.get("keep", train.keep) if j in own else train.keep) == "best" and _share(own, compress, j) < 1
+    ]
+
+
+def _share(own: Mapping[int, StageOverrides], compress: Compress, j: int) -> float:
+    """`compress.keep` of stage j."""
+    share: float = own[j].compress.get("keep", compress.keep) if j in own else compress.keep
+    return share

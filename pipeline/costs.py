@@ -61,6 +61,8 @@ class Work:
     """The same where samples come as they are stored."""
     epochs: NDArray[np.int64]
     """Of each stage, still to come."""
+    looks: NDArray[np.int64]
+    """Of each stage, passes still to come over all training samples in evaluation, where it keeps its best point."""
     is_trained: NDArray[np.bool_]
     """Whether a stage is."""
     step_seconds: Seconds
@@ -166,14 +168,17 @@ def training(work: Work, machine: Machine) -> Parts:
 
 
 def validation(work: Work, machine: Machine) -> Parts:
-    """Stage j from x_i, for i <= j: the held-out samples after every epoch."""
-    m, epochs, missed = (
-        work.filled(work.validation_samples),
-        work.epochs[None, :].astype(float),
-        1 - work.kept_share[:, None],
-    )
-    begun = np.minimum(epochs, 1)
-    flow = _Flow(m * epochs, m * (begun + (epochs - begun) * missed), _share(work.window_in_order, m))
+    """Stage j from x_i, for i <= j: the held-out samples after every epoch, and each look for the best point."""
+    passes = ((work.validation_samples, work.epochs), (work.train_samples, work.looks))
+    return _together(_passes(work, machine, work.filled(samples), count) for samples, count in passes)
+
+
+def _passes(work: Work, machine: Machine, samples: int, count: NDArray[np.int64]) -> Parts:
+    """Samples in evaluation, as often as each stage takes them."""
+    times, missed = count[None, :].astype(float), 1 - work.kept_share[:, None]
+    begun = np.minimum(times, 1)
+    fetched = samples * (begun + (times - begun) * missed)
+    flow = _Flow(samples * times, fetched, _share(work.window_in_order, samples))
     return _phase(work, machine, _testing(work), replay_seconds(work), flow)
 
 

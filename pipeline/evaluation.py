@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from cascade import ensemble
 from pipeline.acceptance import chain
@@ -69,6 +70,31 @@ def outputs(
         logits.append(z.float())
         labels.append(y)
     return torch.cat(logits).cpu(), torch.cat(labels).cpu()
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Of a network on all training samples, without augmentation."""
+
+    loss: float
+    """Mean cross entropy."""
+    accuracy: float
+    """Percent."""
+
+
+def training_risk(feed: Feed, network: Callable[[Tensor], Tensor]) -> Risk:
+    """The empirical risk on x_j in the test-time window, past stage 0 under "views" on view 0 of each sample.
+
+    Summed on the device, so that no outputs are held. Raises Stopped.
+    """
+    augment, samples = feed.run.config.augment, feed.store("train").samples
+    view = 0 if feed.j > 0 and augment.policy == "views" else None
+    dtype = torch.float32 if feed.device.type == "mps" else torch.float64  # which mps does not have
+    loss, correct = (torch.zeros((), dtype=dtype, device=feed.device) for _ in range(2))
+    for z, y in feed.sequential("train", network, view=view):
+        loss += cross_entropy(z.to(dtype), y, reduction="sum")
+        correct += (z.argmax(1) == y).sum()
+    return Risk(loss.item() / samples, 100 * correct.item() / samples)
 
 
 @dataclass(frozen=True)

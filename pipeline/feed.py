@@ -153,8 +153,8 @@ class Feed:
 
         Of its first `limit` samples those from `start` on, which is a multiple of `order.run`.
 
-        In the test-time window, which stored views of training samples cannot give; or as a store of x_j would hold
-        them, `view` of each.
+        In the test-time window, which of stored views of training samples only their images can give; or as a store of
+        x_j would hold them, `view` of each.
 
         A run of samples at a time, and every forward pass, of the prefix and of `through`, over a whole run: a short
         last one is filled up with copies of its last sample and cut afterwards, so that no number depends on how many

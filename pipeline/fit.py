@@ -13,11 +13,11 @@ from torch.nn.functional import cross_entropy
 
 from cache import make_folder, replace_file
 from cascade import parameter_count, strongest
-from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
+from pipeline.checkpoint import Best, Progress, load_checkpoint, save_checkpoint, sweep
 from pipeline.config import Train
 from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import RefusedError, Stopped
-from pipeline.evaluation import outputs, score
+from pipeline.evaluation import outputs, score, training_risk
 from pipeline.feed import Feed
 from pipeline.finite import check_finite
 from pipeline.keys import differences
@@ -26,10 +26,10 @@ from pipeline.metrics import EpochRecord, metrics_content, metrics_lines
 from pipeline.problem import Problem
 from pipeline.progress import Reporter, duration, size
 from pipeline.ranking import filter_scores
-from pipeline.record import Session, StageRecord
+from pipeline.record import Kept, Session, StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
-from pipeline.weights import module_tensors, save_tensors
+from pipeline.weights import load_modules, module_tensors, save_tensors
 
 
 def fit(
@@ -106,6 +106,8 @@ class _Fit:
     def train(self) -> None:
         """Train to the last epoch."""
         self._say_beginning()
+        if self.config.keep == "best" and self.state.best is None:
+            self._look(0)
         for epoch in range(len(self.state.epochs), self.problem.epochs):
             if epoch >= self.config.epochs and not self.learner.kept:
                 self._compress()
@@ -154,6 +156,7 @@ class _Fit:
             trained = time.perf_counter()
             check_finite(self.problem, feed, self.learner, epoch, progress)
             validation = self._validation_accuracy()
+            risk = self._look(epoch + 1) if self.config.keep == "best" else None
         except Stopped:
             self._checkpoint(epoch)
             raise
@@ -165,6 +168,7 @@ class _Fit:
             train_loss=loss / seen,
             train_accuracy=100 * correct / seen,
             validation_accuracy=validation,
+            train_risk=risk,
             images_per_second=seen / (progress.seconds.item() + trained - self._counted),
             wait_share=sum(by_cause.values()),
             wait_by_cause=by_cause,
@@ -217,9 +221,25 @@ class _Fit:
         self.learner.train(False)
         return score(*outputs(self.feed, self.learner.logits, "validation"), classes=self.run.classes).top1
 
+    def _look(self, epochs: int) -> float:
+        """The training risk after so many epochs; where it is the least so far, the weights are put aside."""
+        learner, best = self.learner, self.state.best
+        learner.train(False)
+        risk = training_risk(self.feed, learner.logits)
+        if best is None or risk.loss < best.point.risk:
+            start = risk.loss if best is None else best.point.start_risk
+            point = Kept(epochs=epochs, risk=risk.loss, accuracy=risk.accuracy, start_risk=start)
+            tensors = module_tensors(block=learner.block, head=learner.head)
+            self.state.best = Best(point, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})
+        return risk.loss
+
     def finish(self) -> None:
-        """Test once, and keep weights, outputs and, last, the record."""
-        folder, learner, epochs = self.folder, self.learner, self.state.epochs
+        """Take the best point, where it is to be kept; test once, and keep weights, outputs and, last, the record."""
+        folder, learner, epochs, best = self.folder, self.learner, self.state.epochs, self.state.best
+        validation = epochs[-1].validation_accuracy
+        if best is not None:
+            load_modules(best.tensors, folder.checkpoint, block=learner.block, head=learner.head)
+            validation = self._validation_accuracy()
         learner.train(False)
         logits, y = outputs(self.feed, learner.logits, "test")
         test = score(logits, y, classes=self.run.classes)
@@ -237,8 +257,9 @@ class _Fit:
             fields=self.problem.fields,
             accepted=[stage for stage in self.run.accepted if stage.stage < self.problem.j],
             parameters={"block": parameter_count([learner.block]), "head": parameter_count([learner.head])},
-            train_accuracy=epochs[-1].train_accuracy,
-            validation_accuracy=epochs[-1].validation_accuracy,
+            train_accuracy=best.point.accuracy if best else epochs[-1].train_accuracy,
+            validation_accuracy=validation,
+            best=best.point if best else None,
             test_accuracy=test.top1,
             balanced_test_accuracy=test.balanced,
             seconds=sum(epoch.seconds for epoch in epochs),
@@ -252,7 +273,8 @@ class _Fit:
         )
         write_sealed(folder.record_path, record)
         sweep(folder)
-        self.report.say(f"{self.what}  done: test {test.top1:.2f}%, in {duration(record.seconds)}")
+        kept = f", kept after epoch {best.point.epochs} at a risk of {best.point.risk:.4f}" if best else ""
+        self.report.say(f"{self.what}  done: test {test.top1:.2f}%{kept}, in {duration(record.seconds)}")
 
     def _say_beginning(self) -> None:
         learner, state, output = self.learner, self.state, "x".join(map(str, self.problem.shape.before_cut.output))

@@ -32,6 +32,17 @@ def draw_weights(seed: int, stage: int, block: nn.Module, head: nn.Module) -> No
 
 
 @torch.no_grad()
+def make_identity(block: nn.Module) -> None:
+    """Have the one convolution of a block, with as many channels out as in, give what it is given: exactly so, in any
+    precision.
+    """
+    (conv,) = (module for module in block.modules() if isinstance(module, nn.Conv2d))
+    nn.init.dirac_(conv.weight)
+    if conv.bias is not None:
+        conv.bias.zero_()
+
+
+@torch.no_grad()
 def _fill(parameter: Tensor, bound: float, seed: int, *indices: int) -> None:
     """Set element i of a parameter, in C order, to the draw (seed, *indices, i) between -bound and bound."""
     numbers = np.empty(parameter.numel(), np.float32)

@@ -25,17 +25,26 @@ OF_THE_STAGE = frozenset(
         "seed",
         *(
             "network." + name
-            for name in ("width", "downsample_at", "downsample", "batch_norm", "bn_group", "precision")
+            for name in ("width", "downsample_at", "downsample", "batch_norm", "bn_group", "bias", "precision")
         ),
-        *("head." + name for name in ("k", "width", "pool")),
+        *("head." + name for name in ("k", "width", "pool", "average", "pooled_norm")),
         *("augment." + name for name in ("crop", "padding", "flip")),
         *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
-        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay")),
+        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "start", "keep")),
         *("order." + name for name in ("run", "window")),
         *("compress." + name for name in ("keep", "epochs", "lr")),
     ]
 )
 """Settings that the result of a stage itself depends on."""
+
+ADDED = {
+    "network.bias": "auto",
+    "head.average": "adaptive",
+    "head.pooled_norm": True,
+    "train.start": "random",
+    "train.keep": "last",
+}
+"""Settings that came later, each with the value that says what was done before: with it a key is what it was."""
 
 _INGESTED = "what it makes of the images is in their content hash"
 OF_WHAT_FOLLOWS = {
@@ -86,6 +95,7 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "downsample": shape.downsample,
         "batch_norm": config.network.batch_norm,
         "bn_group": config.network.bn_group if config.network.batch_norm else None,
+        "bias": "auto" if config.network.has_bias != config.network.batch_norm else config.network.bias,
         "precision": config.network.precision,
     }
     augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}
@@ -95,7 +105,7 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         augment["cut_at"] = own.augment.cut_at
     sections: dict[str, Fields] = {
         "network": network,
-        "head": {"k": own.head.k, "width": shape.head_width if own.head.k > 1 else None, "pool": own.head.pool},
+        "head": _head_fields(own, shape),
         "augment": augment,
         "train": _settings(own, "train"),
         "order": _settings(own, "order"),
@@ -105,7 +115,21 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
     if shape.j > 0:
         fields[f"store.encoding of x_{shape.j}"] = config.for_stage(shape.j - 1).store.encoding
     fields |= {f"{section}.{name}": value for section, values in sections.items() for name, value in values.items()}
-    return fields
+    if shape.j == 0:
+        del fields["train.start"]  # there is no stage before it
+    return {name: value for name, value in fields.items() if name not in ADDED or value != ADDED[name]}
+
+
+def _head_fields(own: Config, shape: StageShape) -> Fields:
+    """Of a head: what counts of its settings on a block's output of this shape."""
+    head = own.head
+    return {
+        "k": head.k,
+        "width": shape.head_width if head.k > 1 else None,
+        "pool": head.pool,
+        "average": head.average if shape.out_side // head.pool % 2 else "adaptive",
+        "pooled_norm": head.pooled_norm or not own.network.batch_norm,
+    }
 
 
 def _settings(config: Config, section: str) -> Fields:

@@ -27,6 +27,8 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Percent, over the same."""
     validation_accuracy: float | None
     """Percent, after the epoch; None where nothing is held out."""
+    train_risk: float | None = None
+    """Mean cross entropy over all training samples after the epoch; None where the last weights are kept anyway."""
     images_per_second: float
     """Trained, over the epoch in all sessions."""
     wait_share: float

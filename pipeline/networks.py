@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
 from cascade import Block, CentreWindow, Head, Network, Prefix, Quantiser, StageShape, make_block, make_head
-from pipeline.config import HeadSection
+from pipeline.config import Config, HeadSection
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed
@@ -35,8 +35,7 @@ class EncodingRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_block(run: RunFolder, j: int, *, before_cut: bool = False) -> Block:
     """theta_j, not trained; `before_cut` with the filters that compression cuts off."""
-    shape = run.shapes[j].before_cut if before_cut else run.shapes[j]
-    return make_block(shape, batch_norm=run.config.network.batch_norm, bn_group=run.config.network.bn_group)
+    return configured_block(run.config, run.shapes[j].before_cut if before_cut else run.shapes[j])
 
 
 def new_head(run: RunFolder, j: int) -> Head:
@@ -46,14 +45,28 @@ def new_head(run: RunFolder, j: int) -> Head:
 
 def new_head_like(run: RunFolder, shape: StageShape, head: HeadSection) -> Head:
     """A head on what a shape says that a block makes, not trained."""
-    network = run.config.network
+    return configured_head(run.config, head, shape, classes=run.classes)
+
+
+def configured_block(config: Config, shape: StageShape) -> Block:
+    """theta_j of a config, not trained."""
+    network = config.network
+    return make_block(shape, batch_norm=network.batch_norm, bn_group=network.bn_group, bias=network.has_bias)
+
+
+def configured_head(config: Config, head: HeadSection, shape: StageShape, *, classes: int) -> Head:
+    """A head of a config's network, not trained."""
+    network = config.network
     return make_head(
         shape,
         k=head.k,
-        classes=run.classes,
+        classes=classes,
         batch_norm=network.batch_norm,
         pool=head.pool,
         bn_group=network.bn_group,
+        bias=network.has_bias,
+        average=head.average,
+        pooled_norm=head.pooled_norm,
     )
 
 
@@ -73,7 +86,7 @@ def kept_tensors(run: RunFolder, j: int, path: Path, *, remedy: str | None = Non
     return load_tensors(path, content=content, remedy=remedy)[0]
 
 
-def load_block(run: RunFolder, j: int) -> nn.Module:
+def load_block(run: RunFolder, j: int) -> Block:
     """theta_j, in evaluation mode. Raises CorruptDataError."""
     block = new_block(run, j)
     path = run.stages[j].block
@@ -115,7 +128,7 @@ def load_quantiser(run: RunFolder, j: int) -> Quantiser:
     return quantiser
 
 
-def load_head(run: RunFolder, j: int) -> nn.Module:
+def load_head(run: RunFolder, j: int) -> Head:
     """gamma_j, in evaluation mode. Raises CorruptDataError."""
     head = new_head(run, j)
     path = run.stages[j].head

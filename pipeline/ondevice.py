@@ -87,6 +87,8 @@ def problem_work(
         writes=problem.writes,
         k=problem.head.k,
         pool=problem.head.pool,
+        average=problem.head.average,
+        pooled_norm=problem.head.pooled_norm,
         batch_size=problem.train.batch_size,
     )
 

@@ -12,6 +12,7 @@ import torch
 
 from cache import sample_bytes
 from cascade import StageShape
+from cascade.heads import Average
 from pipeline.ledger import Memory, memory_of
 from pipeline.outline import Outline
 from pipeline.prefix import room_bytes
@@ -63,6 +64,11 @@ class Work:
     """Of the head."""
     dtype: torch.dtype
     """Of convolutions."""
+    bias: bool | None = None
+    """Whether they have one; None where no batch norm follows."""
+    average: Average = "adaptive"
+    pooled_norm: bool = True
+    """Of the head too."""
     encoding: str
     """Of every x_i, i >= 1."""
     batch_size: int
@@ -92,6 +98,9 @@ class Work:
             batch_norm=self.batch_norm,
             pool=self.pool,
             dtype=self.dtype,
+            bias=self.bias,
+            average=self.average,
+            pooled_norm=self.pooled_norm,
             recompute=self.recompute,
         )
 
@@ -109,6 +118,7 @@ class Work:
             between=self.encoding,
             batch_norm=self.batch_norm,
             dtype=self.dtype,
+            bias=self.bias,
         )
 
     def stored_bytes(self, start: int, samples: int) -> int:
@@ -172,7 +182,7 @@ def predicted_peak(work: Work, micro_batch: int) -> Peak:
     trained = constant + step.total(MOMENTUM)
     frozen = replace(stage, recompute=False)
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
-    layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.frozen)]
+    layers = [_layer_bytes(shape, work.batch_norm, work.bias) for shape in _unnumbered(work.frozen)]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
     beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
     parts = step.parts(micro_batch) | beside
@@ -209,6 +219,9 @@ def stage_work(
         batch_norm=config.network.batch_norm,
         bn_group=config.network.bn_group,
         pool=config.head.pool,
+        bias=config.network.has_bias,
+        average=config.head.average,
+        pooled_norm=config.head.pooled_norm,
         dtype=dtype,
         encoding=stored,
         batch_size=config.train.batch_size,
@@ -256,7 +269,7 @@ def _writing(stage: Trained, replayed: Replayed, encoding: str) -> Memory:
 
 
 @cache
-def _layer_bytes(shape: StageShape, batch_norm: bool) -> int:
+def _layer_bytes(shape: StageShape, batch_norm: bool, bias: bool | None) -> int:
     """Of the weights of a frozen block and its quantiser."""
     prefix = Replayed(
         blocks=(shape,),
@@ -266,6 +279,7 @@ def _layer_bytes(shape: StageShape, batch_norm: bool) -> int:
         between="float32",
         batch_norm=batch_norm,
         dtype=torch.float32,
+        bias=bias,
     ).prefix()
     return sum(tensor.nbytes for tensor in (*prefix.parameters(), *prefix.buffers()))
 

@@ -7,10 +7,10 @@ from torch import nn
 
 from cascade import Head, StageShape
 from pipeline.config import Compress, HeadSection, Train
-from pipeline.initial import draw_weights
+from pipeline.initial import draw_weights, make_identity
 from pipeline.keys import Fields, key_of
 from pipeline.microbatch import parts_of
-from pipeline.networks import new_block, new_head_like
+from pipeline.networks import load_head, new_block, new_head_like
 from pipeline.runfolder import RunFolder, StageFolder
 
 
@@ -39,6 +39,8 @@ class Problem:
     """Of the config, where its own learning rate is set, as in "stages.3"."""
     compress: Compress | None = None
     """Where filters of its one block are cut off after the training, and the head is tuned to the rest."""
+    from_identity: bool = False
+    """Whether its one block begins as the identity, and the head as that of the stage before (Prop. 3.1)."""
     writes: bool = False
     """Whether the device also encodes and writes what the last block makes."""
 
@@ -59,6 +61,9 @@ class Problem:
         for i, block in zip(self.blocks, blocks, strict=True):
             draw_weights(seed, i, block, none)
         draw_weights(seed, self.head_of, none, head)
+        if self.from_identity:
+            make_identity(blocks[0])
+            head.load_state_dict(load_head(run, self.j - 1).state_dict())
         return joined(blocks), head
 
     def new_modules(self, run: RunFolder) -> tuple[list[nn.Module], Head]:
@@ -86,6 +91,7 @@ def stage_problem(run: RunFolder, j: int) -> Problem:
         fields=run.fields[j],
         folder=run.stages[j],
         section=f"stages.{j}",
+        from_identity=j > 0 and config.train.start == "identity",
         compress=config.compress if run.shapes[j].cut_from is not None else None,
         writes=True,
     )

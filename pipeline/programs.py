@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from cascade import Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
 from cascade.calibration import PART
+from cascade.heads import Average
 from cascade.quantiser import STORED_TYPES
 from pipeline.config import Train
 from pipeline.device import autocast
@@ -41,6 +42,11 @@ class Trained:
     """Of the head."""
     dtype: torch.dtype
     """Of convolutions."""
+    bias: bool | None = None
+    """Whether they have one; None where no batch norm follows."""
+    average: Average = "adaptive"
+    pooled_norm: bool = True
+    """Of the head too."""
     recompute: bool
     """Whether only the inputs of the parts are kept for the backward pass."""
 
@@ -54,8 +60,18 @@ class Trained:
         """Blocks and head on the device "meta", convolutions in channels-last memory."""
         last = self.shapes[-1]
         with torch.device("meta"):
-            made = [make_block(shape, batch_norm=self.batch_norm) for shape in self.shapes[: 0 if self.bare else None]]
-            head = make_head(last, k=self.k, classes=self.classes, batch_norm=self.batch_norm, pool=self.pool)
+            shapes = self.shapes[: 0 if self.bare else None]
+            made = [make_block(shape, batch_norm=self.batch_norm, bias=self.bias) for shape in shapes]
+            head = make_head(
+                last,
+                k=self.k,
+                classes=self.classes,
+                batch_norm=self.batch_norm,
+                pool=self.pool,
+                bias=self.bias,
+                average=self.average,
+                pooled_norm=self.pooled_norm,
+            )
         blocks = nn.Sequential(*made)
         for module in (blocks, head):
             module.to(memory_format=torch.channels_last)
@@ -78,12 +94,13 @@ class Replayed:
     """Encoding between the blocks."""
     batch_norm: bool
     dtype: torch.dtype
+    bias: bool | None = None
 
     def prefix(self) -> Prefix:
         """The frozen blocks, on the device "meta"."""
         with torch.device("meta"):
             prefix = Prefix(
-                [make_block(shape, batch_norm=self.batch_norm) for shape in self.blocks],
+                [make_block(shape, batch_norm=self.batch_norm, bias=self.bias) for shape in self.blocks],
                 [Quantiser(self.between, shape.out_channels) for shape in self.blocks],
             )
         prefix.to(memory_format=torch.channels_last)

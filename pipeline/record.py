@@ -35,6 +35,19 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Samples of it that were behind."""
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The point of least training risk, where a stage keeps that (`train.keep`)."""
+
+    epochs: Annotated[int, Meta(ge=0)]
+    """After so many; 0 is the start."""
+    risk: float
+    """Mean cross entropy over all training samples."""
+    accuracy: float
+    """Percent, over the same."""
+    start_risk: float
+    """The risk that the stage started with."""
+
+
 class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a trained stage."""
 
@@ -49,9 +62,11 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, int]
     """Parameters of block and head."""
     train_accuracy: float
-    """Percent, over the last epoch's augmented samples."""
+    """Percent, over the last epoch's augmented samples; of the best point over all training samples."""
     validation_accuracy: float | None
-    """Percent, after the last epoch; None where nothing is held out."""
+    """Percent, of the weights that are kept; None where nothing is held out."""
+    best: Kept | None = None
+    """The best point, if that is what is kept; None for the last."""
     test_accuracy: float
     """Percent."""
     balanced_test_accuracy: float

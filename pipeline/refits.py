@@ -46,6 +46,11 @@ def with_last_head(run: RunFolder, width: int) -> RunFolder:
             "head.k = 1: the head of the last stage is an average and a linear layer, which have no width\n"
             "next: a network whose head.k is 2 or more"
         )
+    if run.config.for_stage(last).train.start == "identity":
+        raise ConfigError(
+            f'stages.{last}.train.start = "identity": the last stage begins with the head before it, which has another '
+            f"width\nnext: --set stages.{last}.train.start=random"
+        )
     factor = shape.head_width // head.width
     if width < 1 or width % factor:
         raise ConfigError(

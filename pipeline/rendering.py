@@ -80,7 +80,7 @@ class Renderer:
         return self._through(self._prefix, self._images(stored, windows))
 
     def test_window(self, stored: Tensor, store: Store, split: str, ids: Indices) -> Tensor:
-        """x_j in the test-time window; of training samples only from their images.
+        """x_j in the test-time window; of training samples that are stored as views only from their images.
 
         Under "canvas" it is the centre of the canvas's features, so that a head is tested on what it was trained on:
         near its border such a window has seen what lies outside, where a window of the image has seen zeros.

@@ -127,6 +127,7 @@ def _work(
         window=config.order.window,
         window_in_order=RUNS_AHEAD * config.order.run,
         epochs=np.array([0 if is_trained[j] else _epochs_left(outline, j, run) for j in range(stages)]),
+        looks=np.array([0 if is_trained[j] else _looks_left(outline, j, run) for j in range(stages)]),
         is_trained=np.array(is_trained),
         step_seconds=np.array(rates.step_seconds),
         test_seconds=np.array(rates.test_seconds),
@@ -160,6 +161,12 @@ def _machine(outline: Outline, rates: Rates) -> Machine:
         epoch_seconds=rates.epoch_seconds,
         store_seconds=rates.store_seconds,
     )
+
+
+def _looks_left(outline: Outline, j: int, run: RunFolder | None) -> int:
+    """Passes for the best point: one before the first epoch, and one after each."""
+    train, epochs = outline.config.for_stage(j).train, _epochs_left(outline, j, run)
+    return epochs + (epochs == train.epochs) if train.keep == "best" else 0
 
 
 def _epochs_left(outline: Outline, j: int, run: RunFolder | None) -> int:

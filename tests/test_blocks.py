@@ -48,3 +48,10 @@ def test_strided_block_is_every_second_pixel_of_the_whole_convolution() -> None:
 @pytest.mark.parametrize("side", [4, 7])
 def test_block_without_down_sampling_keeps_the_sides(side: int) -> None:
     assert Block(3, 5)(torch.randn(2, 3, side, side)).shape == (2, 5, side, side)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_convolution_has_a_bias_where_no_batch_norm_follows_or_where_it_is_told_to(batch_norm: bool) -> None:
+    assert (Block(3, 5, batch_norm=batch_norm).conv.bias is None) == batch_norm
+    assert Block(3, 5, batch_norm=batch_norm, bias=True).conv.bias is not None
+    assert Block(3, 5, batch_norm=batch_norm, bias=False).conv.bias is None

@@ -29,6 +29,7 @@ def work(stages: int = 3, **changes: Any) -> Work:
         "window": 0,
         "window_in_order": 0,
         "epochs": np.full(stages, 2),
+        "looks": np.zeros(stages, np.int64),
         "is_trained": np.zeros(stages, bool),
         "step_seconds": ones,
         "test_seconds": 0.5 * ones,
@@ -107,6 +108,12 @@ def test_validation_comes_after_every_epoch_and_the_test_once() -> None:
     tested = work(validation_samples=4, test_samples=6)
     assert at(costs.validation(tested, machine()), 0, 1) == pytest.approx(2 * 4 * 0.6)
     assert at(costs.ending(tested, machine()), 0, 1) == pytest.approx(6 * 0.6)
+
+
+def test_a_best_point_is_looked_for_among_all_training_samples() -> None:
+    looked = work(looks=np.array([0, 3, 3]), run=8)
+    assert at(costs.validation(looked, machine()), 0, 0) == 0
+    assert at(costs.validation(looked, machine()), 0, 1) == pytest.approx(3 * 16 * 0.6)
 
 
 def test_a_scale_is_taken_through_the_whole_prefix_from_whichever_anchor() -> None:

@@ -88,3 +88,39 @@ def test_average_drops_no_pixel_of_an_odd_side(k: int) -> None:
 def test_k_below_1_is_refused(k: int) -> None:
     with pytest.raises(ValueError, match=f"k = {k}: an auxiliary problem has at least one hidden layer"):
         Head(3, k=k, width=7, classes=10)
+
+
+def test_floor_average_leaves_out_the_last_row_and_column_of_an_odd_side() -> None:
+    adaptive = Head(3, k=1, width=7, classes=10, batch_norm=False)
+    floor = Head(3, k=1, width=7, classes=10, batch_norm=False, average="floor")
+    floor.load_state_dict(adaptive.state_dict())
+    x = torch.randn(4, 3, 7, 7)
+    torch.testing.assert_close(floor(x), adaptive(x[..., :6, :6]))
+    assert not torch.allclose(floor(x), adaptive(x))
+    assert torch.equal(nn.functional.avg_pool2d(x, 3), floor.average(x)), "which is the released code's average"
+    torch.testing.assert_close(floor(x[..., :6, :6]), adaptive(x[..., :6, :6]))
+    assert floor.average(x[..., :3, :3]).shape == (4, 3, 2, 2)
+
+
+def test_floor_average_has_the_same_gradient_under_deterministic_algorithms() -> None:
+    head, x = Head(3, k=1, width=7, classes=10, batch_norm=False, average="floor"), torch.randn(4, 3, 7, 7)
+    usual = head(x)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.equal(head(x), usual)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_head_without_the_second_batch_norm_has_those_after_its_convolutions_alone() -> None:
+    head = Head(3, k=3, width=7, classes=10, pooled_norm=False)
+    assert len(of_kind(head, nn.BatchNorm2d)) == 2
+    assert isinstance(head.norm, nn.Identity)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_head_has_biases_where_it_is_told_to(bias: bool) -> None:
+    for batch_norm in (True, False):
+        head = Head(3, k=3, width=7, classes=10, batch_norm=batch_norm, bias=bias)
+        assert all((conv.bias is not None) == bias for conv in of_kind(head, nn.Conv2d))
+        assert head.linear.bias is not None

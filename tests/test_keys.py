@@ -13,6 +13,7 @@ from pipeline.config_file import read_config
 from pipeline.data_info import DataInfo
 from pipeline.errors import ConfigError
 from pipeline.keys import (
+    ADDED,
     ALGORITHM,
     OF_NO_RESULT,
     OF_THE_STAGE,
@@ -81,11 +82,14 @@ OTHER_VALUES: dict[str, Any] = {
     "network.downsample": "max",
     "network.batch_norm": False,
     "network.bn_group": 32,
+    "network.bias": "all",
     "network.precision": "bfloat16",
     "network.stages": STAGES + 3,
     "head.k": 3,
     "head.width": 8,
     "head.pool": 2,
+    "head.average": "floor",
+    "head.pooled_norm": False,
     "augment.crop": 16,
     "augment.padding": 1,
     "augment.flip": False,
@@ -101,6 +105,8 @@ OTHER_VALUES: dict[str, Any] = {
     "train.momentum": 0.8,
     "train.reset_momentum": False,
     "train.weight_decay": 0.0,
+    "train.start": "identity",
+    "train.keep": "best",
     "order.run": 64,
     "order.window": 1024,
     "compress.keep": 0.5,
@@ -134,17 +140,29 @@ OTHER_VALUES: dict[str, Any] = {
 """Of every setting, another value than that of `usual()`."""
 
 
+CANVAS = {"augment__policy": "canvas"}
 OF_CANVASES = ("augment.phases", "augment.cut_at")
 OF_COMPRESSION = ("compress.epochs", "compress.lr")
-TRIED_BELOW = OF_CANVASES + OF_COMPRESSION
+TRIED_BELOW = (*OF_CANVASES, *OF_COMPRESSION, "train.start")
 """Whether they count is tried below."""
 
 
-def usual(path: str = "") -> Config:
-    """A config whose stage 0 samples down, the setting at `path` with its other value, under the policy it is of."""
-    other = {path.replace(".", "__"): OTHER_VALUES[path.removeprefix("stages.2.")]} if path else {}
-    policy = {"augment__policy": "canvas"} if path in OF_CANVASES else {}
-    return config(**({"network__downsample_at": [0]} | policy | other))
+TAKES: dict[str, dict[str, Any]] = {
+    "train.start": {"network__batch_norm": False},
+    "head.average": {"augment__crop": 14},
+    "augment.phases": CANVAS,
+    "augment.cut_at": CANVAS,
+}
+"""What some settings take to have another value."""
+
+
+def usual(path: str = "", *, like: str = "") -> Config:
+    """A config whose stage 0 samples down, with the setting at `path` at its other value; or without, but else `like`
+    that one."""
+    name = (path or like).removeprefix("stages.2.")
+    other = {path.replace(".", "__"): OTHER_VALUES[name]} if path else {}
+    samples_down: dict[str, Any] = {"network__downsample_at": [0]}
+    return config(**(samples_down | TAKES.get(name, {}) | other))
 
 
 def settings_of(kind: type[Section], prefix: str = "") -> Iterator[str]:
@@ -162,7 +180,7 @@ OVERRIDDEN = [name for name in SETTINGS if name.split(".")[0] in SECTIONS_OF_A_S
 
 def changed_keys(path: str) -> list[bool]:
     """Whether the key of each stage is another one once the setting at `path` has another value."""
-    return [one != other for one, other in zip(keys(usual()), keys(usual(path))[:STAGES], strict=True)]
+    return [one != other for one, other in zip(keys(usual(like=path)), keys(usual(path))[:STAGES], strict=True)]
 
 
 def test_of_every_setting_it_is_said_once_what_it_affects() -> None:
@@ -242,6 +260,31 @@ def test_compression_leaves_the_width_that_a_stage_is_trained_with() -> None:
     assert [own["network.in_channels"] for own in fields] == [1, 8, 8, 16]
 
 
+def test_starting_as_the_identity_counts_past_stage_0_which_has_no_stage_before_it() -> None:
+    assert changed_keys("train.start") == [j >= 1 for j in range(STAGES)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network__bias": "none"},
+        {"network__batch_norm": False, "network__bias": "all"},
+        {"network__batch_norm": False, "head__pooled_norm": False},
+        {"head__average": "floor"},
+    ],
+)
+def test_what_text_and_code_differ_in_counts_only_where_it_makes_a_difference(settings: dict[str, Any]) -> None:
+    without = {name: value for name, value in settings.items() if name == "network__batch_norm"}
+    assert keys(config(**settings)) == keys(config(**without))
+
+
+@pytest.mark.parametrize("setting", ADDED)
+def test_a_setting_that_was_added_leaves_keys_as_they_were_at_its_first_value(setting: str) -> None:
+    section, name = setting.split(".")
+    assert getattr(getattr(config(), section), name) == ADDED[setting]
+    assert not any(setting in fields for fields in stage_fields(config()))
+
+
 def test_keys_of_stages_all_differ() -> None:
     assert len(set(keys(config(network__downsample_at=[])))) == STAGES
 
@@ -286,7 +329,7 @@ def test_a_stage_fits_in_the_place_of_one_of_the_same_network_head_and_classes(s
         "augment.crop",
         "compress.keep",
     )
-    assert fits(stage_fields(usual(setting))[0], stage_fields(usual())[0]) != is_another
+    assert fits(stage_fields(usual(setting))[0], stage_fields(usual(like=setting))[0]) != is_another
     assert not fits(stage_fields(usual(), classes=["a"])[0], stage_fields(usual())[0])
 
 

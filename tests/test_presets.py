@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from pipeline.errors import ConfigError, RefusedError
 from pipeline.presets import preset_names, preset_summary, preset_text, write_preset
 from pipeline.shapes import network_shapes
 
-CIFAR = ["cifar10-k1", "cifar10-k2", "cifar10-k3"]
-IMAGENET = ["imagenet-k1", "imagenet-k2", "imagenet-k3"]
+CIFAR = ["cifar10-k1", "cifar10-k2", "cifar10-k3", "cifar10-separability"]
+IMAGENET = ["imagenet-half-width", "imagenet-k1", "imagenet-k2", "imagenet-k3"]
 
 
 def preset(name: str) -> Config:
@@ -38,7 +39,7 @@ def train(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 def test_presets_are_these() -> None:
     compression = ["cifar10-compressed", "cifar10-compression-baseline"]
-    assert preset_names() == [*compression, *CIFAR, "cifar10-small", "digits", *IMAGENET]
+    assert preset_names() == sorted([*compression, *CIFAR, "cifar10-small", "digits", *IMAGENET])
 
 
 def test_compressed_network_ends_as_the_one_it_is_compared_with() -> None:
@@ -99,42 +100,79 @@ def test_imagenet_presets_train_as_the_paper_does(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stages", "width", "downsample_at", "k", "batch_norm"),
+    ("name", "stages", "width", "downsample_at", "k", "head_width", "batch_norm"),
     [
-        ("cifar10-k1", 5, 256, [1, 3], 1, False),
-        ("cifar10-k2", 4, 128, [2], 2, True),
-        ("cifar10-k3", 4, 128, [2], 3, True),
-        ("imagenet-k1", 8, 256, [0, 2, 3, 4, 6], 1, False),
-        ("imagenet-k2", 8, 128, [0, 2, 4, 6], 2, True),
-        ("imagenet-k3", 8, 128, [0, 2, 4, 6], 3, True),
+        ("cifar10-k1", 5, 256, [1, 3], 1, 256, False),
+        ("cifar10-k2", 4, 128, [2], 2, 256, True),
+        ("cifar10-k3", 4, 128, [2], 3, 256, True),
+        ("cifar10-separability", 5, 64, [], 2, 256, True),
+        ("imagenet-k1", 8, 256, [0, 2, 3, 4, 6], 1, 256, False),
+        ("imagenet-k2", 8, 128, [0, 2, 4, 6], 2, 256, True),
+        ("imagenet-k3", 8, 128, [0, 2, 4, 6], 3, 256, True),
+        ("imagenet-half-width", 8, 64, [0, 2, 4, 6], 3, 128, True),
     ],
 )
 def test_networks_are_the_papers(
-    name: str, stages: int, width: int, downsample_at: list[int], k: int, batch_norm: bool
+    name: str, stages: int, width: int, downsample_at: list[int], k: int, head_width: int, batch_norm: bool
 ) -> None:
     config = preset(name)
     network = config.network
     assert (network.stages, network.width, network.downsample_at) == (stages, width, downsample_at)
     assert (network.downsample, network.batch_norm) == ("invertible", batch_norm)
-    assert (config.head.k, config.head.width, config.head.pool) == (k, 256, 1)
+    assert (config.head.k, config.head.width, config.head.pool) == (k, head_width, 1)
+    assert (network.bias, config.head.average, config.head.pooled_norm) == ("auto", "adaptive", True)
+    assert (config.train.reset_momentum, config.train.start, config.train.keep) == (True, "random", "last")
     assert config.augment.policy == ("canvas" if name.startswith("cifar10") else "views")
 
 
-@pytest.mark.parametrize(("name", "millions"), [("imagenet-k2", 64.4), ("imagenet-k3", 102.2)])
-def test_imagenet_networks_have_the_shapes_of_table_3_and_the_papers_parameters(name: str, millions: float) -> None:
+TABLE_3 = [112, 112, 56, 56, 28, 28, 14, 14], [128, 128, 256, 256, 512, 512, 1024, 1024]
+TABLE_4 = [112, 112, 56, 28, 14, 14, 7, 7], [256, 256, 512, 1024, 2048, 2048, 4096, 4096]
+HALVED = TABLE_3[0], [width // 2 for width in TABLE_3[1]]
+HEADS = [256, 256, 512, 512, 1024, 1024, 2048, 2048]
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "heads", "millions"),
+    [
+        ("imagenet-k2", TABLE_3, HEADS, 64.4),
+        ("imagenet-k3", TABLE_3, HEADS, 102.2),
+        ("imagenet-half-width", HALVED, [width // 2 for width in HEADS], 27.6),
+        # Table 6 has 406 M (J = 8) and 96 M (J = 6), which do not follow from Table 4: it gives these
+        ("imagenet-k1", TABLE_4, [], 606.8),
+    ],
+)
+def test_imagenet_networks_have_the_papers_shapes_and_parameters(
+    name: str, table: tuple[list[int], list[int]], heads: list[int], millions: float
+) -> None:
     config = preset(name)
     shapes = network_shapes(config, channels=3, image_side=config.data.canvas)
-    assert [shape.out_side for shape in shapes] == [112, 112, 56, 56, 28, 28, 14, 14]
-    assert [shape.out_channels for shape in shapes] == [128, 128, 256, 256, 512, 512, 1024, 1024]
-    assert [shape.head_width for shape in shapes] == [256, 256, 512, 512, 1024, 1024, 2048, 2048]
-    count = count_network(shapes, k=config.head.k, classes=1000, batch_norm=True)
+    assert shapes[0].in_side == 224
+    assert ([shape.out_side for shape in shapes], [shape.out_channels for shape in shapes]) == table
+    assert config.head.k == 1 or [shape.head_width for shape in shapes] == heads
+    count = count_network(shapes, k=config.head.k, classes=1000, batch_norm=config.network.batch_norm)
     assert round(count / 1e6, 1) == millions
 
 
-def test_imagenet_network_of_k_1_has_the_shapes_of_table_4() -> None:
-    shapes = network_shapes(preset("imagenet-k1"), channels=3, image_side=256)
-    assert [shape.out_side for shape in shapes] == [112, 112, 56, 28, 14, 14, 7, 7]
-    assert [shape.out_channels for shape in shapes] == [256, 256, 512, 1024, 2048, 2048, 4096, 4096]
+@pytest.mark.parametrize(("m_final", "millions"), [(1024, 60), (512, 46)])
+def test_smaller_final_heads_leave_the_papers_parameters(m_final: int, millions: int) -> None:
+    config = preset("imagenet-k3")
+    shapes = network_shapes(config, channels=3, image_side=config.data.canvas)
+    shapes[-1] = replace(shapes[-1], head_width=m_final)
+    assert round(count_network(shapes, k=3, classes=1000, batch_norm=True) / 1e6) == millions
+
+
+@pytest.mark.parametrize(
+    ("name", "sides", "channels"),
+    [
+        ("cifar10-k1", [32, 16, 16, 8, 8], [256, 512, 512, 1024, 1024]),
+        ("cifar10-k2", [32, 32, 16, 16], [128, 128, 256, 256]),
+        ("cifar10-k3", [32, 32, 16, 16], [128, 128, 256, 256]),
+        ("cifar10-separability", [32] * 5, [64] * 5),
+    ],
+)
+def test_cifar_networks_have_the_papers_shapes(name: str, sides: list[int], channels: list[int]) -> None:
+    shapes = network_shapes(preset(name), channels=3, image_side=32)
+    assert ([shape.out_side for shape in shapes], [shape.out_channels for shape in shapes]) == (sides, channels)
 
 
 def test_setting_replaces_the_value_in_its_line_and_nothing_else(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _fields(run: RunFolder, shape: StageShape) -> Fields:
     """Those of stage 0, but of all blocks, and of the head as `shape` has it."""
     config, last = run.config, len(run.shapes) - 1
     own = msgspec.structs.replace(config, head=config.for_stage(last).head, train=config.baseline_train, stages={})
-    entry = replace(run.shapes[0], head_width=shape.head_width, cut_from=None)
+    entry = replace(run.shapes[0], head_width=shape.head_width, out_side=shape.out_side, cut_from=None)
     fields = stage_fields(own, entry, side=run.side, classes=run.classes, input_key=run.info.digest)
     widths, ways = [one.out_channels for one in run.shapes], [one.downsample for one in run.shapes]
     return {**fields, "of": NAME, "network.width": widths, "network.downsample": ways}

@@ -77,8 +77,8 @@ STAGES = (
         (
             (
                 "pipeline/fit.py",
-                "import module_tensors, save_tensors",
-                "import module_tensors, pack_tensors, save_tensors",
+                "import load_modules, module_tensors, save_tensors",
+                "import load_modules, module_tensors, pack_tensors, save_tensors",
             ),
             (
                 "pipeline/fit.py",
