@@ -19,6 +19,7 @@ def make_block(shape: StageShape, *, batch_norm: bool, bn_group: int = 0) -> Blo
         downsample=shape.downsample,
         batch_norm=batch_norm,
         bn_group=bn_group,
+        residual=shape.residual,
     )
 
 

@@ -49,6 +49,8 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     bn_group: Natural = 0
     """Samples that batch norm takes its statistics over in training, a multiple of eight that divides the batch size: a
     step can then be taken in parts of whole groups. 0 is the whole batch."""
+    residual: bool = False
+    """Add x_j to the output of every block that keeps its shape, before the ReLU; not the paper's."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions of every stage. "auto": bfloat16 where the device gains from it, float32 elsewhere (on CUDA
     as torch computes float32, with TF32)."""
@@ -70,6 +72,9 @@ class Augment(Section, frozen=True, kw_only=True):
     """Black pixels added on each side before the random crop."""
     flip: bool = False
     """Flip half of the images horizontally."""
+    cutout: Pixels = 0
+    """Side of a square of mean grey, in pixels, somewhere in each training image (DeVries and Taylor, 2017), in stored
+    views too; under the policy "canvas" only where images are read."""
     policy: Literal["recompute", "views", "canvas", "none"] = "views"
     """What stages after the first train on: fresh draws through the prefix, stored draws, windows cut from stored
     features of the whole padded image and its mirror image, or one fixed rendering."""
@@ -113,8 +118,10 @@ class Train(Section, frozen=True, kw_only=True):
     """Samples in a step; a last batch of less than eight waits for the next epoch."""
     lr: Annotated[float, Meta(gt=0, le=1000)] = 0.1
     """Learning rate at the start of each stage."""
+    schedule: Literal["step", "cosine"] = "step"
+    """Of the learning rate within a stage: the paper's drops, or half a cosine to 0 (Loshchilov and Hutter, 2017)."""
     lr_drop_every: Positive = 15
-    """Epochs between drops of the learning rate."""
+    """Epochs between drops of the learning rate, under the schedule "step"."""
     lr_drop_factor: Annotated[float, Meta(gt=0, le=1)] = 0.2
     """What the learning rate is multiplied by at a drop."""
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
@@ -123,6 +130,8 @@ class Train(Section, frozen=True, kw_only=True):
     """Forget the momentum at each drop, as the released code does."""
     weight_decay: Annotated[float, Meta(ge=0, le=1000)] = 5e-4
     """On every parameter; in the released code, absent from the paper."""
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Share of the target that goes to all classes alike (Szegedy et al., 2016); the paper has none."""
 
 
 class Order(Section, frozen=True, kw_only=True):

@@ -277,12 +277,14 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
         faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
     if augment and data and augment.crop > data.canvas > 0:
         faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
+    if augment and augment.crop and augment.cutout > augment.crop:
+        faults.append(f"augment.cutout = {augment.cutout}: expected at most augment.crop = {augment.crop}")
     if augment:
         faults += _unused(augment)
-    is_augmented = augment and (augment.crop or augment.padding or augment.flip)
-    if augment and augment.policy == "views" and augment.views > 1 and not is_augmented:
-        faults.append('augment.views: without crop, padding or flip all views are the same; set policy = "none"')
-    if augment and augment.policy == "canvas" and not is_augmented:
+    is_moved = augment and (augment.crop or augment.padding or augment.flip)
+    if augment and augment.policy == "views" and augment.views > 1 and not (is_moved or augment.cutout):
+        faults.append('augment.views: without crop, padding, flip or cutout all views are equal; set policy = "none"')
+    if augment and augment.policy == "canvas" and not is_moved:
         faults.append('augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"')
     if budget:
         for name in ("device", "host", "disk"):

@@ -105,7 +105,8 @@ class _Fit:
         """Learning rate of an epoch, and momentum where it begins."""
         config, optimiser = self.config, self.learner.optimiser
         optimiser.lr = learning_rate(config, epoch)
-        if epoch and config.reset_momentum and epoch % config.lr_drop_every == 0 and not self.state.under_way.consumed:
+        drops = config.schedule == "step" and epoch % config.lr_drop_every == 0
+        if epoch and config.reset_momentum and drops and not self.state.under_way.consumed:
             optimiser.reset()
 
     def _epoch(self, epoch: int) -> EpochRecord:
@@ -256,7 +257,7 @@ def train_step(
         with autocast(x.device, dtype):
             logits = learner.forward(x)
             del x  # what the backward pass takes of it is kept by that
-            loss = cross_entropy(logits.float(), y, reduction="sum")
+            loss = cross_entropy(logits.float(), y, reduction="sum", label_smoothing=learner.label_smoothing)
         torch.autograd.backward(loss / samples)
         progress.loss += loss.detach()
         progress.correct += (logits.detach().argmax(1) == y).sum()

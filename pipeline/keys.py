@@ -25,12 +25,12 @@ OF_THE_STAGE = frozenset(
         "seed",
         *(
             "network." + name
-            for name in ("width", "downsample_at", "downsample", "batch_norm", "bn_group", "precision")
+            for name in ("width", "downsample_at", "downsample", "batch_norm", "bn_group", "residual", "precision")
         ),
         *("head." + name for name in ("k", "width", "pool")),
-        *("augment." + name for name in ("crop", "padding", "flip")),
-        *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
-        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay")),
+        *("augment." + name for name in ("crop", "padding", "flip", "cutout")),
+        *("train." + name for name in ("epochs", "batch_size", "lr", "schedule", "lr_drop_every", "lr_drop_factor")),
+        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "label_smoothing")),
         *("order." + name for name in ("run", "window")),
     ]
 )
@@ -81,9 +81,11 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "downsample": shape.downsample,
         "batch_norm": config.network.batch_norm,
         "bn_group": config.network.bn_group if config.network.batch_norm else None,
+        "residual": config.network.residual,
         "precision": config.network.precision,
     }
     augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}
+    augment["cutout"] = own.augment.cutout
     if shape.j > 0:  # stage 0 reads the images: every policy shares it
         augment["policy"] = own.augment.rendering
     if own.augment.policy == "canvas" and own.augment.last_anchor(shape.j) < shape.j:  # up to cut_at it changes nothing
@@ -152,6 +154,7 @@ def settings_of_views(fields: Fields, config: Config) -> list[str]:
         "seed": config.seed,
         "augment.padding": config.augment.padding,
         "augment.flip": config.augment.flip,
+        "augment.cutout": config.augment.cutout,
         "order.run": config.order.run,
     }
     then = {name: fields.get(name) for name, value in now.items() if fields.get(name) != value}

@@ -1,5 +1,6 @@
 """What trains in a stage: theta_j, gamma_j and their SGD."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Learner:
     """Over the parameters of both."""
     forward: Callable[[Tensor], Tensor]
     """`logits`, compiled where that is asked for: what a training step calls."""
+    label_smoothing: float = 0.0
+    """Of the loss: the share of the target that goes to all classes alike."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and momentum by name."""
@@ -99,7 +102,8 @@ def make_learner(run: RunFolder, j: int, device: torch.device, *, recompute: boo
     forward: Callable[[Tensor], Tensor] = nn.Sequential(block, head)
     if recompute:
         forward = recomputed(stage_parts(block, head))
-    return Learner(block, head, optimiser, compiled(forward, device) if config.machine.compile else forward)
+    forward = compiled(forward, device) if config.machine.compile else forward
+    return Learner(block, head, optimiser, forward, config.train.label_smoothing)
 
 
 def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:
@@ -124,5 +128,7 @@ def compiled(network: Callable[[Tensor], Tensor], device: torch.device) -> Calla
 
 
 def learning_rate(train: Train, epoch: int) -> float:
-    """The step schedule, restarted at each stage: lr times the factor at every drop so far."""
+    """The schedule, restarted at each stage: lr times the factor at every drop so far, or half a cosine to 0."""
+    if train.schedule == "cosine":
+        return train.lr * (1 + math.cos(math.pi * epoch / train.epochs)) / 2
     return float(train.lr * train.lr_drop_factor ** (epoch // train.lr_drop_every))
