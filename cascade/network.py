@@ -20,6 +20,7 @@ def make_block(shape: StageShape, *, batch_norm: bool, bn_group: int = 0, bias: 
         batch_norm=batch_norm,
         bn_group=bn_group,
         bias=bias,
+        residual=shape.residual,
     )
 
 

@@ -27,6 +27,8 @@ class StageShape:
     """Channels of the hidden layers of gamma_j."""
     cut_from: int | None = None
     """Channels that the block is trained with before compression leaves `out_channels`; None where it cuts none."""
+    residual: bool = False
+    """Whether x_j is added to the block's output before its ReLU."""
 
     @property
     def output(self) -> tuple[int, int, int]:
@@ -49,12 +51,13 @@ def stage_shapes(
     downsample_at: Collection[int],
     downsample: Downsample = "invertible",
     head_pool: int = 1,
+    residual: bool = False,
 ) -> list[StageShape]:
     """The shapes of all stages of a network on images of (in_channels, in_side, in_side).
 
     `width` is M, the width of block 0, and `head_width` the width of its head; both double at each
     down-sampling after block 0 (Sec. 4). A down-sampling at 0 is the one that the paper applies to ImageNet's
-    images.
+    images. `residual` adds x_j to the output of every block that keeps its shape, which the paper leaves open (Sec. 5).
 
     Raises ValueError where a down-sampling lies outside the network, meets an odd side, or leaves less than the
     2 x 2 that a head averages to.
@@ -80,6 +83,7 @@ def stage_shapes(
                 f"sample down less often, or pool less"
             )
         doublings = sum(1 <= i <= j for i in downsample_at)
+        keeps_shape = not samples_down and channels == width * 2**doublings
         shapes.append(
             StageShape(
                 j=j,
@@ -89,6 +93,7 @@ def stage_shapes(
                 out_side=out_side,
                 downsample=downsample if samples_down else None,
                 head_width=head_width * 2**doublings,
+                residual=residual and keeps_shape,
             )
         )
         channels, side = shapes[-1].out_channels, out_side

@@ -1,4 +1,4 @@
-"""Random crop and flip of stored images or features, batched, on the device.
+"""Random crop, flip and cutout of stored images or features, batched, on the device.
 
 Which window a sample gets is drawn outside, as a pure function of its sample id (`fresh_draws`, `view_draws`,
 `canvas_draws`), so that a batch can be made again, in any company and on any device.
@@ -31,6 +31,16 @@ class Windows:
     top: NDArray[np.int64]
     left: NDArray[np.int64]
     flip: NDArray[np.bool_]
+    holes: "Holes | None" = None
+
+
+@dataclass(frozen=True)
+class Holes:
+    """The square of each window that is cut out (DeVries and Taylor, 2017), by its centre, in pixels."""
+
+    side: int
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
 
 
 def fresh_draws(
@@ -90,7 +100,11 @@ def _drawn(
     positions = image_side + 2 * augment.padding - side + 1
     top, left, flip = (draw(seed, purpose, *indices, axis) for axis in range(3))
     mirrored = below(2, flip).astype(bool) & augment.flip
-    return Windows(side, augment.padding, below(positions, top), below(positions, left), mirrored)
+    holes = None
+    if augment.cutout:
+        row, column = (below(side, draw(seed, purpose, *indices, axis)) for axis in (3, 4))
+        holes = Holes(augment.cutout, row, column)
+    return Windows(side, augment.padding, below(positions, top), below(positions, left), mirrored, holes)
 
 
 def cut(x: Tensor, windows: Windows) -> Tensor:
@@ -103,3 +117,21 @@ def cut(x: Tensor, windows: Windows) -> Tensor:
     columns = to_device(windows.left, device)[:, None] + torch.where(flip, side - 1 - steps, steps)
     sample = torch.arange(len(x), device=device)[:, None, None]
     return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cut_out(x: Tensor, holes: Holes | None) -> Tensor:
+    """The windows x, (N, C, side, side), with zeros in their holes; a hole may reach beyond the window's border.
+
+    Zero is the mean of images that are normalised.
+    """
+    if holes is None:
+        return x
+    first = holes.side // 2
+    pixels = torch.arange(x.shape[-1], device=x.device)
+
+    def within(centre: NDArray[np.int64]) -> Tensor:
+        start = to_device(centre, x.device)[:, None] - first
+        return (pixels >= start) & (pixels < start + holes.side)
+
+    hole = within(holes.row)[:, None, :, None] & within(holes.column)[:, None, None, :]
+    return x.masked_fill(hole, 0)

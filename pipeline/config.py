@@ -52,6 +52,8 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     bias: Literal["auto", "all", "none"] = "auto"
     """Which convolutions have a bias: "auto", those that no batch norm follows, as in the released code; all, as in the
     paper's text; or none, as on some paths of the code."""
+    residual: bool = False
+    """Add x_j to the output of every block that keeps its shape, before the ReLU; not the paper's."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions of every stage. "auto": bfloat16 where the device gains from it, float32 elsewhere (on CUDA
     as torch computes float32, with TF32)."""
@@ -82,6 +84,9 @@ class Augment(Section, frozen=True, kw_only=True):
     """Black pixels added on each side before the random crop."""
     flip: bool = False
     """Flip half of the images horizontally."""
+    cutout: Pixels = 0
+    """Side of a square of mean grey, in pixels, somewhere in each training image (DeVries and Taylor, 2017), in stored
+    views too; under the policy "canvas" only where images are read."""
     policy: Literal["recompute", "views", "canvas", "none"] = "views"
     """What stages after the first train on: fresh draws through the prefix, stored draws, windows cut from stored
     features of the whole padded image and its mirror image, or one fixed rendering."""
@@ -125,8 +130,10 @@ class Train(Section, frozen=True, kw_only=True):
     """Samples in a step; a last batch of less than eight waits for the next epoch."""
     lr: Annotated[float, Meta(gt=0, le=1000)] = 0.1
     """Learning rate at the start of each stage."""
+    schedule: Literal["step", "cosine"] = "step"
+    """Of the learning rate within a stage: the paper's drops, or half a cosine to 0 (Loshchilov and Hutter, 2017)."""
     lr_drop_every: Positive = 15
-    """Epochs between drops of the learning rate."""
+    """Epochs between drops of the learning rate, under the schedule "step"."""
     lr_drop_factor: Annotated[float, Meta(gt=0, le=1)] = 0.2
     """What the learning rate is multiplied by at a drop."""
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
@@ -142,6 +149,8 @@ class Train(Section, frozen=True, kw_only=True):
     """What is kept of a stage: the weights after the last epoch, as in the released code, or those of least training
     risk, of the start and of the end of each epoch. The risk is the mean cross entropy over all training samples in
     evaluation mode, in the test-time window, under the policy "views" past stage 0 of view 0: a pass an epoch more."""
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Share of the target that goes to all classes alike (Szegedy et al., 2016); the paper has none."""
 
 
 class Order(Section, frozen=True, kw_only=True):

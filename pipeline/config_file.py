@@ -287,12 +287,14 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
         faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
     if augment and data and augment.crop > data.canvas > 0:
         faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
+    if augment and augment.crop and augment.cutout > augment.crop:
+        faults.append(f"augment.cutout = {augment.cutout}: expected at most augment.crop = {augment.crop}")
     if augment:
         faults += _unused(augment)
-    is_augmented = augment and (augment.crop or augment.padding or augment.flip)
-    if augment and augment.policy == "views" and augment.views > 1 and not is_augmented:
-        faults.append('augment.views: without crop, padding or flip all views are the same; set policy = "none"')
-    if augment and augment.policy == "canvas" and not is_augmented:
+    is_moved = augment and (augment.crop or augment.padding or augment.flip)
+    if augment and augment.policy == "views" and augment.views > 1 and not (is_moved or augment.cutout):
+        faults.append('augment.views: without crop, padding, flip or cutout all views are equal; set policy = "none"')
+    if augment and augment.policy == "canvas" and not is_moved:
         faults.append('augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"')
     if budget:
         for name in ("device", "host", "disk"):
@@ -300,7 +302,7 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
                 budget_bytes(getattr(budget, name))
             except ValueError:
                 faults.append(f"budget.{name} = {_shown(getattr(budget, name))}: {EXPECTED_BYTES}")
-    return [*faults, *_faults_of_batches(sections), *_faults_of_start(sections), *_faults_of_best(sections)]
+    return [*faults, *_faults_of_batches(sections), *_faults_of_start(sections), *_faults_of_compression(sections)]
 
 
 def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
@@ -337,6 +339,7 @@ def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
         start = own[j].train.get("start", train.start) if j in own else train.start
         reasons = {
             "network.batch_norm is true, and a block that normalises is no identity": network.batch_norm,
+            "network.residual is true, and a block that adds its input is none": network.residual,
             f"stage {j} samples down (network.downsample_at), and P is no identity": j in network.downsample_at,
             f"filters of stage {j - 1} are cut off (compress.keep)": _share(own, compress, j - 1) < 1,
             f"its head is another than that of stage {j - 1} (head.k, width, pool)": heads[j] != heads[j - 1],
@@ -347,17 +350,21 @@ def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _faults_of_best(sections: Mapping[str, Any]) -> list[str]:
-    """Stages that are to keep their best point and are compressed after it, which is another network."""
+def _faults_of_compression(sections: Mapping[str, Any]) -> list[str]:
+    """What cannot be compressed: blocks with skip connections, whose shapes are to stay equal, and stages that are to
+    keep their best point, which is of another network."""
     network, train, compress, stages = (sections.get(name) for name in ("network", "train", "compress", "stages"))
     if not network or not train or not compress:
         return []
     own = {int(j): overrides for j, overrides in (stages or {}).items()}
+    cut = [j for j in range(network.stages) if _share(own, compress, j) < 1]
+    if cut and network.residual:
+        return ["network.residual: filters of blocks with skip connections are not cut off; set compress.keep = 1"]
     return [
         f'stages.{j}.train.keep = "best": its filters are cut off after the training (compress.keep), and what is left '
         f'is no point of that; set stages.{j}.train.keep = "last" or stages.{j}.compress.keep = 1'
-        for j in range(network.stages)
-        if (own[j].train.get("keep", train.keep) if j in own else train.keep) == "best" and _share(own, compress, j) < 1
+        for j in cut
+        if (own[j].train.get("keep", train.keep) if j in own else train.keep) == "best"
     ]
 
 

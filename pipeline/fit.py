@@ -123,7 +123,8 @@ class _Fit:
         """Learning rate of an epoch, and momentum where it begins."""
         (config, since), optimiser = self._schedule(epoch), self.learner.optimiser
         optimiser.lr = learning_rate(config, since)
-        if since and config.reset_momentum and since % config.lr_drop_every == 0 and not self.state.under_way.consumed:
+        drops = config.schedule == "step" and since % config.lr_drop_every == 0
+        if since and config.reset_momentum and drops and not self.state.under_way.consumed:
             optimiser.reset()
 
     def _schedule(self, epoch: int) -> tuple[Train, int]:
@@ -320,7 +321,7 @@ def train_step(
         with autocast(x.device, dtype):
             logits = learner.forward(x)
             del x  # what the backward pass takes of it is kept by that
-            loss = cross_entropy(logits.float(), y, reduction="sum")
+            loss = cross_entropy(logits.float(), y, reduction="sum", label_smoothing=learner.label_smoothing)
         torch.autograd.backward(loss / samples)
         progress.loss += loss.detach()
         progress.correct += (logits.detach().argmax(1) == y).sum()

@@ -25,12 +25,22 @@ OF_THE_STAGE = frozenset(
         "seed",
         *(
             "network." + name
-            for name in ("width", "downsample_at", "downsample", "batch_norm", "bn_group", "bias", "precision")
+            for name in (
+                "width",
+                "downsample_at",
+                "downsample",
+                "batch_norm",
+                "bn_group",
+                "bias",
+                "residual",
+                "precision",
+            )
         ),
         *("head." + name for name in ("k", "width", "pool", "average", "pooled_norm")),
-        *("augment." + name for name in ("crop", "padding", "flip")),
-        *("train." + name for name in ("epochs", "batch_size", "lr", "lr_drop_every", "lr_drop_factor")),
-        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "start", "keep")),
+        *("augment." + name for name in ("crop", "padding", "flip", "cutout")),
+        *("train." + name for name in ("epochs", "batch_size", "lr", "schedule", "lr_drop_every", "lr_drop_factor")),
+        *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "label_smoothing")),
+        *("train." + name for name in ("start", "keep")),
         *("order." + name for name in ("run", "window")),
         *("compress." + name for name in ("keep", "epochs", "lr")),
     ]
@@ -43,6 +53,10 @@ ADDED = {
     "head.pooled_norm": True,
     "train.start": "random",
     "train.keep": "last",
+    "network.residual": False,
+    "augment.cutout": 0,
+    "train.schedule": "step",
+    "train.label_smoothing": 0.0,
 }
 """Settings that came later, each with the value that says what was done before: with it a key is what it was."""
 
@@ -96,9 +110,11 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "batch_norm": config.network.batch_norm,
         "bn_group": config.network.bn_group if config.network.batch_norm else None,
         "bias": "auto" if config.network.has_bias != config.network.batch_norm else config.network.bias,
+        "residual": config.network.residual,
         "precision": config.network.precision,
     }
     augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}
+    augment["cutout"] = own.augment.cutout
     if shape.j > 0:  # stage 0 reads the images: every policy shares it
         augment["policy"] = own.augment.rendering
     if own.augment.policy == "canvas" and own.augment.last_anchor(shape.j) < shape.j:  # up to cut_at it changes nothing
@@ -184,7 +200,9 @@ def settings_of_views(fields: Fields, config: Config) -> list[str]:
         "seed": config.seed,
         "augment.padding": config.augment.padding,
         "augment.flip": config.augment.flip,
+        "augment.cutout": config.augment.cutout,
         "order.run": config.order.run,
     }
-    then = {name: fields.get(name) for name, value in now.items() if fields.get(name) != value}
+    had = {name: fields.get(name, ADDED.get(name)) for name in now}
+    then = {name: value for name, value in had.items() if value != now[name]}
     return [f"{name}={msgspec.json.encode(value).decode()}" for name, value in then.items()]

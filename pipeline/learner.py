@@ -1,5 +1,6 @@
 """What trains: of a stage theta_j, gamma_j and their SGD."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class Learner:
     """`logits`, compiled where that is asked for: what a training step calls."""
     remade: Callable[[nn.Module, Head], Callable[[Tensor], Tensor]] = nn.Sequential
     """Makes `forward` anew of a block and a head that are others."""
+    label_smoothing: float = 0.0
+    """Of the loss: the share of the target that goes to all classes alike."""
     kept: list[int] = field(default_factory=list)
     """The filters that compression left of the block; none as long as it has them all."""
 
@@ -114,7 +117,7 @@ def make_learner(run: RunFolder, problem: Problem, device: torch.device, *, reco
         made = recomputed(stage_parts(parts_of_blocks(block), head)) if recompute else nn.Sequential(block, head)
         return compiled(made, device) if run.config.machine.compile else made
 
-    return Learner(block, head, optimiser, forward(block, head), forward)
+    return Learner(block, head, optimiser, forward(block, head), forward, problem.train.label_smoothing)
 
 
 def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:
@@ -139,5 +142,7 @@ def compiled(network: Callable[[Tensor], Tensor], device: torch.device) -> Calla
 
 
 def learning_rate(train: Train, epoch: int) -> float:
-    """The step schedule, restarted at each stage: lr times the factor at every drop so far."""
+    """The schedule, restarted at each stage: lr times the factor at every drop so far, or half a cosine to 0."""
+    if train.schedule == "cosine":
+        return train.lr * (1 + math.cos(math.pi * epoch / train.epochs)) / 2
     return float(train.lr * train.lr_drop_factor ** (epoch // train.lr_drop_every))

@@ -40,7 +40,7 @@ def other_ways(config: Config) -> Iterator[OtherWay]:
                     other = _with_store(config, stages, {setting: value})
                     yield OtherWay(f"{table}.{setting} = {value}", other, changes_results=setting == "encoding")
     augment = config.augment
-    for policy in POLICIES if augment.crop or augment.padding or augment.flip else ():
+    for policy in POLICIES if augment.crop or augment.padding or augment.flip or augment.cutout else ():
         if policy != augment.policy:
             changed = msgspec.structs.replace(augment, policy=policy)
             other = msgspec.structs.replace(config, augment=changed)

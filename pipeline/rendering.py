@@ -20,6 +20,7 @@ from pipeline.augmentation import (
     centre_of,
     centre_windows,
     cut,
+    cut_out,
     fresh_draws,
     view_draws,
 )
@@ -124,7 +125,8 @@ class Renderer:
 
     def _images(self, stored: Tensor, windows: Windows) -> Tensor:
         """x_0: the windows of stored images, normalised."""
-        return ((cut(stored, windows).float() / 255 - self._mean) / self._std).to(self.dtype)
+        normalised = (cut(stored, windows).float() / 255 - self._mean) / self._std
+        return cut_out(normalised, windows.holes).to(self.dtype)
 
     def _decoded(self, stored: Tensor, store: Store, windows: Windows | None = None) -> Tensor:
         """Activations of stored numbers, or of windows of them."""

@@ -25,6 +25,7 @@ def network_shapes(config: Config, *, channels: int, image_side: int) -> list[St
                 downsample_at=[i for i in config.network.downsample_at if i <= j],
                 downsample=config.network.downsample,
                 head_pool=pool,
+                residual=config.network.residual,
             )
             for (width, pool), j in last.items()
         }

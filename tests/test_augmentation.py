@@ -8,12 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.augmentation import (
+    Holes,
     Windows,
     canvas_draws,
     canvases,
     centre_of,
     centre_windows,
     cut,
+    cut_out,
     fresh_draws,
     view_draws,
 )
@@ -212,3 +214,26 @@ def test_windows_on_canvases_differ_by_seed_stage_and_epoch_and_from_draws_for_i
     drawn.append(fresh(Augment(crop=6, padding=1), 8, stage=1))
     assert len({columns(windows).tobytes() for windows in drawn}) == 5
     np.testing.assert_array_equal(columns(on_canvas()), columns(on_canvas()))
+
+
+def test_a_hole_is_a_square_of_zeros_around_its_centre_as_far_as_the_window_reaches() -> None:
+    x = torch.ones(3, 2, 6, 6)
+    holes = Holes(3, np.array([2, 0, 5]), np.array([3, 0, 1]))
+    found = cut_out(x, holes)
+    expected = torch.ones(3, 6, 6)
+    expected[0, 1:4, 2:5] = expected[1, :2, :2] = expected[2, 4:, :3] = 0
+    assert torch.equal(found, expected[:, None].expand(3, 2, 6, 6))
+    assert cut_out(x, None) is x
+
+
+def test_holes_are_drawn_anew_for_each_epoch_and_lie_anywhere() -> None:
+    augment, ids = Augment(cutout=4), np.arange(500)
+    one, again, other = (fresh_draws(augment, 8, ids, seed=0, stage=0, epoch=epoch).holes for epoch in (0, 0, 1))
+    assert one is not None
+    assert again is not None
+    assert other is not None
+    assert (one.row == again.row).all()
+    assert (one.row != other.row).any()
+    assert set(one.row.tolist()) == set(one.column.tolist()) == set(range(8))
+    plain = fresh_draws(Augment(), 8, ids, seed=0, stage=0, epoch=0)
+    assert plain.holes is None

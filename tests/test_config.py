@@ -131,7 +131,7 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
         (("data.canvas=16", "augment.crop=32"), "augment.crop = 32: expected at most data.canvas = 16"),
         (
             ("augment.flip=false",),
-            'augment.views: without crop, padding or flip all views are the same; set policy = "none"',
+            'augment.views: without crop, padding, flip or cutout all views are equal; set policy = "none"',
         ),
         (
             ("augment.flip=false", "augment.policy=canvas"),

@@ -172,6 +172,7 @@ NO_NORM = ("network.batch_norm=false", "train.start=identity")
         ((*NO_NORM, "network.downsample_at=[1, 2]"), "stage 1 samples down .*, and P is no identity"),
         ((*NO_NORM, "stages.1.head.k=1"), "its head is another than that of stage 0"),
         (("network.batch_norm=false", "stages.1.train.start=identity", "stages.0.head.width=8"), "its head is another"),
+        ((*NO_NORM, "network.residual=true"), "network.residual is true, and a block that adds its input is none"),
         ((*NO_NORM, "stages.0.compress.keep=0.5"), "filters of stage 0 are cut off"),
     ],
 )
@@ -187,6 +188,11 @@ def test_identity_is_refused_where_a_block_or_a_head_cannot_be_it(
 def test_the_best_point_of_a_stage_that_is_compressed_after_it_is_refused(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, "train.keep=best", "stages.1.compress.keep=0.5")
     assert found.startswith('stages.1.train.keep = "best": its filters are cut off after the training')
+
+
+def test_skip_connections_are_not_compressed(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, "network.residual=true", "compress.keep=0.5")
+    assert found.startswith("network.residual: filters of blocks with skip connections are not cut off")
 
 
 def test_stages_that_sample_down_may_start_at_random_among_others(tmp_path: Path) -> None:

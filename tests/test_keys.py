@@ -84,6 +84,7 @@ OTHER_VALUES: dict[str, Any] = {
     "network.bn_group": 32,
     "network.bias": "all",
     "network.precision": "bfloat16",
+    "network.residual": True,
     "network.stages": STAGES + 3,
     "head.k": 3,
     "head.width": 8,
@@ -93,6 +94,7 @@ OTHER_VALUES: dict[str, Any] = {
     "augment.crop": 16,
     "augment.padding": 1,
     "augment.flip": False,
+    "augment.cutout": 4,
     "augment.policy": "recompute",
     "augment.views": 2,
     "augment.phases": 2,
@@ -100,6 +102,7 @@ OTHER_VALUES: dict[str, Any] = {
     "train.epochs": 3,
     "train.batch_size": 64,
     "train.lr": 0.2,
+    "train.schedule": "cosine",
     "train.lr_drop_every": 3,
     "train.lr_drop_factor": 0.5,
     "train.momentum": 0.8,
@@ -107,6 +110,7 @@ OTHER_VALUES: dict[str, Any] = {
     "train.weight_decay": 0.0,
     "train.start": "identity",
     "train.keep": "best",
+    "train.label_smoothing": 0.1,
     "order.run": 64,
     "order.window": 1024,
     "compress.keep": 0.5,
@@ -337,7 +341,7 @@ def test_a_stage_fits_in_the_place_of_one_of_the_same_network_head_and_classes(s
 def test_stores_hold_other_views_under_another_seed_padding_or_flip_and_other_chunks_in_other_runs(
     setting: str,
 ) -> None:
-    is_another = setting in ("seed", "augment.padding", "augment.flip", "order.run")
+    is_another = setting in ("seed", "augment.padding", "augment.flip", "augment.cutout", "order.run")
     assert is_rendered_alike(stage_fields(usual())[1], usual(setting)) != is_another
 
 

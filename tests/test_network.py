@@ -175,3 +175,14 @@ def test_network_is_head_after_block_after_prefix() -> None:
     x = torch.randn(4, 3, 8, 8)
     assert isinstance(network.head, Head)
     assert torch.equal(network(x), network.head(network.block(network.prefix(x))))
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_residual_block_adds_its_input_before_the_relu(batch_norm: bool) -> None:
+    torch.manual_seed(0)
+    plain, skip = (Block(4, 4, batch_norm=batch_norm, residual=residual).eval() for residual in (False, True))
+    skip.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 4, 6, 6)
+    before = plain.norm(plain.conv(x))
+    torch.testing.assert_close(skip(x), (before + x).relu())
+    assert (skip(x) != plain(x)).any()

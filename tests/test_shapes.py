@@ -78,3 +78,8 @@ def test_fewer_pixels_than_a_pooled_head_needs_are_refused() -> None:
     assert shapes(8)[0].out_side == 8
     with pytest.raises(ValueError, match="x_1 would have 7x7 pixels: too few for a head that pools by 4"):
         shapes(7)
+
+
+def test_a_block_has_a_skip_connection_where_it_keeps_its_shape() -> None:
+    shapes = stage_shapes(stages=5, in_channels=3, in_side=16, width=4, head_width=4, downsample_at=[2], residual=True)
+    assert [shape.residual for shape in shapes] == [False, True, False, True, True]

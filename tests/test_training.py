@@ -1,5 +1,6 @@
 """Training a stage: what it does, refuses and keeps."""
 
+import copy
 import shutil
 import tomllib
 from pathlib import Path
@@ -9,12 +10,14 @@ import torch
 
 from cache import BudgetError, Store
 from pipeline.beforehand import check_host_memory
+from pipeline.checkpoint import Progress
 from pipeline.config import Train
 from pipeline.config_file import read_config
 from pipeline.data_info import DataInfo
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
+from pipeline.fit import train_step
 from pipeline.learner import COMPILERS, learning_rate, make_learner
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
@@ -78,6 +81,24 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_kept(tmp_path: Path) 
         train_stage(run, 0, CPU, Reporter())
     assert not run.stages[0].checkpoint.exists()
     assert run.stages[0].record is None
+
+
+def test_under_a_cosine_the_learning_rate_goes_down_to_zero_within_each_stage() -> None:
+    train = Train(schedule="cosine", epochs=4, lr=0.2)
+    assert [learning_rate(train, epoch) for epoch in range(4)] == pytest.approx(
+        [0.2, 0.170711, 0.1, 0.029289], rel=1e-4
+    )
+
+
+def test_labels_are_smoothed_in_the_loss_of_a_step(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", "train.label_smoothing=0.2")
+    learner = make_learner(run, stage_problem(run, 0), CPU)
+    progress, x, y = Progress.fresh(CPU), torch.randn(8, 1, 8, 8), torch.arange(8) % 3
+    learner.train(True)
+    log_probabilities = copy.deepcopy(learner.head)(copy.deepcopy(learner.block)(x)).log_softmax(1)
+    train_step(learner, [(x, y)], 8, torch.float32, progress)
+    target = 0.8 * torch.nn.functional.one_hot(y, run.classes) + 0.2 / run.classes
+    assert progress.loss.item() == pytest.approx(-(target * log_probabilities).sum().item(), rel=1e-5)
 
 
 def test_the_learning_rate_follows_the_papers_schedule() -> None:
