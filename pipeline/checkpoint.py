@@ -20,7 +20,7 @@ from pipeline.learner import Learner
 from pipeline.metrics import EpochRecord, metrics_content, read_metrics
 from pipeline.progress import Reporter
 from pipeline.record import Kept, Session
-from pipeline.runfolder import StageFolder
+from pipeline.stage_folder import StageFolder
 from pipeline.weights import load_tensors, module_tensors, pack_tensors, read_metadata
 
 EPOCH = "epoch."

@@ -15,7 +15,8 @@ from pipeline.data_info import x_0_fingerprint
 from pipeline.disk import MARGIN
 from pipeline.networks import EncodingRecord, read_encoding
 from pipeline.outline import Outline
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
+from pipeline.stage_folder import StageFolder
 from pipeline.storedattributes import CONFIGURED, image_attributes, output_attributes
 
 CODED: CodecName = "zstd"

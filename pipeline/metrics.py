@@ -10,8 +10,8 @@ from cache import CorruptStoreError
 from pipeline.errors import CorruptDataError
 from pipeline.links import read_file
 from pipeline.record import StageRecord
-from pipeline.runfolder import StageFolder
 from pipeline.sealed import SealError, seal_line, unseal
+from pipeline.stage_folder import StageFolder
 
 
 class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):

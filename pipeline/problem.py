@@ -11,7 +11,8 @@ from pipeline.initial import draw_weights, make_identity
 from pipeline.keys import Fields, key_of
 from pipeline.microbatch import parts_of
 from pipeline.networks import load_head, new_block, new_head_like
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
+from pipeline.stage_folder import StageFolder
 
 
 @dataclass(frozen=True, kw_only=True)

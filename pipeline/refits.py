@@ -13,7 +13,8 @@ from pipeline.checkpoint import read_position
 from pipeline.config import StageOverrides
 from pipeline.errors import ConfigError
 from pipeline.paths import matching
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
+from pipeline.stage_folder import StageFolder
 from pipeline.weights import read_shapes
 
 HEAD_WIDTH = "head.width"

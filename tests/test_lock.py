@@ -19,7 +19,8 @@ from pipeline.device import choose_device
 from pipeline.errors import CascadeError, CorruptDataError, LockedError, Stopped
 from pipeline.lock import HOLDER, LOCK, Holder, check_writable, lock_folder
 from pipeline.progress import Reporter
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
+from pipeline.stage_folder import StageFolder
 from pipeline.status import status
 from pipeline.training import train_stage
 from tests.conftest import Outcome

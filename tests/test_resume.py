@@ -20,8 +20,9 @@ from pipeline.learner import make_learner
 from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
 from pipeline.sieve import Sieve
+from pipeline.stage_folder import StageFolder
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.conftest import Outcome

@@ -10,7 +10,8 @@ from pipeline.errors import CorruptDataError
 from pipeline.experiments.places import BASELINES
 from pipeline.keys import Fields, key_of, stage_fields
 from pipeline.problem import Problem
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
+from pipeline.stage_folder import StageFolder
 from pipeline.weights import load_modules, load_tensors
 
 NAME = "end to end"

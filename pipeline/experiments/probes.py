@@ -14,8 +14,9 @@ from pipeline.experiments.places import PROBE_RECORD, PROBES
 from pipeline.keys import Fields, key_of, stage_fields
 from pipeline.problem import Problem
 from pipeline.record import Accepted, StageRecord
-from pipeline.runfolder import RunFolder, StageFolder
+from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed
+from pipeline.stage_folder import StageFolder
 
 Kind = Literal["linear", "cnn-1", "cnn-2"]
 """Logistic regression on x_j averaged to 2 x 2, or a CNN of one or two hidden layers on x_j."""
