@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,12 +114,12 @@ def test_a_device_without_room_is_exit_code_6_and_the_same_command_goes_on(
     train_stage(whole, 0, CPU, Reporter())
     steps = 0
 
-    def breaks(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
+    def breaks(logits: Tensor, y: Tensor, **how: Any) -> Tensor:
         nonlocal steps
         steps += 1
         if steps == step + 1:
             raise error
-        return torch.nn.functional.cross_entropy(logits, y, reduction=reduction)
+        return torch.nn.functional.cross_entropy(logits, y, **how)
 
     assert is_out_of_memory(error)
     with monkeypatch.context() as patch:

@@ -137,12 +137,12 @@ def test_a_stage_killed_at_any_step_goes_on_at_its_last_checkpoint_and_ends_in_t
         broken = reopened(broken.path, f"machine.checkpoint_minutes={minutes}")
         steps = 0
 
-        def killed(logits: Tensor, y: Tensor, reduction: str, killed_at: int = killed_at) -> Tensor:
+        def killed(logits: Tensor, y: Tensor, killed_at: int = killed_at, **how: Any) -> Tensor:
             nonlocal steps
             steps += 1
             if steps == killed_at + 1:
                 raise Killed
-            return torch.nn.functional.cross_entropy(logits, y, reduction=reduction)
+            return torch.nn.functional.cross_entropy(logits, y, **how)
 
         with monkeypatch.context() as patch:
             patch.setattr(fit, "cross_entropy", killed)

@@ -44,8 +44,8 @@ STAGES = (
         (
             (
                 "pipeline/fit.py",
-                "        if epoch and config.reset_momentum and ",
-                "        if self.state.under_way.consumed or epoch and config.reset_momentum and ",
+                "        if since and config.reset_momentum and ",
+                "        if self.state.under_way.consumed or since and config.reset_momentum and ",
             ),
             ("pipeline/fit.py", " and not self.state.under_way.consumed:", ":"),
         ),
