@@ -36,12 +36,12 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """What was predicted of trained stages, and after the slash what came of it."""
     table = new_table("stage", "time", "images/s", "stored", "device")
     for one in outcomes:
-        predicted = one.predicted_images_per_second
+        rate, seconds = one.predicted_images_per_second, one.predicted_seconds
         is_limited = one.predicted_peak_bytes is not None
         table.add_row(
             str(one.j),
-            f"{duration(one.predicted_seconds)} / {duration(one.seconds)}",
-            f"{'-' if predicted is None else f'{predicted:,.0f}'} / {one.images_per_second:,.0f}",
+            f"{'-' if seconds is None else duration(seconds)} / {duration(one.seconds)}",
+            f"{'-' if rate is None else f'{rate:,.0f}'} / {one.images_per_second:,.0f}",
             f"{size(one.predicted_bytes)} / {size(one.stored_bytes)}" if one.predicted_bytes else "-",
             f"{size(one.predicted_peak_bytes or 0)} / {size(one.peak_bytes)}" if is_limited else "-",
         )

@@ -143,6 +143,11 @@ def test_the_plan_of_given_stores_is_theirs(outline: Outline) -> None:
     plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, stores=[2])
     assert plan.anchors == [0, 2]
     assert [stage.anchor for stage in plan.stages] == [0, 0, 2]
+    least = planned(outline)
+    (auto,) = (one for one in plan.alternatives if one.name == "cache.keep = auto")
+    assert auto.anchors == least.anchors
+    assert auto.seconds == pytest.approx(least.seconds)
+    assert all(one.name != auto.name for one in least.alternatives)
 
 
 def test_table_and_json_show_it(outline: Outline) -> None:
@@ -180,7 +185,8 @@ def test_a_later_plan_keeps_what_was_predicted_of_stages_that_are_trained_now(wh
     keep_plan(run.path, before, None)
     now = make_plan(outline, made_up_rates(3, step_seconds=[1.0] * 3), PLENTY, device=CPU, run=run)
     kept = keep_plan(run.path, now, run)
-    assert kept.stages == [*before.stages[:2], now.stages[2]]
+    assert kept.predicted == before.stages[:2]
+    assert kept.stages == now.stages
     assert read_plan(run.path) == kept
 
 
