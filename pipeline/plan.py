@@ -12,6 +12,7 @@ from pipeline.anchors import Choices, Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
 from pipeline.errors import ConfigError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
+from pipeline.measured import Measured, measured_stages
 from pipeline.ondevice import choose_on_device
 from pipeline.otherways import other_ways
 from pipeline.outline import Outline
@@ -96,6 +97,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is still to do of each."""
     predicted: list[StagePlan]
     """What earlier plans said of stages that are trained now."""
+    measured: list[Measured]
+    """What came of stages that are trained."""
+    images: dict[str, int]
+    """Split -> number of images that it is made for."""
     seconds: float
     """Of all that is still to do."""
     peak_bytes: int
@@ -177,6 +182,8 @@ def make_plan(
         keep=outline.config.cache.keep,
         stages=stages,
         predicted=[],
+        measured=measured_stages(run) if run is not None else [],
+        images=outline.samples,
         seconds=sum(stage.seconds for stage in stages),
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,

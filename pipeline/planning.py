@@ -15,10 +15,10 @@ from pipeline.disk import folder_bytes, free_bytes
 from pipeline.footprint import would_be_written
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
-from pipeline.metrics import read_metrics
+from pipeline.measured import Measured, measured_stages
 from pipeline.needed import is_needed
 from pipeline.outline import Outline, read_outline
-from pipeline.plan import Plan, keep_plan, make_plan, read_plan
+from pipeline.plan import Plan, StagePlan, keep_plan, make_plan, read_plan
 from pipeline.progress import Reporter
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
@@ -140,44 +140,14 @@ def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> B
 class Outcome:
     """What was predicted of a stage that is trained, and what came of it."""
 
-    j: int
-    predicted_seconds: float | None
-    """Of its epochs with their validation; None, as all that is predicted, where nothing was under these settings and
-    stores."""
-    seconds: float
-    predicted_images_per_second: float | None
-    images_per_second: float
-    """Trained, over all epochs."""
-    predicted_bytes: int | None
-    """Of x_{j+1}, 0 if it was not to be stored; before compression a bound."""
-    stored_bytes: int
-    predicted_peak_bytes: int | None
-    """Of the device; None where nothing limited it."""
-    peak_bytes: int
-    """On a CPU, of the process."""
+    predicted: StagePlan | None
+    """None where nothing was, under these settings and stores."""
+    measured: Measured
 
 
 def outcomes(run: RunFolder) -> list[Outcome]:
     """Every trained stage beside what the plan that is kept said of it; none where none is."""
-    plan, found = read_plan(run.path), []
+    plan = read_plan(run.path)
     if plan is None:
         return []
-    for stage in run.stages:
-        if (record := stage.record) is None:
-            continue
-        planned = plan.prediction(run.config, stage.j)
-        rates = [1 / epoch.images_per_second for epoch in read_metrics(stage)]
-        found.append(
-            Outcome(
-                j=stage.j,
-                predicted_seconds=planned.training_seconds if planned else None,
-                seconds=record.seconds,
-                predicted_images_per_second=planned.images_per_second if planned else None,
-                images_per_second=len(rates) / sum(rates),
-                predicted_bytes=planned.written_bytes if planned else None,
-                stored_bytes=sum(run.stored_bytes(stage.j + 1, split) for split in run.splits),
-                predicted_peak_bytes=planned.device_peak_bytes if planned else None,
-                peak_bytes=record.peak_memory_bytes,
-            )
-        )
-    return found
+    return [Outcome(plan.prediction(run.config, one.j), one) for one in measured_stages(run)]

@@ -171,10 +171,10 @@ def test_what_was_predicted_of_other_settings_or_stores_is_not_compared(
     run: RunFolder, cascade: Callable[..., Outcome]
 ) -> None:
     assert cascade("run", "--run", run.path)[0] == 0
-    assert all(one.predicted_seconds for one in outcomes(run))
-    assert all(one.predicted_seconds is None for one in outcomes(reopened(run.path, "cache.keep=all")))
+    assert all(one.predicted for one in outcomes(run))
+    assert all(one.predicted is None for one in outcomes(reopened(run.path, "cache.keep=all")))
     assert cascade("plan", "--run", run.path, "--set", "train.lr=0.5")[0] == 0
-    assert all(one.predicted_seconds is None for one in outcomes(run))
+    assert all(one.predicted is None for one in outcomes(run))
     assert "- / " in cascade("status", "--run", run.path)[1]
 
 

@@ -17,7 +17,7 @@ from pipeline.footprint import unwritten
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
-from pipeline.progress import Reporter, size
+from pipeline.progress import Reporter, duration, size
 from pipeline.rates import CodecRate, Rates
 from pipeline.sampling import updated_samples
 from pipeline.workload import Budgets, workload
@@ -153,6 +153,10 @@ def test_the_plan_of_given_stores_is_theirs(outline: Outline) -> None:
 def test_table_and_json_show_it(outline: Outline) -> None:
     plan = planned(outline)
     assert "x_1 stored" in plan_table(plan)
+    assert "in all " in plan_table(plan)
+    held_out = replace(outline, samples={"train": 1500, "validation": 300, "test": 90})
+    table = plan_table(planned(held_out.of_images(3600)))
+    assert "for 3,000 train, 600 validation, 180 test images\n" in table
     assert "micro-batch" not in plan_table(plan)
     assert msgspec.json.decode(plan_json(plan), type=Plan) == plan
 
@@ -175,6 +179,14 @@ def test_trained_stages_and_stores_cost_nothing_more(whole: Any) -> None:
     plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=whole)
     assert [stage.seconds > 0 for stage in plan.stages] == [False, False, True]
     assert plan.stages[2].anchor == 2
+    assert plan.seconds == sum(stage.seconds for stage in plan.stages)
+    rows, seconds = plan_table(plan).splitlines(), sum(one.seconds for one in plan.measured)
+    for j in (0, 1):
+        measured = plan.measured[j]
+        rate = f"{measured.images_per_second:,.0f}"
+        assert rows[j + 1].split()[-4:] == [rate, *duration(measured.seconds).split(), "done"]
+    begins = f"as measured {duration(seconds)} of training done; left to do {duration(plan.seconds)}: "
+    assert begins in plan_table(plan)
     assert plan.peak_bytes == sum(whole.stored_bytes(i, split) for i in plan.anchors for split in whole.splits)
 
 
@@ -224,6 +236,16 @@ def test_what_another_encoding_of_an_x_j_trains_anew_is_what_follows(whole: Any,
     found = {one.name: one for one in plan.alternatives}
     assert found["stages.1.store.encoding = uint4"].seconds < 1.5 * plan.seconds, "stages 0 and 1 are trained"
     assert found["store.encoding = uint4"].seconds > 1.5 * plan.seconds
+
+
+def test_the_images_are_the_same_whatever_else_is_changed_of_the_method(whole: Any, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    rates = made_up_rates(3, write_bytes_per_second=1.0)  # nothing more is worth storing
+    plan = make_plan(of_run(run.config, run), rates, PLENTY, device=CPU, run=run)
+    x_0 = sum(run.stored_bytes(0, split) for split in run.splits)
+    found = [one for one in plan.alternatives if one.changes_results and one.anchors == [0]]
+    assert {one.name for one in found} >= {"store.encoding = uint4", "augment.policy = recompute"}
+    assert {one.peak_bytes for one in found} == {x_0}
 
 
 def test_the_table_says_what_bytes_are_known_from(whole: Any, tmp_path: Path) -> None:

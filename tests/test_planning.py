@@ -136,12 +136,14 @@ def test_what_was_predicted_stands_beside_what_came_of_it(whole: RunFolder, tmp_
     outline = read_outline(run.path, run.config)
     plan = keep_plan(run.path, make_plan(outline, MADE_UP, PLENTY, device=CPU, stores=[1, 2]), None)
     found = outcomes(run)
-    assert [one.j for one in found] == [0, 1]
-    record = run.stages[0].record
+    assert [one.measured.j for one in found] == [0, 1]
+    record, predicted, measured = run.stages[0].record, found[0].predicted, found[0].measured
     assert record is not None
-    assert (found[0].predicted_seconds, found[0].seconds) == (plan.stages[0].training_seconds, record.seconds)
-    assert found[0].images_per_second > 0
-    assert 0 < found[0].stored_bytes < (found[0].predicted_bytes or 0)  # coded, and a bound
+    assert predicted == plan.stages[0]
+    assert measured.seconds == record.seconds
+    assert measured.images_per_second
+    assert 0 < measured.stored_bytes < predicted.written_bytes  # coded, and a bound
+    assert measured.device_peak_bytes is None, "a CPU has none of its own"
 
 
 def test_stores_of_a_copied_run_are_found(whole: RunFolder, tmp_path: Path) -> None:
