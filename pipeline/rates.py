@@ -18,15 +18,19 @@ import torch
 
 from cache import CODECS, codec_speed, disk_speed
 from pipeline.bench import Bench, StageSeconds, settings_timed
+from pipeline.config import budget_bytes
 from pipeline.device import autocast_type, machine_record
+from pipeline.disk import room
 from pipeline.outline import Outline
-from pipeline.progress import Reporter, duration
+from pipeline.progress import Reporter, duration, size
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.trial import fixed_seconds
 
 RATES = "rates.json"
 FORMAT = 2
 """Of the file; one of another is measured again."""
+SHARE_OF_ROOM = 0.25
+"""That measuring the disk may take of what is left of it and of its budget."""
 ROUNDS = 2
 """Times that all shapes are measured, one after the other: what else a machine does comes and goes."""
 
@@ -110,7 +114,7 @@ def rates_of(folder: Path, outline: Outline, device: torch.device, report: Repor
     if known is not None and (known.machine, known.network) == (machine, network):
         return known
     report.say(f"measuring {device}, the threads and the disk of {folder}")
-    rates = measure(folder, outline, device)
+    rates = measure(folder, outline, device, report)
     report.say(f"measured in {duration(rates.seconds)}, kept in {path}")
     write_sealed(path, rates)
     return rates
@@ -137,14 +141,22 @@ def network_digest(outline: Outline) -> str:
     return hashlib.sha256(msgspec.json.encode(own)).hexdigest()
 
 
-def measure(folder: Path, outline: Outline, device: torch.device) -> Rates:
-    """Measure everything. The folder's disk is written to, and left as it was."""
+def measure(folder: Path, outline: Outline, device: torch.device, report: Reporter) -> Rates:
+    """Measure everything. The folder's disk is written to, a share of the room that there is at most, and left as it
+    was."""
     began = time.perf_counter()
     dtype = autocast_type(device, outline.config.network.precision)
     bench = Bench(outline, device, dtype)
     measured = _stages(bench, folder)
     numbers = bench.stored_numbers(outline.shapes[0])
-    disk = disk_speed(folder, numbers["uint8"], run=outline.config.order.run, threads=outline.config.machine.threads)
+    left, machine = room(folder, budget_bytes(outline.config.budget.disk)), outline.config.machine
+    at_most = int(SHARE_OF_ROOM * left)
+    disk = disk_speed(folder, numbers["uint8"], run=outline.config.order.run, threads=machine.threads, at_most=at_most)
+    if not disk.is_sure:
+        report.say(
+            f"the disk's speed is measured on {size(disk.nbytes)} alone, since {size(left)} are left of it or of "
+            f"budget.disk: it may be off"
+        )
     codecs = [
         CodecRate(encoding=encoding, codec=codec, **asdict(codec_speed(sample, codec)))
         for encoding, sample in numbers.items()

@@ -13,7 +13,7 @@ from pipeline.anchors import route_of
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import DiskError
-from pipeline.footprint import unwritten
+from pipeline.footprint import known_store, unwritten
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
@@ -246,6 +246,11 @@ def test_the_images_are_the_same_whatever_else_is_changed_of_the_method(whole: A
     found = [one for one in plan.alternatives if one.changes_results and one.anchors == [0]]
     assert {one.name for one in found} >= {"store.encoding = uint4", "augment.policy = recompute"}
     assert {one.peak_bytes for one in found} == {x_0}
+
+
+def test_before_the_ingest_the_images_have_the_codec_of_the_run_and_of_no_stage(tmp_path: Path) -> None:
+    outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, "stages.0.store.codec=zstd"))
+    assert known_store(outline, 0, MADE_UP).codec == "none"
 
 
 def test_the_table_says_what_bytes_are_known_from(whole: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -106,10 +107,27 @@ def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.
         return stage(own, shape, folder)
 
     monkeypatch.setattr(Bench, "stage", counted)
-    found = rates.measure(empty, read_outline(empty, config), CPU)
+    found = rates.measure(empty, read_outline(empty, config), CPU, Said())
     assert asked == [0, 1]
     assert len(set(found.step_seconds[1:])) == 1
     assert [file.name for file in empty.iterdir()] == ["cascade.toml"]
+
+
+def test_measuring_the_disk_keeps_to_its_budget_and_says_where_that_is_too_little(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    disk_speed = speed.disk_speed
+
+    def watched(*arguments: Any, at_most: int, **options: Any) -> speed.DiskSpeed:
+        asked.append(at_most)
+        return disk_speed(*arguments, at_most=at_most, **options)
+
+    monkeypatch.setattr(rates, "disk_speed", watched)
+    said, config = Said(), load_config(empty, ["budget.disk=2 MB"])
+    plan_run(empty, config, CPU, said)
+    assert asked == [pytest.approx(500_000, rel=0.05)]
+    assert any("the disk's speed is measured on " in line and "2.0 MB are left" in line for line in said.lines)
 
 
 def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]) -> None:
