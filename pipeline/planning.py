@@ -19,7 +19,7 @@ from pipeline.measured import Measured, measured_stages
 from pipeline.needed import is_needed
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, StagePlan, keep_plan, make_plan, read_plan
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, size
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
 from pipeline.sampling import updated_samples
@@ -61,6 +61,11 @@ def plan_run(
         if last is not None:
             outline.check_stage(last)
         budgets = budgets_of(folder, config, host_bytes)
+        stated = budget_bytes(config.budget.disk)
+        if images is None and stated is not None and stated > budgets.disk:
+            report.say(
+                f"budget.disk is {size(stated)}, and this disk has no more than {size(budgets.disk)} for the run"
+            )
         check_parts(outline)
         planned = len(outline.shapes) if last is None else last + 1
         seen = run if images is None else None
@@ -71,7 +76,6 @@ def plan_run(
             _check_kept(outline, seen, planned, budgets.host, device)
         rates = rates_of(folder, outline, device, report, anew=anew)
         if images is not None:
-            stated = budget_bytes(config.budget.disk)
             budgets = budgets if stated is None else replace(budgets, disk=stated)
             outline = outline.of_images(images)
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))

@@ -183,3 +183,12 @@ def test_a_plan_of_stores_that_were_set_is_not_followed_by_a_run_that_chooses(
 ) -> None:
     assert cascade("plan", "--run", run.path, "--set", "cache.keep=none")[0] == 0
     assert as_planned(run) is run
+
+
+def test_a_disk_budget_that_the_disk_has_not_is_said(
+    run: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.planning.free_bytes", lambda _: 5_000_000)
+    said = "budget.disk is 1.5 TB, and this disk has no more than 5."
+    assert said in cascade("plan", "--run", run.path, "--disk", "1.5TB")[2]
+    assert "budget.disk is" not in cascade("plan", "--run", run.path, "--disk", "4 MB")[2]
