@@ -10,10 +10,10 @@ import torch
 
 from pipeline.anchors import Choices, Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
-from pipeline.errors import ConfigError, DiskError
+from pipeline.errors import ConfigError, DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
 from pipeline.measured import Measured, measured_stages
-from pipeline.ondevice import choose_on_device
+from pipeline.ondevice import OnDevice, choose_on_device
 from pipeline.otherways import other_ways
 from pipeline.outline import Outline
 from pipeline.progress import size
@@ -60,6 +60,8 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     limited_by: str
     """What the training waits for: device, disk or threads."""
     micro_batch: int
+    recompute: bool
+    """Whether a step keeps only the inputs of the stage's parts for the backward pass."""
     device_peak_bytes: int | None
     """Predicted; None where nothing limits it, and nothing was predicted."""
     settings: str
@@ -165,7 +167,8 @@ def make_plan(
     not even the images fit, DeviceMemoryError where a stage does not.
     """
     planned = len(outline.shapes) if last is None else last + 1
-    load = workload(outline, rates, budgets, run=run, samples=samples, without=without, device=device)
+    ways = list(_ways(outline, planned, device))
+    load = workload(outline, rates, budgets, run=run, samples=samples, without=without, device=device, ways=ways)
     choices = load.choices.until(planned)
     if stores is not None:
         written = load.choices.until(min(planned + 1, len(outline.shapes)))  # by the last stage too
@@ -192,11 +195,21 @@ def make_plan(
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
         alternatives=[
             *(_least(load, choices, budgets) if stores is not None else ()),
-            *_alternatives(outline, rates, budgets, load, choices, device, run, samples),
+            *_alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
         ],
         samples=list(samples),
         machine=rates.machine,
     )
+
+
+def _ways(outline: Outline, planned: int, device: torch.device) -> Iterator[OnDevice | None]:
+    """How each stage goes through the device from the nearest x_i that it may start from; None where it does not fit,
+    which is for the plan to say of those that it has to train."""
+    for j in range(planned):
+        try:
+            yield choose_on_device(outline, j, anchor=outline.config.augment.last_anchor(j), device=device)
+        except DeviceMemoryError:
+            yield None
 
 
 def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskError:
@@ -278,6 +291,7 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
         limited_by=_limit(load, anchor, j, is_trained=bool(training), is_written=bool(writing)),
         micro_batch=chosen.micro_batch,
+        recompute=chosen.recompute,
         device_peak_bytes=chosen.peak_bytes,
         settings=settings_digest(outline.config, j),
     )
@@ -339,6 +353,7 @@ def _alternatives(
     device: torch.device,
     run: RunFolder | None,
     samples: Sequence[Sampled],
+    ways: Sequence[OnDevice | None],
 ) -> Iterator[Alternative]:
     """What else could be done, in a line each."""
 
@@ -358,6 +373,6 @@ def _alternatives(
             other, seen = outline.under(change.config), change.seen(run)
         except ConfigError:
             continue
-        of = workload(other, rates, budgets, run=seen, samples=samples, device=device)
+        of = workload(other, rates, budgets, run=seen, samples=samples, device=device, ways=ways)
         route = shortest_route(of.choices.until(stages), budgets.stores)
         yield from one(change.name, of, route, changes_results=change.changes_results)

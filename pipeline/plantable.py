@@ -61,7 +61,7 @@ def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
         _figure(stage.written_bytes, stage.written_basis) if stage.written_basis else "-",
         _store(stage.deletes),
         _figure(stage.alive_bytes, stage.alive_basis),
-        *([_peak(stage.device_peak_bytes), str(stage.micro_batch or "-")] if has_device else []),
+        *([_peak(stage.device_peak_bytes), _parts(stage)] if has_device else []),
         _rate(stage.images_per_second),
         duration(stage.seconds),
         stage.limited_by,
@@ -84,6 +84,11 @@ def _cells_of_trained(now: Measured, then: StagePlan | None, left: StagePlan, *,
         duration(now.seconds),
         f"done but for x_{now.j + 1}" if is_due else "done",
     ]
+
+
+def _parts(stage: StagePlan) -> str:
+    """As in "64" or "64, recomputed"."""
+    return f"{stage.micro_batch}{', recomputed' if stage.recompute else ''}"
 
 
 def _rate(images_per_second: float | None) -> str:

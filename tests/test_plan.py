@@ -40,6 +40,7 @@ def made_up_rates(stages: int, **changes: Any) -> Rates:
         "machine": MADE_UP,
         "network": "",
         "step_seconds": [4e-3] * stages,
+        "part_seconds": [0.0] * stages,
         "test_seconds": [0.0] * stages,
         "forward_seconds": [1e-3] * stages,
         "checkpoint_seconds": [0.0] * stages,
@@ -159,6 +160,21 @@ def test_table_and_json_show_it(outline: Outline) -> None:
     assert "for 3,000 train, 600 validation, 180 test images\n" in table
     assert "micro-batch" not in plan_table(plan)
     assert msgspec.json.decode(plan_json(plan), type=Plan) == plan
+
+
+def test_parts_of_a_batch_and_recomputation_take_their_time(tmp_path: Path) -> None:
+    rates = made_up_rates(3, part_seconds=[32e-3] * 3, test_seconds=[1e-3] * 3)
+
+    def seconds_of_a_step(*settings: str) -> float:
+        outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, *settings))
+        plan = make_plan(outline, rates, PLENTY, device=CPU, stores=[1, 2])
+        assert ("128, recomputed" in plan_table(plan)) == ("machine.recompute=always" in settings)
+        return 1 / (plan.stages[1].images_per_second or 0)
+
+    parts, large = ("network.bn_group=16", "machine.micro_batch=16"), "budget.device=1 TB"
+    assert seconds_of_a_step() == pytest.approx(4e-3, rel=0.01)
+    assert seconds_of_a_step(*parts) == pytest.approx(4e-3 + 32e-3 * (1 / 16 - 1 / 128), rel=0.01)
+    assert seconds_of_a_step("machine.recompute=always", large) == pytest.approx(5e-3, rel=0.01)
 
 
 def test_a_thousand_blocks_are_planned_in_seconds(tmp_path: Path) -> None:

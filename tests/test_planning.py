@@ -75,7 +75,7 @@ def test_an_empty_folder_is_planned_as_an_ingested_one(empty: Path) -> None:
     assert before.stages[0].images_per_second == pytest.approx(after.stages[0].images_per_second, rel=0.01)
 
 
-def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path) -> None:
+def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, again, anew, wider = Said(), Said(), Said(), Said()
     plan_run(empty, load_config(empty), CPU, first)
     kept = (empty / rates.RATES).read_bytes()
@@ -84,6 +84,12 @@ def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path) -> None:
     plan_run(empty, load_config(empty), CPU, anew, anew=True)
     plan_run(empty, load_config(empty, ["network.width=4"]), CPU, wider)
     assert [bool(said.lines) for said in (first, again, anew, wider)] == [True, False, True, True]
+    back, kept = Said(), (empty / rates.RATES).read_bytes()
+    plan_run(empty, load_config(empty), CPU, back)
+    assert (back.lines, (empty / rates.RATES).read_bytes()) == ([], kept), "nor where another was tried in between"
+    monkeypatch.setattr(rates, "KEPT", 1)
+    plan_run(empty, load_config(empty, ["network.width=16"]), CPU, Said())
+    assert len(msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.KeptRates).rates) == 1
 
 
 def test_rates_of_another_format_are_measured_again(empty: Path) -> None:
@@ -94,7 +100,7 @@ def test_rates_of_another_format_are_measured_again(empty: Path) -> None:
     said = Said()
     plan_run(empty, load_config(empty), CPU, said)
     assert "measuring" in said.lines[0]
-    assert msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.Rates).format == rates.FORMAT
+    assert msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.KeptRates).format == rates.FORMAT
 
 
 def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
