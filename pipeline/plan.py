@@ -254,7 +254,7 @@ def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
     earlier = read_plan(folder)
     if earlier is not None and run is not None:
         done = [stage.j for stage in run.stages if stage.record is not None and not run.is_stand_in(stage.j)]
-        found = [earlier.prediction(run.config, j) for j in done]
+        found = [earlier.prediction(run.asked, j) for j in done]
         plan = msgspec.structs.replace(plan, predicted=[one for one in found if one is not None])
     write_sealed(folder / PLAN, plan)
     return plan

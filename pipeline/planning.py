@@ -154,4 +154,4 @@ def outcomes(run: RunFolder) -> list[Outcome]:
     plan = read_plan(run.path)
     if plan is None:
         return []
-    return [Outcome(plan.prediction(run.config, one.j), one) for one in measured_stages(run)]
+    return [Outcome(plan.prediction(run.asked, one.j), one) for one in measured_stages(run)]

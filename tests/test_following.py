@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.budget import ring_bytes
@@ -172,6 +173,9 @@ def test_what_was_predicted_of_other_settings_or_stores_is_not_compared(
 ) -> None:
     assert cascade("run", "--run", run.path)[0] == 0
     assert all(one.predicted for one in outcomes(run))
+    found = msgspec.json.decode(cascade("status", "--run", run.path, "--json")[1])["plan"]
+    assert found == msgspec.to_builtins(outcomes(run))
+    assert [one["measured"]["j"] for one in found] == [0, 1, 2]
     assert all(one.predicted is None for one in outcomes(reopened(run.path, "cache.keep=all")))
     assert cascade("plan", "--run", run.path, "--set", "train.lr=0.5")[0] == 0
     assert all(one.predicted is None for one in outcomes(run))
