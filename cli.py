@@ -208,8 +208,9 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     folder = open_to_look(run_path, settings, False)
     rows = stage_status(folder, accepting=accept_stale)
     found = (folder, rows, other_branches(folder, accepting=accept_stale), all_stored(folder))
-    click.echo(status_json(*found) if as_json else status_table(*found))
-    if not as_json and (rows_of_plan := outcomes(folder)):
+    rows_of_plan = outcomes(folder)
+    click.echo(status_json(*found, rows_of_plan) if as_json else status_table(*found))
+    if not as_json and rows_of_plan:
         click.echo(outcome_table(rows_of_plan))
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
         click.echo(action)

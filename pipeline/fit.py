@@ -1,8 +1,8 @@
 """theta_j and gamma_j are fitted on x_j (Alg. 1), from the last checkpoint on, then tested and kept."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 
 import torch
@@ -12,7 +12,14 @@ from torch.nn.functional import cross_entropy
 from cache import make_folder, replace_file
 from cascade import parameter_count
 from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
-from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
+from pipeline.device import (
+    StepOutOfMemory,
+    autocast,
+    is_out_of_memory,
+    machine_record,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
 from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score
 from pipeline.feed import Feed
@@ -113,10 +120,12 @@ class _Fit:
         feed, progress, waits = self.feed, self.state.under_way, self.feed.waits
         began = self._counted = time.perf_counter()
         try:
-            self._steps(epoch)
+            with naming_step():
+                self._steps(epoch)
             trained = time.perf_counter()
             check_finite(self.run, feed, self.learner, epoch, progress)
-            validation = self._validation_accuracy()
+            with self._kept_where_there_is_no_memory(epoch):
+                validation = self._validation_accuracy()
         except Stopped:
             self._checkpoint(epoch)
             raise
@@ -173,6 +182,16 @@ class _Fit:
         self.state.under_way.seconds += now - self._counted
         self._counted = now
         save_checkpoint(self.folder, self.learner, self.state)
+
+    @contextmanager
+    def _kept_where_there_is_no_memory(self, epoch: int) -> Iterator[None]:
+        """Around what follows an epoch's last step: where the device has no room for it, a checkpoint keeps these."""
+        try:
+            yield
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                self._checkpoint(epoch)
+            raise
 
     def _validation_accuracy(self) -> float | None:
         if "validation" not in self.run.splits:
@@ -245,6 +264,17 @@ class _Fit:
         epochs_left = self.config.epochs - epoch - 1
         left = duration((total - self.state.under_way.consumed + total * epochs_left) / rate)
         return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
+
+
+@contextmanager
+def naming_step() -> Iterator[None]:
+    """Around training steps: raises StepOutOfMemory where there is no memory for one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise StepOutOfMemory(str(error)) from error
+        raise
 
 
 def train_step(

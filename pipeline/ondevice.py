@@ -11,6 +11,7 @@ from pipeline.microbatch import micro_batches
 from pipeline.outline import Outline
 from pipeline.peak import Peak, predicted_peak, stage_work
 from pipeline.progress import size
+from pipeline.smaller import Change, smallest_change
 
 HEADROOM = 0.95
 """Share of a budget that predictions may fill: the allocator rounds, and keeps freed blocks in pieces."""
@@ -87,7 +88,8 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
             )
     assert smallest is not None, "a batch has a size"
     free = _smaller_parts(outline, j, anchor, device, room) if config.machine.micro_batch else ""
-    raise _too_small(config, j, budget, smallest, free)
+    change = smallest_change(outline, j, anchor=anchor, device=device, room=room)
+    raise _too_small(config, j, budget, smallest, free, change)
 
 
 def _smaller_parts(outline: Outline, j: int, anchor: int, device: torch.device, room: int) -> str:
@@ -105,8 +107,8 @@ def _smaller_parts(outline: Outline, j: int, anchor: int, device: torch.device, 
     return ""
 
 
-def _too_small(config: Config, j: int, budget: int, peak: Peak, free: str) -> DeviceMemoryError:
-    """What to say of a stage that fits in no way; `free` is advice that trains nothing anew."""
+def _too_small(config: Config, j: int, budget: int, peak: Peak, free: str, change: Change | None) -> DeviceMemoryError:
+    """What to say of a stage that fits in no way; `free` is advice that trains nothing anew, `change` what does."""
     phases = {
         "a training step": peak.training,
         "replaying its prefix": peak.replay,
@@ -116,14 +118,22 @@ def _too_small(config: Config, j: int, budget: int, peak: Peak, free: str) -> De
     }
     worst = max(phases, key=phases.__getitem__)
     parts = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in peak.parts.items() if nbytes)
-    grouped = config.network.bn_group or not config.network.batch_norm
     return DeviceMemoryError(
         f"stage {j} needs {'' if config.machine.micro_batch else 'at least '}{size(peak.streamed)} of device memory"
         f"{f' with machine.micro_batch = {config.machine.micro_batch}' if config.machine.micro_batch else ''}, "
         f"for {worst}; {size(budget)} are allowed, of "
         f"which {HEADROOM:.0%} is planned with (a training step: {parts})\n"
-        f"next: {free}raise budget.device; or, which trains anew, "
-        f"{'' if grouped else 'set network.bn_group, so that a batch can go through in parts, or '}"
-        f"head.pool = 2, a smaller head.width or network.bn_group; "
-        f"or a smaller order.run, which ingests anew too: delete x_0 where it is there already"
+        f"next: {free}raise budget.device to {size(peak.streamed / HEADROOM)} or more; {_changed(change)}"
     )
+
+
+def _changed(change: Change | None) -> str:
+    """A change of the method, as advice."""
+    if change is None:
+        return "no smaller head.width, order.run or network.bn_group, nor a larger head.pool, is enough by itself"
+    anew = (
+        "ingests and trains anew: delete x_0 where it is there already"
+        if change.setting == "order.run"
+        else ("trains anew")
+    )
+    return f"or set {change.setting} = {change.value}, which takes {size(change.peak_bytes)} and {anew}"

@@ -11,6 +11,7 @@ from cache import MANIFEST
 from pipeline.checked import Checked, Damage
 from pipeline.evaluation import Evaluation, Scores
 from pipeline.gc import Garbage
+from pipeline.planning import Outcome
 from pipeline.progress import size
 from pipeline.record import Accepted
 from pipeline.repair import Repaired
@@ -27,9 +28,16 @@ PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 
 
-def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[OtherBranch], stored: Stored) -> str:
+def status_json(
+    run: RunFolder,
+    rows: Sequence[StageStatus],
+    branches: Sequence[OtherBranch],
+    stored: Stored,
+    outcomes: Sequence[Outcome],
+) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
-    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}]}`"""
+    "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}], "plan": [{"predicted",
+    "measured"}]}`, of trained stages; predicted is as in plan.json, or null."""
     return as_json(
         {
             "stages": [asdict(row) for row in rows],
@@ -37,6 +45,7 @@ def status_json(run: RunFolder, rows: Sequence[StageStatus], branches: Sequence[
             "stored_bytes": stored.nbytes,
             "unreadable": stored.unreadable,
             "branches": [asdict(branch) for branch in branches],
+            "plan": outcomes,
         }
     )
 

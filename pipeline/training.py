@@ -8,7 +8,7 @@ import torch
 from cache import sync
 from pipeline.calibration import calibrate_output, describe_encoding, scale_is_due
 from pipeline.checkpoint import sweep
-from pipeline.device import determinism, is_out_of_memory, peak_memory_bytes
+from pipeline.device import StepOutOfMemory, determinism, is_out_of_memory, peak_memory_bytes
 from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit_stage
@@ -110,8 +110,8 @@ def _fitted(
             if run.stages[j].record is None:
                 fit_stage(run, feed, report, recompute=chosen.recompute, strict=strict, should_stop=should_stop)
             return feed
-        except RuntimeError as error:
-            if not (is_out_of_memory(error) and run.config.machine.shrink and len(sizes) > 1):
+        except StepOutOfMemory:
+            if not run.config.machine.shrink or len(sizes) == 1:
                 raise
         del feed
         report.say(f"stage {j}: out of memory with micro-batches of {sizes[0]}; going on with {sizes[1]}")
@@ -129,12 +129,18 @@ def _naming_memory(run: RunFolder, j: int, device: torch.device) -> Iterator[Non
         if not is_out_of_memory(error):
             raise
         shape, config = run.shapes[j], run.config.for_stage(j)
+        lower = "set a smaller machine.micro_batch" if isinstance(error, StepOutOfMemory) else ""
+        anew = (
+            "train.batch_size or head.width, or with head.pool = 2"
+            if lower
+            else "order.run, which ingests anew too: delete x_0 first"
+        )
         raise DeviceMemoryError(
             f"stage {j}: out of memory on {device}: {str(error).splitlines()[0]}\n"
             f"  a step takes {config.train.batch_size} samples (train.batch_size), in micro-batches where it said so, "
             f"evaluation and write-back {config.order.run} (order.run), of {shape.in_channels}x{shape.in_side}x"
             f"{shape.in_side}; "
             f"the peak so far was {size(peak_memory_bytes(device))}\n"
-            f"next: free some, or set a smaller machine.micro_batch, then the same command goes on where it was;\n"
-            f"  or train anew with a smaller train.batch_size, head.width or order.run, or with head.pool = 2"
+            f"next: free some{f', or {lower}' if lower else ''}, then the same command goes on where it was;\n"
+            f"  or train anew with a smaller {anew}"
         ) from error
