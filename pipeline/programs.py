@@ -1,25 +1,26 @@
 """What a stage does with the device, phase by phase, as programs that run on a real device or on fake tensors.
 
-They call what a run calls: the method's modules and the optimiser. Only the loop of a training step and the rendering
-of stored numbers are written down once more, without counts and files.
+They call what a run calls: the method's modules and the step that trains. Only the rendering of stored numbers is
+written down once more, without files.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from cascade import Block, Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
 from cascade.calibration import PART
 from cascade.quantiser import STORED_TYPES
 from pipeline.augmentation import centre_of, cut
+from pipeline.checkpoint import Progress
 from pipeline.config import Train
 from pipeline.device import autocast
 from pipeline.learner import make_optimiser
 from pipeline.ledger import Name, Program
+from pipeline.step import Optimiser, train_step
 
 PARAMETERS, BUFFERS, MOMENTUM = "parameters", "buffers", "momentum"
 INPUT, STORED, FROZEN = "input", "stored", "prefix"
@@ -181,12 +182,11 @@ def materialise(modules: Iterable[nn.Module], device: torch.device) -> None:
                 tensor.data.fill_(0.01)
 
 
-class Optimiser(Protocol):
-    """A step is `begin`, the backward passes of a batch, `step`."""
+class _Steps(NamedTuple):
+    """What is stepped with."""
 
-    def begin(self) -> None: ...
-
-    def step(self) -> None: ...
+    forward: Callable[[Tensor], Tensor]
+    optimiser: Optimiser
 
 
 def take_steps(
@@ -201,19 +201,15 @@ def take_steps(
     parts: int = 1,
 ) -> None:
     """Steps on batches of some micro-batches, (N, C, H, W) each."""
+
+    def part() -> tuple[Tensor, Tensor]:
+        x = torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last).fill_(1)
+        name(INPUT, [x])
+        return x, torch.zeros(size[0], dtype=torch.int64, device=device)
+
+    progress = Progress.fresh(device)
     for _ in range(steps):
-        optimiser.begin()
-        for _ in range(parts):
-            x = torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last).fill_(1)
-            y = torch.zeros(size[0], dtype=torch.int64, device=device)
-            name(INPUT, [x])
-            with autocast(device, dtype):
-                logits = forward(x)
-                del x  # the backward pass has what it needs of it
-                loss = cross_entropy(logits.float(), y, reduction="sum")
-            torch.autograd.backward(loss / len(y))
-            del y, logits, loss  # before the next ones are made
-        optimiser.step()
+        train_step(_Steps(forward, optimiser), (part() for _ in range(parts)), parts * size[0], dtype, progress)
 
 
 def _freeze(prefixes: Sequence[Prefix], device: torch.device, name: Name) -> None:

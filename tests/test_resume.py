@@ -21,6 +21,7 @@ from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder, StageFolder
 from pipeline.sieve import Sieve
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.conftest import Outcome
@@ -247,7 +248,7 @@ Patch = Callable[[pytest.MonkeyPatch, Callable[[], None]], None]
 
 
 def in_step(patch: pytest.MonkeyPatch, signals: Callable[[], None]) -> None:
-    step = fit.train_step
+    step = train_step
 
     def signalled(*arguments: Any) -> None:
         signals()
