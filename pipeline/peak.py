@@ -13,7 +13,7 @@ import torch
 
 from cache import sample_bytes
 from cascade import StageShape
-from pipeline.ledger import Memory, memory_of
+from pipeline.ledger import Memory, memory_at, memory_of
 from pipeline.outline import Outline
 from pipeline.prefix import room_bytes
 from pipeline.programs import (
@@ -37,7 +37,7 @@ from pipeline.transfer import AHEAD
 
 WORKSPACE_BYTES = 0
 """Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
-JOINED, WORKSPACE = "joined groups", "kernels' workspace"
+WORKSPACE = "kernels' workspace"
 """What a training step takes beside what its program allocates."""
 REPEATS = 2
 """Equal blocks in a row of a prefix that are looked at: what a third takes, the second took."""
@@ -84,6 +84,7 @@ class Work:
             k=self.k,
             classes=self.classes,
             batch_norm=self.batch_norm,
+            bn_group=self.bn_group if self.batch_norm else 0,
             pool=self.pool,
             dtype=self.dtype,
             recompute=self.recompute,
@@ -159,7 +160,7 @@ class Peak:
     """Of the room for those that are there at a time where they are streamed; in training steps there is none."""
     parts: dict[str, int]
     """What the peak of a training step is made of, and adds up to: parameters, momentum, buffers, input, activations
-    with gradients on their way into the momentum; stored numbers, and what of groups and kernels lies beside."""
+    with gradients on their way into the momentum; stored numbers, and what of kernels lies beside."""
 
     @property
     def streamed(self) -> int:
@@ -177,18 +178,20 @@ class Peak:
 def predicted_peak(work: Work, micro_batch: int) -> Peak:
     """The peak of a stage that is trained in micro-batches of this size.
 
-    Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
-    another stage of the same shape.
+    Takes a fraction of a second for a stage like none before, and next to nothing for another stage of the
+    same shape, or for another micro-batch where that is one group of batch norm.
     """
     stage, anchor = work.trained(), work.anchor
-    step, run = _training(stage), work.run_samples
+    ungrouped = replace(stage, bn_group=0)
+    is_grouped = 0 < stage.bn_group < micro_batch
+    step, run = _training_in_groups(stage, micro_batch) if is_grouped else _training(ungrouped), work.run_samples
     constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
     trained = constant + step.total(MOMENTUM)
-    frozen = replace(stage, recompute=False)
+    frozen = replace(ungrouped, recompute=False)
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
-    beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
+    beside = {STORED: stored, WORKSPACE: WORKSPACE_BYTES}
     parts = step.parts(micro_batch) | beside
     fields, cut_from = work.replayed(anchor, to="write"), max(work.cut_from, anchor)
     written = _writing(frozen, fields, work.encodings[-1]).peak(run, without=own) if work.is_written else 0
@@ -232,18 +235,15 @@ def stage_work(
     )
 
 
-def _joined(work: Work, micro_batch: int) -> int:
-    """Bytes that batch norm over more than one group takes beside: its groups' results, until they are one."""
-    if not work.batch_norm or not 0 < work.bn_group < micro_batch:
-        return 0
-    shape, side = work.shapes[-1], work.shapes[-1].out_side // work.pool
-    in_head = shape.head_width * side**2 if work.k > 1 else 0
-    return micro_batch * max(shape.out_channels * shape.out_side**2, in_head) * work.dtype.itemsize
-
-
 @cache
 def _training(stage: Trained) -> Memory:
     return memory_of(lambda: training(stage))
+
+
+@cache
+def _training_in_groups(stage: Trained, samples: int) -> Memory:
+    """Of a micro-batch of whole groups, which say nothing of another number of groups."""
+    return memory_at(training(stage), samples)
 
 
 @cache

@@ -36,6 +36,8 @@ class Trained:
     k: int
     classes: int
     batch_norm: bool
+    bn_group: int = 0
+    """Samples that batch norm takes its statistics over; 0 is a whole micro-batch."""
     pool: int
     """Of the head."""
     dtype: torch.dtype
@@ -46,8 +48,15 @@ class Trained:
     def modules(self) -> tuple[Block, Head]:
         """Both on the device "meta", convolutions in channels-last memory."""
         with torch.device("meta"):
-            block = make_block(self.shape, batch_norm=self.batch_norm)
-            head = make_head(self.shape, k=self.k, classes=self.classes, batch_norm=self.batch_norm, pool=self.pool)
+            block = make_block(self.shape, batch_norm=self.batch_norm, bn_group=self.bn_group)
+            head = make_head(
+                self.shape,
+                k=self.k,
+                classes=self.classes,
+                batch_norm=self.batch_norm,
+                pool=self.pool,
+                bn_group=self.bn_group,
+            )
         for module in (block, head):
             module.to(memory_format=torch.channels_last)
         return block, head
