@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cascade import Block, Prefix, Quantiser
-from pipeline.prefix import StreamedLayers, on_device, room_bytes
+from pipeline.prefix import StreamedLayers, _Turns, on_device, room_bytes
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
@@ -59,6 +59,24 @@ def test_after_a_layer_that_raises_the_next_batch_comes_through(name: str) -> No
     with whole.blocks[0].register_forward_hook(refuse), pytest.raises(RuntimeError, match="out of memory"):
         streamed(x)
     torch.testing.assert_close(streamed(x), expected, rtol=0, atol=0)
+
+
+def test_whatever_is_raised_the_computation_waits_for_copies_before_the_room_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns, waited = _Turns(CPU), list[object]()
+    turns._copies = copies = object()  # type: ignore[assignment]
+
+    class Computation:
+        def __init__(self, device: torch.device) -> None: ...
+
+        def wait_stream(self, stream: object) -> None:
+            waited.append(stream)
+
+    monkeypatch.setattr(torch.cuda, "current_stream", Computation)
+    with pytest.raises(RuntimeError, match="out of memory"), turns.room(8):
+        raise RuntimeError("out of memory")
+    assert waited == [copies]
 
 
 @pytest.mark.parametrize(
