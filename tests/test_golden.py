@@ -191,7 +191,7 @@ def training_steps(folder: Path) -> Iterable[Any]:
     for x, y in itertools.islice(Feed(run, 0, CPU).training(0), 2):
         fill(learner.block, seed=1, scale=0.5)
         fill(learner.head, seed=2, scale=0.5)
-        with patch("pipeline.fit.cross_entropy", linear_loss):
+        with patch("pipeline.step.cross_entropy", linear_loss):
             train_step(learner, [(x, y)], len(y), torch.float32, progress)
         yield from (x, y, progress.loss, progress.correct, progress.seen)
         yield from (tensor for _, tensor in sorted(learner.tensors().items()))

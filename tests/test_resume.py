@@ -144,7 +144,7 @@ def test_a_stage_killed_at_any_step_goes_on_at_its_last_checkpoint_and_ends_in_t
             return torch.nn.functional.cross_entropy(logits, y, reduction=reduction)
 
         with monkeypatch.context() as patch:
-            patch.setattr(fit, "cross_entropy", killed)
+            patch.setattr("pipeline.step.cross_entropy", killed)
             with pytest.raises(Killed):
                 train_stage(broken, j, CPU, Reporter())
             train_stage(broken, j, CPU, Reporter())
