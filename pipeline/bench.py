@@ -22,11 +22,11 @@ from pipeline.augmentation import centre_of, cut, fresh_draws
 from pipeline.checkpoint import Progress
 from pipeline.config import MIN_BATCH, Config
 from pipeline.device import autocast, place
-from pipeline.fit import train_step
 from pipeline.initial import draw_weights
 from pipeline.learner import Learner, make_optimiser
 from pipeline.microbatch import micro_batches
 from pipeline.outline import Outline
+from pipeline.step import train_step
 from pipeline.transfer import host_buffer, to_device
 from pipeline.weights import pack_tensors
 

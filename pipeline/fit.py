@@ -1,25 +1,14 @@
 """theta_j and gamma_j are fitted on x_j (Alg. 1), from the last checkpoint on, then tested and kept."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
-
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from cache import make_folder, replace_file
 from cascade import parameter_count
 from pipeline.checkpoint import Progress, load_checkpoint, save_checkpoint, sweep
-from pipeline.device import (
-    StepOutOfMemory,
-    autocast,
-    is_out_of_memory,
-    machine_record,
-    peak_memory_bytes,
-    reset_peak_memory,
-)
+from pipeline.device import is_out_of_memory, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score
 from pipeline.feed import Feed
@@ -31,6 +20,7 @@ from pipeline.progress import Reporter, duration, size
 from pipeline.record import Session, StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
+from pipeline.step import naming_step, train_step
 from pipeline.weights import module_tensors, save_tensors
 
 
@@ -264,34 +254,3 @@ class _Fit:
         epochs_left = self.config.epochs - epoch - 1
         left = duration((total - self.state.under_way.consumed + total * epochs_left) / rate)
         return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
-
-
-@contextmanager
-def naming_step() -> Iterator[None]:
-    """Around training steps: raises StepOutOfMemory where there is no memory for one."""
-    try:
-        yield
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise StepOutOfMemory(str(error)) from error
-        raise
-
-
-def train_step(
-    learner: Learner, parts: Iterable[tuple[Tensor, Tensor]], samples: int, dtype: torch.dtype, progress: Progress
-) -> None:
-    """One step of SGD on a batch of x_j, whose `samples` come in parts. The host does not wait for the device."""
-    learner.optimiser.begin()
-    for x, y in parts:
-        with autocast(x.device, dtype):
-            logits = learner.forward(x)
-            del x  # what the backward pass takes of it is kept by that
-            loss = cross_entropy(logits.float(), y, reduction="sum")
-        torch.autograd.backward(loss / samples)
-        progress.loss += loss.detach()
-        progress.correct += (logits.detach().argmax(1) == y).sum()
-        del y, logits, loss  # before the next part is made
-    learner.optimiser.step()
-    progress.seen += samples
-    progress.sound.add_(progress.loss.isfinite(), alpha=samples)
-    progress.consumed += samples

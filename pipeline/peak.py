@@ -7,12 +7,13 @@ x_{j+1} is written in runs of samples. The peak is the largest of what these tak
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import torch
 
 from cache import sample_bytes
 from cascade import StageShape
-from pipeline.ledger import Memory, memory_of
+from pipeline.ledger import Memory, memory_at, memory_of
 from pipeline.outline import Outline
 from pipeline.prefix import room_bytes
 from pipeline.programs import (
@@ -22,6 +23,7 @@ from pipeline.programs import (
     MOMENTUM,
     PARAMETERS,
     STORED,
+    Layer,
     Replayed,
     Trained,
     calibrating,
@@ -35,7 +37,7 @@ from pipeline.transfer import AHEAD
 
 WORKSPACE_BYTES = 0
 """Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
-JOINED, WORKSPACE = "joined groups", "kernels' workspace"
+WORKSPACE = "kernels' workspace"
 """What a training step takes beside what its program allocates."""
 REPEATS = 2
 """Equal blocks in a row of a prefix that are looked at: what a third takes, the second took."""
@@ -58,8 +60,8 @@ class Work:
     """Of the head."""
     dtype: torch.dtype
     """Of convolutions."""
-    encoding: str
-    """Of every x_i, i >= 1."""
+    encodings: tuple[str, ...]
+    """Of x_1..x_{j+1}."""
     batch_size: int
     """Samples of a training step."""
     run_samples: int
@@ -68,6 +70,8 @@ class Work:
     """Of stored images, in pixels; 0 is the side of their windows."""
     canvas_side: int = 0
     """Of the padded images whose features are stored, under the policy "canvas"; 0 where windows are stored."""
+    cut_at: int = 0
+    """i of the x_i past which no canvases are stored: later stages' windows are cut from it; 0 is none."""
     recompute: bool = False
     """Whether only the inputs of the stage's parts are kept for the backward pass."""
     device_type: str = "cuda"
@@ -80,23 +84,40 @@ class Work:
             k=self.k,
             classes=self.classes,
             batch_norm=self.batch_norm,
+            bn_group=self.bn_group if self.batch_norm else 0,
             pool=self.pool,
             dtype=self.dtype,
             recompute=self.recompute,
         )
 
-    def replayed(self, start: int) -> Replayed:
-        """x_j from x_start."""
-        shape, window = self.shapes[start], self.shapes[-1].in_side
-        scale = self.canvas_side if start < len(self.shapes) - 1 else 0
-        side = shape.in_side * scale // self.shapes[0].in_side if scale else shape.in_side
-        blocks = _unnumbered(self.shapes[start:-1])
+    @property
+    def j(self) -> int:
+        return len(self.shapes) - 1
+
+    @property
+    def cut_from(self) -> int:
+        """i of the x_i that the stage's windows are cut from, where canvases are stored."""
+        return min(self.j, self.cut_at) if self.cut_at else self.j
+
+    @property
+    def is_written(self) -> bool:
+        """Whether x_{j+1} may be stored."""
+        return not 0 < self.cut_at <= self.j
+
+    def replayed(self, start: int, *, to: Literal["train", "test", "write"] = "test") -> Replayed:
+        """x_j from x_start: windows to train or test on, or fields to write x_{j+1} of."""
+        is_canvas = self.canvas_side > 0 and (self.j > 0 or to == "write")
+        is_cut = is_canvas and to != "write"
+        cut_from = self.cut_from if is_cut else self.j
+        side = self._side(start) if is_canvas else self.shapes[start].in_side
+        layers = tuple(zip(_unnumbered(self.shapes[:-1]), self.encodings[:-1], strict=True))
         return Replayed(
-            blocks=_shortened(blocks),
-            stored=(shape.in_channels, side, side),
-            window=window,
-            encoding=self.encoding if start else IMAGES,
-            between=self.encoding,
+            blocks=_shortened(layers[start:cut_from]),
+            after_cut=_shortened(layers[cut_from:]),
+            stored=(self.shapes[start].in_channels, side, side),
+            window=self.shapes[cut_from].in_side if is_cut else 0,
+            is_cut_stored=to == "train" and start == cut_from,
+            encoding=self.encodings[start - 1] if start else IMAGES,
             batch_norm=self.batch_norm,
             dtype=self.dtype,
         )
@@ -106,12 +127,17 @@ class Work:
         if self.device_type == "cpu":
             return 0  # they are the host's
         shape = self.shapes[start]
-        side = self.canvas_side * shape.in_side // self.shapes[0].in_side if self.canvas_side else shape.in_side
         if start == 0:
             one = shape.in_channels * (self.image_side or shape.in_side) ** 2
         else:
-            one = sample_bytes(self.encoding, (shape.in_channels, side, side))
+            side = self._side(start)
+            one = sample_bytes(self.encodings[start - 1], (shape.in_channels, side, side))
         return AHEAD * samples * one
+
+    def _side(self, start: int) -> int:
+        """Of x_start as it is stored; of x_0, as it is cut from images to be stored."""
+        first, side = self.shapes[0].in_side, self.shapes[start].in_side
+        return self.canvas_side * side // first if self.canvas_side else side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +153,14 @@ class Peak:
     calibration: int
     """While the scale of x_{j+1} is taken, through all blocks before, whose weights are streamed and counted."""
     write_back: int
-    """While x_{j+1} is made of a run of samples."""
+    """While x_{j+1} is made of a run of samples; 0 where it is never stored."""
     prefix_resident: int
     """Weights of blocks i..j-1, where all stay on the device."""
     prefix_streamed: int
     """Of the room for those that are there at a time where they are streamed; in training steps there is none."""
     parts: dict[str, int]
     """What the peak of a training step is made of, and adds up to: parameters, momentum, buffers, input, activations
-    with gradients on their way into the momentum; stored numbers, and what of groups and kernels lies beside."""
+    with gradients on their way into the momentum; stored numbers, and what of kernels lies beside."""
 
     @property
     def streamed(self) -> int:
@@ -152,31 +178,34 @@ class Peak:
 def predicted_peak(work: Work, micro_batch: int) -> Peak:
     """The peak of a stage that is trained in micro-batches of this size.
 
-    Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
-    another stage of the same shape.
+    Takes a fraction of a second for a stage like none before, and next to nothing for another stage of the
+    same shape, or for another micro-batch where that is one group of batch norm.
     """
     stage, anchor = work.trained(), work.anchor
-    near, far = work.replayed(anchor), work.replayed(0)
-    step, run = _training(stage), work.run_samples
+    ungrouped = replace(stage, bn_group=0)
+    is_grouped = 0 < stage.bn_group < micro_batch
+    step, run = _training_in_groups(stage, micro_batch) if is_grouped else _training(ungrouped), work.run_samples
     constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
     trained = constant + step.total(MOMENTUM)
-    frozen = replace(stage, recompute=False)
+    frozen = replace(ungrouped, recompute=False)
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm) for shape in _unnumbered(work.shapes[:-1])]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
-    beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
+    beside = {STORED: stored, WORKSPACE: WORKSPACE_BYTES}
     parts = step.parts(micro_batch) | beside
+    fields, cut_from = work.replayed(anchor, to="write"), max(work.cut_from, anchor)
+    written = _writing(frozen, fields, work.encodings[-1]).peak(run, without=own) if work.is_written else 0
     return Peak(
         training=sum(parts.values()),
-        replay=trained + stored + _replaying(near).peak(micro_batch, without=own),
-        evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
+        replay=trained + stored + _replaying(work.replayed(anchor, to="train")).peak(micro_batch, without=own),
+        evaluation=trained + stored_run + _evaluating(frozen, work.replayed(anchor)).peak(run, without=own),
         calibration=constant
         + room_bytes(layers)
         + work.stored_bytes(0, run)
-        + _calibrating(frozen, far, work.encoding).peak(run, without=own),
-        write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own),
+        + _calibrating(frozen, work.replayed(0), work.encodings[-1]).peak(run, without=own),
+        write_back=constant + stored_run + written if work.is_written else 0,
         prefix_resident=sum(layers[anchor:]),
-        prefix_streamed=room_bytes(layers[anchor:]),
+        prefix_streamed=max(room_bytes(layers[anchor:cut_from]), room_bytes(layers[cut_from:])),
         parts=parts,
     )
 
@@ -186,7 +215,6 @@ def stage_work(
 ) -> Work:
     """Stage j of a run that reads x_anchor, on a device of that type."""
     config = outline.config.for_stage(j)
-    stored = outline.config.for_stage(anchor - 1 if anchor else j).store.encoding
     return Work(
         shapes=tuple(outline.shapes[: j + 1]),
         anchor=anchor,
@@ -196,28 +224,26 @@ def stage_work(
         bn_group=config.network.bn_group,
         pool=config.head.pool,
         dtype=dtype,
-        encoding=stored,
+        encodings=tuple(outline.encoding(i) for i in range(1, j + 2)),
         batch_size=config.train.batch_size,
         run_samples=config.order.run,
         image_side=outline.side,
         canvas_side=canvas_side(config, outline.side) if config.augment.policy == "canvas" else 0,
+        cut_at=config.augment.cut_at if config.augment.policy == "canvas" else 0,
         recompute=recompute,
         device_type=device_type,
     )
 
 
-def _joined(work: Work, micro_batch: int) -> int:
-    """Bytes that batch norm over more than one group takes beside: its groups' results, until they are one."""
-    if not work.batch_norm or not 0 < work.bn_group < micro_batch:
-        return 0
-    shape, side = work.shapes[-1], work.shapes[-1].out_side // work.pool
-    in_head = shape.head_width * side**2 if work.k > 1 else 0
-    return micro_batch * max(shape.out_channels * shape.out_side**2, in_head) * work.dtype.itemsize
-
-
 @cache
 def _training(stage: Trained) -> Memory:
     return memory_of(lambda: training(stage))
+
+
+@cache
+def _training_in_groups(stage: Trained, samples: int) -> Memory:
+    """Of a micro-batch of whole groups, which say nothing of another number of groups."""
+    return memory_at(training(stage), samples)
 
 
 @cache
@@ -243,15 +269,10 @@ def _writing(stage: Trained, replayed: Replayed, encoding: str) -> Memory:
 @cache
 def _layer_bytes(shape: StageShape, batch_norm: bool) -> int:
     """Of the weights of a frozen block and its quantiser."""
-    prefix = Replayed(
-        blocks=(shape,),
-        stored=(1, 1, 1),
-        window=0,
-        encoding=IMAGES,
-        between="float32",
-        batch_norm=batch_norm,
-        dtype=torch.float32,
-    ).prefix()
+    layer = Replayed(
+        blocks=((shape, "float32"),), stored=(1, 1, 1), encoding=IMAGES, batch_norm=batch_norm, dtype=torch.float32
+    )
+    prefix, _ = layer.prefixes()
     return sum(tensor.nbytes for tensor in (*prefix.parameters(), *prefix.buffers()))
 
 
@@ -260,10 +281,10 @@ def _unnumbered(shapes: Sequence[StageShape]) -> tuple[StageShape, ...]:
     return tuple(replace(shape, j=0) for shape in shapes)
 
 
-def _shortened(blocks: Sequence[StageShape]) -> tuple[StageShape, ...]:
+def _shortened(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Without what is repeated more than REPEATS times in a row, which takes no more memory to replay."""
-    kept: list[StageShape] = []
-    for shape in blocks:
-        if kept[-REPEATS:] != [shape] * REPEATS:
-            kept.append(shape)
+    kept: list[Layer] = []
+    for layer in layers:
+        if kept[-REPEATS:] != [layer] * REPEATS:
+            kept.append(layer)
     return tuple(kept)

@@ -127,16 +127,13 @@ def stores_kept(outline: Outline, run: RunFolder | None) -> list[int] | None:
 
 
 def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> Budgets:
-    """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already.
-
-    The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
-    """
+    """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already."""
     stated = budget_bytes(config.budget.disk)
     disk, block = free_bytes(folder) + folder_bytes(folder), os.statvfs(folder).f_frsize
     is_stated = stated is not None and stated <= disk
     host = host_budget(config) if host_bytes is None else host_bytes
     return Budgets(
-        disk=stated if stated is not None and is_stated else disk, host=host, device=0, block=0 if is_stated else block
+        disk=stated if stated is not None and is_stated else disk, host=host, block=0 if is_stated else block
     )
 
 

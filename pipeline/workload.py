@@ -35,8 +35,6 @@ class Budgets:
     """Of the run folder."""
     host: int
     """Of host memory for reading."""
-    device: int
-    """Of a GPU's memory for stored x_j."""
     beside: int = 0
     """What of `disk` is taken, or will be, by other than the stores of a plan."""
     block: int = 0
@@ -213,14 +211,14 @@ def _calibration_samples(outline: Outline, j: int) -> int:
 
 
 def _kept_share(outline: Outline, index: int, budgets: Budgets, ring: int) -> float:
-    """Of x_index, what stays in the device's or the host's memory once it was read."""
-    nbytes = outline.raw_bytes(index)
-    if nbytes <= budgets.device:
-        return 1.0
+    """Of x_index, what stays in the host's memory once it was read.
+
+    What the device has left over for it is known when a stage begins, and not reckoned with.
+    """
     sample = outline.sample_bytes(index)
     reading = 2 * chunk_samples(outline.config.order.run, sample) * sample * outline.config.machine.threads
     room = budgets.host - ring * sample - reading
-    return float(np.clip(room / nbytes, 0, 1))
+    return float(np.clip(room / outline.raw_bytes(index), 0, 1))
 
 
 def _ring_samples(outline: Outline, hold: int) -> int:

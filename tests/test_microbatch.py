@@ -12,6 +12,7 @@ from pipeline.errors import CascadeError, ConfigError, DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.microbatch import check_micro_batch, micro_batches
 from pipeline.progress import Reporter
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.runs import digits_run, reopened
@@ -76,7 +77,7 @@ class Memory:
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
-        self.train_step = fit.train_step
+        self.train_step = train_step
 
     def step(self, learner: Any, parts: Any, *others: Any) -> None:
         self.train_step(learner, map(self.checked, parts), *others)

@@ -27,7 +27,7 @@ from tests.trained import whole
 
 __all__ = ["whole"]
 CPU = choose_device("cpu")
-PLENTY = Budgets(disk=10**12, host=10**9, device=0)
+PLENTY = Budgets(disk=10**12, host=10**9)
 HOST_OF_X_1 = 3_200_000
 """Enough to read x_1, of which nothing is kept then."""
 MADE_UP = {"device": "made up"}
@@ -81,7 +81,7 @@ def store_bytes(outline: Outline) -> list[int]:
 
 
 def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
-    return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host, 0), device=CPU)
+    return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host), device=CPU)
 
 
 def test_with_room_and_a_fast_disk_every_store_is_kept(outline: Outline) -> None:
@@ -100,7 +100,7 @@ def test_with_a_byte_less_two_neighbours_are_one_too_many(outline: Outline) -> N
 
 def test_on_a_slow_disk_a_store_that_costs_more_than_its_prefix_is_not_kept(outline: Outline) -> None:
     rates = made_up_rates(3, read_bytes_per_second=outline.sample_bytes(1) / 20e-3)
-    plan = make_plan(outline, rates, Budgets(PLENTY.disk, HOST_OF_X_1, 0), device=CPU)
+    plan = make_plan(outline, rates, Budgets(PLENTY.disk, HOST_OF_X_1), device=CPU)
     assert 1 not in plan.stores
     assert plan.stages[1].replaying_seconds > 0
 
@@ -123,7 +123,7 @@ def test_the_images_alone_may_be_too_much(outline: Outline) -> None:
 
 
 def test_what_the_host_memory_cannot_read_is_no_anchor(outline: Outline) -> None:
-    plan = make_plan(outline, made_up_rates(3), Budgets(PLENTY.disk, HOST_OF_X_1 // 2, 0), device=CPU)
+    plan = make_plan(outline, made_up_rates(3), Budgets(PLENTY.disk, HOST_OF_X_1 // 2), device=CPU)
     assert plan.stores == [2]
 
 

@@ -161,7 +161,7 @@ class Benchmark:
                 print(f"round {len(rounds)}  {named(stores):<18}  {sum(rounds[-1]):6.2f} s", flush=True)
 
     def plan(self, rates: Rates, disk: int, stores: Stores | None = None) -> Plan:
-        budgets = Budgets(disk, host_budget(self.config), 0)
+        budgets = Budgets(disk, host_budget(self.config))
         return make_plan(self.outline, rates, budgets, device=self.device, stores=stores)
 
     def stages(self) -> list[dict[str, Any]]:
