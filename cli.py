@@ -207,9 +207,9 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     folder = open_to_look(run_path, settings, False)
     rows = stage_status(folder, accepting=accept_stale)
     branches, others = other_branches(folder, accepting=accept_stale), beside(folder, accepting=accept_stale)
-    found = (folder, rows, branches, all_stored(folder), others)
-    click.echo(status_json(*found) if as_json else status_table(*found))
-    if not as_json and (rows_of_plan := outcomes(folder)):
+    found, rows_of_plan = (folder, rows, branches, all_stored(folder), others), outcomes(folder)
+    click.echo(status_json(*found, rows_of_plan) if as_json else status_table(*found))
+    if not as_json and rows_of_plan:
         click.echo(outcome_table(rows_of_plan))
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
         click.echo(action)

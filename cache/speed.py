@@ -25,6 +25,8 @@ SECONDS = 1.5
 """Writing once and reading twice is to take about as long."""
 FIRST_BYTES, LARGEST_BYTES = 8 * 2**20, 256 * 2**20
 """Of the store that is tried first, and of the largest."""
+SURE_BYTES = FIRST_BYTES // 2
+"""With less, what it takes to open and close files counts for more than the disk."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class DiskSpeed:
     """Of a processor, to copy, verify and gather what the page cache holds."""
     write_seconds_per_byte: float
     """Of a processor, to check it, hand it to the system and have it made durable."""
+    nbytes: int
+    """That were written, and read."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it was measured on enough."""
+        return self.nbytes >= SURE_BYTES
 
 
 @dataclass(frozen=True)
@@ -53,16 +62,20 @@ class CodecSpeed:
     """Of a thread."""
 
 
-def disk_speed(folder: Path, numbers: NDArray[np.uint8], *, run: int, threads: int) -> DiskSpeed:
+def disk_speed(
+    folder: Path, numbers: NDArray[np.uint8], *, run: int, threads: int, at_most: int = LARGEST_BYTES
+) -> DiskSpeed:
     """Write bytes (N, C, H, W) over and over as a store in `folder`, read it twice, and delete it.
 
-    A little first; where that took next to no time, as much as takes a while.
+    A little first; where that took next to no time, as much as takes a while. Never more than `at_most` bytes, but for
+    a sample.
     """
-    chunk = chunk_samples(run, numbers[0].nbytes)
+    chunk = max(min(chunk_samples(run, numbers[0].nbytes), at_most // numbers[0].nbytes), 1)
     rows = np.ascontiguousarray(np.resize(numbers, (chunk, *numbers.shape[1:])))
-    few = max(FIRST_BYTES // rows.nbytes, 2 * threads)
+    most = max(min(at_most, LARGEST_BYTES) // rows.nbytes, 1)
+    few = min(max(FIRST_BYTES // rows.nbytes, 2 * threads), most)
     speed, seconds = _trial(folder, rows, few, threads)
-    many = min(int(few * SECONDS / seconds), LARGEST_BYTES // rows.nbytes)
+    many = min(int(few * SECONDS / seconds), most)
     return speed if many < 2 * few else _trial(folder, rows, many, threads)[0]
 
 
@@ -78,7 +91,7 @@ def _trial(folder: Path, rows: NDArray[np.uint8], chunks: int, threads: int) -> 
         again = _timed(lambda: _read(path, threads))
     finally:
         shutil.rmtree(path, ignore_errors=True)
-    speed = DiskSpeed(nbytes / read[0], nbytes / write[0], again[1] / nbytes, write[1] / nbytes)
+    speed = DiskSpeed(nbytes / read[0], nbytes / write[0], again[1] / nbytes, write[1] / nbytes, nbytes)
     return speed, write[0] + read[0] + again[0]
 
 

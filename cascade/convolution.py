@@ -16,10 +16,22 @@ WIDE = 2 * SLICE
 class Convolution(nn.Conv2d):
     """`nn.Conv2d`, some output channels at a time where it has WIDE weights or more.
 
+    Maps (N, in_channels, H, W) to (N, out_channels, H', W'), as `nn.Conv2d` does, whose arguments it takes. Raises
+    ValueError for those that slices are not made for: dilation, groups, padding in words or of other than zeros.
+
     A weight of bytes B takes another B/2 under autocast, B/2 for the gradient of that copy, and B for its own gradient.
     A wide one is converted a slice at a time instead, and so is its gradient, which goes straight into `weight.grad`,
     that is added to as autograd adds to it. So hooks of the weight do not see it, nor does `torch.autograd.grad`.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        allowed = {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros"}
+        for name, value in allowed.items():
+            if (own := getattr(self, name)) != value:
+                raise ValueError(f"{name} = {own!r}: expected {value!r}; next: take nn.Conv2d")
+        if isinstance(self.padding, str):
+            raise ValueError(f"padding = {self.padding!r}: expected numbers; next: take nn.Conv2d")
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.numel() < WIDE:

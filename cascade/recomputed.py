@@ -1,5 +1,7 @@
 """A stage that keeps only the inputs of its parts, and computes all else once more in the backward pass.
 
+Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, arXiv:1604.06174.
+
 Less memory for about a third more arithmetic, and the same bits: what is computed again is computed in the same way,
 and what a forward pass leaves behind in buffers, as batch norm's running statistics, it leaves once.
 """

@@ -109,18 +109,27 @@ def step_seconds(choices: Choices) -> Seconds:
     return steps
 
 
-def route_of(choices: Choices, anchors: tuple[int, ...], budget_bytes: int) -> Route:
-    """A given set of stores, ascending from 0, whether or not the disk has room for it."""
+def route_of(choices: Choices, anchors: tuple[int, ...], budget_bytes: int, *, frees: bool | None = None) -> Route:
+    """A given set of stores, ascending from 0, whether or not the disk has room for it; `frees` where it is not for the
+    room to say whether each goes once the next is written."""
     steps, ends = step_seconds(choices), (*anchors[1:], choices.stages)
     seconds = sum(float(steps[h, i]) for h, i in zip(anchors, ends, strict=True))
     alive = np.where(np.arange(choices.stages) > 0, choices.store_bytes, 0)
-    return _route(anchors, seconds, alive, int(choices.store_bytes[0]), budget_bytes)
+    return _route(anchors, seconds, alive, int(choices.store_bytes[0]), budget_bytes, frees=frees)
 
 
-def _route(anchors: tuple[int, ...], seconds: float, alive: NDArray[np.int64], images: int, budget_bytes: int) -> Route:
+def _route(
+    anchors: tuple[int, ...],
+    seconds: float,
+    alive: NDArray[np.int64],
+    images: int,
+    budget_bytes: int,
+    *,
+    frees: bool | None = None,
+) -> Route:
     kept = [int(alive[i]) for i in anchors]
     together = images + sum(kept)
-    if together <= budget_bytes:
+    if together <= budget_bytes if frees is None else not frees:
         return Route(anchors, seconds, together, frees=False)
     neighbours = max(map(sum, zip(kept, [*kept[1:], 0], strict=True)))
     return Route(anchors, seconds, images + neighbours, frees=True)

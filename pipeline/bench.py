@@ -22,11 +22,12 @@ from pipeline.augmentation import centre_of, cut, fresh_draws
 from pipeline.checkpoint import Progress
 from pipeline.config import MIN_BATCH, Config
 from pipeline.device import autocast, place
-from pipeline.fit import train_step
 from pipeline.initial import draw_weights
 from pipeline.learner import Learner, make_optimiser
+from pipeline.microbatch import micro_batches
 from pipeline.networks import configured_block, configured_head
 from pipeline.outline import Outline
+from pipeline.step import train_step
 from pipeline.transfer import host_buffer, to_device
 from pipeline.weights import pack_tensors
 
@@ -50,7 +51,9 @@ class StageSeconds:
     """Of a stage; of one sample, where nothing else is said."""
 
     step: float
-    """In a training step."""
+    """In a training step on a whole batch."""
+    part: float
+    """Not of a sample: what each part takes beyond its samples, where a batch is taken in parts."""
     test: float
     """In block and head in evaluation."""
     forward: float
@@ -101,9 +104,11 @@ class Bench:
 
         learner.train(True)
         step = self._per_sample(lambda count: self._step(learner, shape, count), batch)
+        part = self._part(learner, shape, batch)
         learner.train(False)
         return StageSeconds(
             step=step,
+            part=part,
             test=self._per_sample(self._inference(tested, shape), self.config.order.run),
             forward=self._per_sample(self._inference(lambda x: quantiser(block(x)), shape), batch),
             scale=self._scaling(block, quantiser, shape),
@@ -111,18 +116,27 @@ class Bench:
             begin=begin,
         )
 
-    def _step(self, learner: Learner, shape: StageShape, count: int) -> Work:
-        """Training steps, each on a batch that is made for it and freed by it, as a run's are."""
-        x, y = self._input(shape, count), torch.zeros(count, dtype=torch.int64, device=self.device)
+    def _step(self, learner: Learner, shape: StageShape, count: int, *, parts: int = 1) -> Work:
+        """Training steps, each on a batch in parts that are made for it and freed by it, as a run's are."""
+        x = self._input(shape, count // parts)
+        y = torch.zeros(len(x), dtype=torch.int64, device=self.device)
         progress, batches = Progress.fresh(self.device), list[tuple[Tensor, Tensor]]()
 
         def make() -> None:
-            batches.append((x.clone(), y))
+            batches.extend((x.clone(), y) for _ in range(parts))
 
         def work() -> None:
-            train_step(learner, (batches.pop() for _ in range(1)), count, self.dtype, progress)
+            train_step(learner, (batches.pop() for _ in range(parts)), count, self.dtype, progress)
 
         return Work(work, make)
+
+    def _part(self, learner: Learner, shape: StageShape, batch: int) -> float:
+        """Seconds of a part beside its samples: of two of the smallest, what they take more than both in one."""
+        size = micro_batches(self.config, shape.j)[-1]
+        if 2 * size > batch:
+            return 0.0
+        whole, halves = (self._seconds(self._step(learner, shape, 2 * size, parts=parts)) for parts in (1, 2))
+        return max(halves - whole, 0.0)
 
     def _inference(self, network: Callable[[Tensor], Tensor], shape: StageShape) -> Callable[[int], Work]:
         def of(count: int) -> Work:

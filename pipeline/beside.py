@@ -13,7 +13,7 @@ CHECKPOINTS = 3
 """Of a stage at a time: the newest, the one before it, and the one that is written beside both."""
 RECORD_BYTES, EPOCH_BYTES, CHANNEL_BYTES, TENSOR_BYTES = 6_000, 600, 24, 160
 """At most: of a stage's records, of an epoch's line, of a channel's scale in JSON, of a tensor's name and place."""
-PLAN_BYTES = 1_500
+PLAN_BYTES = 2_000
 """At most, of plan.json, for each stage and each alternative."""
 
 

@@ -13,7 +13,7 @@ Count = Annotated[int, Meta(ge=1, le=2**16)]
 """A positive number of things that are all made: beyond these it is a slip of the hand."""
 Bytes = str | Positive
 """A budget."""
-EXPECTED_BYTES = 'expected 1 to 9223372036854775807 bytes, as in 4096, "512 MB" or "1.5 GB", or "free"'
+EXPECTED_BYTES = 'expected 1 to 9223372036854775807 bytes, as in 4096, "512 MB", "1.5 GB" or "1.5 GiB", or "free"'
 MIN_BATCH = 8
 """Below about eight samples a convolution on the CPU rounds differently, and stored would differ from replayed x_j."""
 
@@ -195,7 +195,8 @@ class Machine(Section, frozen=True, kw_only=True):
 
 
 class Budget(Section, frozen=True, kw_only=True):
-    """What a run may take: bytes, or a number with KB, MB, GB or TB; "free" is what the machine has free."""
+    """What a run may take: bytes, or a number with KB, MB, GB or TB, powers of 1000, or with KiB, MiB, GiB or TiB, of
+    1024; "free" is what the machine has free."""
 
     device: Bytes = "free"
     """Memory of the GPU: a stage, and in what is left of it stored x_j, a split that fits as a whole."""
@@ -314,9 +315,13 @@ def budget_bytes(value: str | int) -> int | None:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of "512 MB", "1.5GB" or "4096"; units are powers of 1000. Raises ValueError."""
-    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*(B|KB|MB|GB|TB)?\s*", text, re.IGNORECASE | re.ASCII)
+    """Bytes of "512 MB", "1.5GB", "6 GiB" or "4096"; units are powers of 1000, with an "i" of 1024. Raises
+    ValueError."""
+    number, unit = r"(\d{1,18}(?:\.\d+)?)", r"(?:([KMGT])(I)?B|B)?"
+    match = re.fullmatch(rf"\s*{number}\s*{unit}\s*", text, re.IGNORECASE | re.ASCII)
     if not match:
-        raise ValueError(f"{text!r} is no number of bytes; write 4096, 512 MB or 1.5 GB")
-    exponent = ["B", "KB", "MB", "GB", "TB"].index((match[2] or "B").upper())
-    return int(float(match[1]) * 1000**exponent)
+        raise ValueError(
+            f"{text!r} is no number of bytes; write 4096, 512 MB or 1.5 GB, which is 10^9, or 1.5 GiB, 2^30"
+        )
+    exponent = " KMGT".index((match[2] or " ").upper())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** exponent)

@@ -120,6 +120,10 @@ def machine_record(device: torch.device, dtype: torch.dtype) -> dict[str, object
     }
 
 
+class StepOutOfMemory(RuntimeError):
+    """The device had no room for a training step, or for the prefix that it starts from: smaller parts take less."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch had no room for a tensor, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | StepOutOfMemory) or "can't allocate memory" in str(error)

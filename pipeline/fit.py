@@ -2,20 +2,17 @@
 kept."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 
 import msgspec
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from cache import make_folder, replace_file
 from cascade import parameter_count, strongest
 from pipeline.checkpoint import Best, Progress, load_checkpoint, save_checkpoint, sweep
 from pipeline.config import Train
-from pipeline.device import autocast, machine_record, peak_memory_bytes, reset_peak_memory
+from pipeline.device import is_out_of_memory, machine_record, peak_memory_bytes, reset_peak_memory
 from pipeline.errors import RefusedError, Stopped
 from pipeline.evaluation import outputs, score, training_risk
 from pipeline.feed import Feed
@@ -29,6 +26,7 @@ from pipeline.ranking import filter_scores
 from pipeline.record import Kept, Session, StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
+from pipeline.step import naming_step, train_step
 from pipeline.weights import load_modules, module_tensors, save_tensors
 
 
@@ -153,11 +151,13 @@ class _Fit:
         feed, progress, waits = self.feed, self.state.under_way, self.feed.waits
         began = self._counted = time.perf_counter()
         try:
-            self._steps(epoch)
+            with naming_step():
+                self._steps(epoch)
             trained = time.perf_counter()
             check_finite(self.problem, feed, self.learner, epoch, progress)
-            validation = self._validation_accuracy()
-            risk = self._look(epoch + 1) if self.config.keep == "best" else None
+            with self._kept_where_there_is_no_memory(epoch):
+                validation = self._validation_accuracy()
+                risk = self._look(epoch + 1) if self.config.keep == "best" else None
         except Stopped:
             self._checkpoint(epoch)
             raise
@@ -215,6 +215,16 @@ class _Fit:
         self.state.under_way.seconds += now - self._counted
         self._counted = now
         save_checkpoint(self.folder, self.learner, self.state)
+
+    @contextmanager
+    def _kept_where_there_is_no_memory(self, epoch: int) -> Iterator[None]:
+        """Around what follows an epoch's last step: where the device has no room for it, a checkpoint keeps these."""
+        try:
+            yield
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                self._checkpoint(epoch)
+            raise
 
     def _validation_accuracy(self) -> float | None:
         if "validation" not in self.run.splits:
@@ -310,23 +320,3 @@ class _Fit:
         epochs_left = self.problem.epochs - epoch - 1
         left = duration((total - self.state.under_way.consumed + total * epochs_left) / rate)
         return f"{rate:,.0f} images/s  waiting {waiting:.0%}  {size(peak_memory_bytes(self.feed.device))}  {left} left"
-
-
-def train_step(
-    learner: Learner, parts: Iterable[tuple[Tensor, Tensor]], samples: int, dtype: torch.dtype, progress: Progress
-) -> None:
-    """One step of SGD on a batch of x_j, whose `samples` come in parts. The host does not wait for the device."""
-    learner.optimiser.begin()
-    for x, y in parts:
-        with autocast(x.device, dtype):
-            logits = learner.forward(x)
-            del x  # what the backward pass takes of it is kept by that
-            loss = cross_entropy(logits.float(), y, reduction="sum", label_smoothing=learner.label_smoothing)
-        torch.autograd.backward(loss / samples)
-        progress.loss += loss.detach()
-        progress.correct += (logits.detach().argmax(1) == y).sum()
-        del y, logits, loss  # before the next part is made
-    learner.optimiser.step()
-    progress.seen += samples
-    progress.sound.add_(progress.loss.isfinite(), alpha=samples)
-    progress.consumed += samples

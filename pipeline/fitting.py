@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from pipeline.device import is_out_of_memory, peak_memory_bytes
+from pipeline.device import StepOutOfMemory, is_out_of_memory, peak_memory_bytes
 from pipeline.errors import DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.fit import fit
@@ -47,8 +47,8 @@ def fitted(
             if problem.folder.record is None:
                 fit(run, problem, feed, report, recompute=chosen.recompute, strict=strict, should_stop=should_stop)
             return feed
-        except RuntimeError as error:
-            if not (is_out_of_memory(error) and run.config.machine.shrink and len(sizes) > 1):
+        except StepOutOfMemory:
+            if not run.config.machine.shrink or len(sizes) == 1:
                 raise
         del feed
         report.say(f"{problem.what}: out of memory with micro-batches of {sizes[0]}; going on with {sizes[1]}")
@@ -66,11 +66,17 @@ def naming_memory(run: RunFolder, problem: Problem, device: torch.device) -> Ite
         if not is_out_of_memory(error):
             raise
         channels, side = run.input_shape(problem.j)
+        lower = "set a smaller machine.micro_batch" if isinstance(error, StepOutOfMemory) else ""
+        anew = (
+            "train.batch_size or head.width, or with head.pool = 2"
+            if lower
+            else "order.run, which ingests anew too: delete x_0 first"
+        )
         raise DeviceMemoryError(
             f"{problem.what}: out of memory on {device}: {str(error).splitlines()[0]}\n"
             f"  a step takes {problem.train.batch_size} samples (train.batch_size), in micro-batches where it said so, "
             f"evaluation and write-back {run.config.order.run} (order.run), of {channels}x{side}x{side}; "
             f"the peak so far was {size(peak_memory_bytes(device))}\n"
-            f"next: free some, or set a smaller machine.micro_batch, then the same command goes on where it was;\n"
-            f"  or train anew with a smaller train.batch_size, head.width or order.run, or with head.pool = 2"
+            f"next: free some{f', or {lower}' if lower else ''}, then the same command goes on where it was;\n"
+            f"  or train anew with a smaller {anew}"
         ) from error

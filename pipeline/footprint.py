@@ -97,7 +97,7 @@ def known_store(
         nbytes = sum(run.stored_bytes(index, split) for split in run.splits)
         share, codec = nbytes / outline.raw_bytes(index), run.open_store(index, "train").codec
         return Known(nbytes, "stored", codec, share, stays=index > 0 and run.is_stand_in(index - 1))
-    own = outline.config.for_stage(max(index - 1, 0)).store.codec
+    own = (outline.config.for_stage(index - 1) if index else outline.config).store.codec
     sampled = next((one for one in samples if run is not None and one.store == place_of(run, index)), None)
     if own == "none":
         return Known(unwritten(outline, index, machine, own, run=run).nbytes, "raw", own, 1.0, is_to_be_had)

@@ -1,7 +1,8 @@
 """What tensors take of a device's memory, counted as they come and go; on fake tensors, which take none.
 
 A program, as a training step, is run on fake tensors at two sizes of its batch. All that it allocates is a constant
-and a multiple of the batch, in the same order at both; so the two say what any other size takes, at every moment.
+and a multiple of the batch, in the same order at both; so the two say what any other size takes, at every moment. Where
+the order changes with the size, a run at one says what that one takes.
 """
 
 import weakref
@@ -134,6 +135,13 @@ def memory_of(make: Callable[[], Program]) -> Memory:
     per_sample = (sizes[1] - sizes[0]) / (SIZES[1] - SIZES[0])
     moments = np.array(order, np.int64).reshape(-1, 2)
     return Memory(moments[:, 0], moments[:, 1], sizes[0] - SIZES[0] * per_sample, per_sample, tuple(small.names))
+
+
+def memory_at(program: Program, samples: int) -> Memory:
+    """What a program takes at one size of its batch, and no other: what it does may depend on that."""
+    ledger = _run(program, samples)
+    moments, sizes = np.array(ledger.moments, np.int64).reshape(-1, 2), np.array(ledger.nbytes, np.float64)
+    return Memory(moments[:, 0], moments[:, 1], sizes, np.zeros_like(sizes), tuple(ledger.names))
 
 
 def _sorted(moments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

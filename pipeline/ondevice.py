@@ -14,6 +14,7 @@ from pipeline.peak import Peak, Work, predicted_peak, stage_work
 from pipeline.problem import Problem
 from pipeline.progress import size
 from pipeline.runfolder import RunFolder
+from pipeline.smaller import Change, smallest_change
 
 HEADROOM = 0.95
 """Share of a budget that predictions may fill: the allocator rounds, and keeps freed blocks in pieces."""
@@ -63,7 +64,10 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
     def work(dtype: torch.dtype, recompute: bool) -> Work:
         return stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
 
-    return _choose(outline.config, f"stage {j}", micro_batches(outline.config, j), work, device)
+    def change(room: int) -> Change | None:
+        return smallest_change(outline, j, anchor=anchor, device=device, room=room)
+
+    return _choose(outline.config, f"stage {j}", micro_batches(outline.config, j), work, change, device)
 
 
 def choose_for(run: RunFolder, problem: Problem, *, anchor: int, device: torch.device) -> OnDevice:
@@ -72,7 +76,11 @@ def choose_for(run: RunFolder, problem: Problem, *, anchor: int, device: torch.d
     def work(dtype: torch.dtype, recompute: bool) -> Work:
         return problem_work(run, problem, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
 
-    return _choose(run.config, problem.what, problem.micro_batches(run), work, device)
+    def change(room: int) -> Change | None:
+        is_stage = len(problem.blocks) == 1
+        return smallest_change(run.outline, problem.j, anchor=anchor, device=device, room=room) if is_stage else None
+
+    return _choose(run.config, problem.what, problem.micro_batches(run), work, change, device)
 
 
 def problem_work(
@@ -98,6 +106,7 @@ def _choose(
     what: str,
     allowed: Sequence[int],
     work_of: Callable[[torch.dtype, bool], Work],
+    change: Callable[[int], Change | None],
     device: torch.device,
 ) -> OnDevice:
     sizes = [config.machine.micro_batch] if config.machine.micro_batch else allowed
@@ -130,7 +139,7 @@ def _choose(
             )
     assert smallest is not None, "a batch has a size"
     free = _smaller_parts(allowed, work_of, dtype, ways, room) if config.machine.micro_batch else ""
-    raise _too_small(config, what, budget, smallest, free)
+    raise _too_small(config, what, budget, smallest, free, change(room))
 
 
 def _smaller_parts(
@@ -152,8 +161,10 @@ def _smaller_parts(
     return ""
 
 
-def _too_small(config: Config, what: str, budget: int, peak: Peak, free: str) -> DeviceMemoryError:
-    """What to say of a stage that fits in no way; `free` is advice that trains nothing anew."""
+def _too_small(
+    config: Config, what: str, budget: int, peak: Peak, free: str, change: Change | None
+) -> DeviceMemoryError:
+    """What to say of a stage that fits in no way; `free` is advice that trains nothing anew, `change` what does."""
     phases = {
         "a training step": peak.training,
         "replaying its prefix": peak.replay,
@@ -163,14 +174,22 @@ def _too_small(config: Config, what: str, budget: int, peak: Peak, free: str) ->
     }
     worst = max(phases, key=phases.__getitem__)
     parts = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in peak.parts.items() if nbytes)
-    grouped = config.network.bn_group or not config.network.batch_norm
     return DeviceMemoryError(
         f"{what} needs {'' if config.machine.micro_batch else 'at least '}{size(peak.streamed)} of device memory"
         f"{f' with machine.micro_batch = {config.machine.micro_batch}' if config.machine.micro_batch else ''}, "
         f"for {worst}; {size(budget)} are allowed, of "
         f"which {HEADROOM:.0%} is planned with (a training step: {parts})\n"
-        f"next: {free}raise budget.device; or, which trains anew, "
-        f"{'' if grouped else 'set network.bn_group, so that a batch can go through in parts, or '}"
-        f"head.pool = 2, a smaller head.width or network.bn_group; "
-        f"or a smaller order.run, which ingests anew too: delete x_0 where it is there already"
+        f"next: {free}raise budget.device to {size(peak.streamed / HEADROOM)} or more; {_changed(change)}"
     )
+
+
+def _changed(change: Change | None) -> str:
+    """A change of the method, as advice."""
+    if change is None:
+        return "no smaller head.width, order.run or network.bn_group, nor a larger head.pool, is enough by itself"
+    anew = (
+        "ingests and trains anew: delete x_0 where it is there already"
+        if change.setting == "order.run"
+        else ("trains anew")
+    )
+    return f"or set {change.setting} = {change.value}, which takes {size(change.peak_bytes)} and {anew}"

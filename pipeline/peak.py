@@ -7,13 +7,14 @@ x_{j+1} is written in runs of samples. The peak is the largest of what these tak
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import torch
 
 from cache import sample_bytes
 from cascade import StageShape
 from cascade.heads import Average
-from pipeline.ledger import Memory, memory_of
+from pipeline.ledger import Memory, memory_at, memory_of
 from pipeline.outline import Outline
 from pipeline.prefix import room_bytes
 from pipeline.programs import (
@@ -23,6 +24,7 @@ from pipeline.programs import (
     MOMENTUM,
     PARAMETERS,
     STORED,
+    Layer,
     Replayed,
     Trained,
     calibrating,
@@ -36,7 +38,7 @@ from pipeline.transfer import AHEAD
 
 WORKSPACE_BYTES = 0
 """Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
-JOINED, WORKSPACE = "joined groups", "kernels' workspace"
+WORKSPACE = "kernels' workspace"
 """What a training step takes beside what its program allocates."""
 REPEATS = 2
 """Equal blocks in a row of a prefix that are looked at: what a third takes, the second took."""
@@ -69,8 +71,8 @@ class Work:
     average: Average = "adaptive"
     pooled_norm: bool = True
     """Of the head too."""
-    encoding: str
-    """Of every x_i, i >= 1."""
+    encodings: tuple[str, ...]
+    """Of x_1..x_{j+1}."""
     batch_size: int
     """Samples of a training step."""
     run_samples: int
@@ -79,6 +81,8 @@ class Work:
     """Of stored images, in pixels; 0 is the side of their windows."""
     canvas_side: int = 0
     """Of the padded images whose features are stored, under the policy "canvas"; 0 where windows are stored."""
+    cut_at: int = 0
+    """i of the x_i past which no canvases are stored: later stages' windows are cut from it; 0 is none."""
     recompute: bool = False
     """Whether only the inputs of the parts are kept for the backward pass."""
     device_type: str = "cuda"
@@ -96,6 +100,7 @@ class Work:
             k=self.k,
             classes=self.classes,
             batch_norm=self.batch_norm,
+            bn_group=self.bn_group if self.batch_norm else 0,
             pool=self.pool,
             dtype=self.dtype,
             bias=self.bias,
@@ -104,18 +109,35 @@ class Work:
             recompute=self.recompute,
         )
 
-    def replayed(self, start: int) -> Replayed:
-        """x_j from x_start."""
-        shape, window = self.shapes[start], self.shapes[len(self.frozen)].in_side
-        scale = self.canvas_side if start < len(self.frozen) else 0
-        side = shape.in_side * scale // self.shapes[0].in_side if scale else shape.in_side
-        blocks = _unnumbered(self.frozen[start:])
+    @property
+    def j(self) -> int:
+        """Index of the x_j that is trained on."""
+        return len(self.frozen)
+
+    @property
+    def cut_from(self) -> int:
+        """i of the x_i that the windows are cut from, where canvases are stored."""
+        return min(self.j, self.cut_at) if self.cut_at else self.j
+
+    @property
+    def is_written(self) -> bool:
+        """Whether x_{j+1} may be stored."""
+        return self.writes and not 0 < self.cut_at <= self.j
+
+    def replayed(self, start: int, *, to: Literal["train", "test", "write"] = "test") -> Replayed:
+        """x_j from x_start: windows to train or test on, or fields to write x_{j+1} of."""
+        is_canvas = self.canvas_side > 0 and (self.j > 0 or to == "write")
+        is_cut = is_canvas and to != "write"
+        cut_from = self.cut_from if is_cut else self.j
+        side = self._side(start) if is_canvas else self.shapes[start].in_side
+        layers = tuple(zip(_unnumbered(self.frozen), self.encodings[: self.j], strict=True))
         return Replayed(
-            blocks=_shortened(blocks),
-            stored=(shape.in_channels, side, side),
-            window=window,
-            encoding=self.encoding if start else IMAGES,
-            between=self.encoding,
+            blocks=_shortened(layers[start:cut_from]),
+            after_cut=_shortened(layers[cut_from:]),
+            stored=(self.shapes[start].in_channels, side, side),
+            window=self.shapes[cut_from].in_side if is_cut else 0,
+            is_cut_stored=to == "train" and start == cut_from,
+            encoding=self.encodings[start - 1] if start else IMAGES,
             batch_norm=self.batch_norm,
             dtype=self.dtype,
             bias=self.bias,
@@ -126,12 +148,17 @@ class Work:
         if self.device_type == "cpu":
             return 0  # they are the host's
         shape = self.shapes[start]
-        side = self.canvas_side * shape.in_side // self.shapes[0].in_side if self.canvas_side else shape.in_side
         if start == 0:
             one = shape.in_channels * (self.image_side or shape.in_side) ** 2
         else:
-            one = sample_bytes(self.encoding, (shape.in_channels, side, side))
+            side = self._side(start)
+            one = sample_bytes(self.encodings[start - 1], (shape.in_channels, side, side))
         return AHEAD * samples * one
+
+    def _side(self, start: int) -> int:
+        """Of x_start as it is stored; of x_0, as it is cut from images to be stored."""
+        first, side = self.shapes[0].in_side, self.shapes[start].in_side
+        return self.canvas_side * side // first if self.canvas_side else side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +174,14 @@ class Peak:
     calibration: int
     """While the scale of x_{j+1} is taken, through all blocks before, whose weights are streamed and counted."""
     write_back: int
-    """While x_{j+1} is made of a run of samples."""
+    """While x_{j+1} is made of a run of samples; 0 where it is never stored."""
     prefix_resident: int
     """Weights of blocks i..j-1, where all stay on the device."""
     prefix_streamed: int
     """Of the room for those that are there at a time where they are streamed; in training steps there is none."""
     parts: dict[str, int]
     """What the peak of a training step is made of, and adds up to: parameters, momentum, buffers, input, activations
-    with gradients on their way into the momentum; stored numbers, and what of groups and kernels lies beside."""
+    with gradients on their way into the momentum; stored numbers, and what of kernels lies beside."""
 
     @property
     def streamed(self) -> int:
@@ -172,35 +199,36 @@ class Peak:
 def predicted_peak(work: Work, micro_batch: int) -> Peak:
     """The peak of a stage, or of what else is trained, in micro-batches of this size.
 
-    Takes a fraction of a second for a stage like none before, and next to nothing for another micro-batch or for
-    another stage of the same shape.
+    Takes a fraction of a second for a stage like none before, and next to nothing for another stage of the
+    same shape, or for another micro-batch where that is one group of batch norm.
     """
     stage, anchor = work.trained(), work.anchor
-    near, far = work.replayed(anchor), work.replayed(0)
-    step, run = _training(stage), work.run_samples
+    ungrouped = replace(stage, bn_group=0)
+    is_grouped = 0 < stage.bn_group < micro_batch
+    step, run = _training_in_groups(stage, micro_batch) if is_grouped else _training(ungrouped), work.run_samples
     constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
     trained = constant + step.total(MOMENTUM)
-    frozen = replace(stage, recompute=False)
+    frozen = replace(ungrouped, recompute=False)
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm, work.bias) for shape in _unnumbered(work.frozen)]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
-    beside = {STORED: stored, JOINED: _joined(work, micro_batch), WORKSPACE: WORKSPACE_BYTES}
+    beside = {STORED: stored, WORKSPACE: WORKSPACE_BYTES}
     parts = step.parts(micro_batch) | beside
+    fields, cut_from = work.replayed(anchor, to="write"), max(work.cut_from, anchor)
+    written = _writing(frozen, fields, work.encodings[-1]).peak(run, without=own) if work.is_written else 0
     return Peak(
         training=sum(parts.values()),
-        replay=trained + stored + _replaying(near).peak(micro_batch, without=own),
-        evaluation=trained + stored_run + _evaluating(frozen, near).peak(run, without=own),
+        replay=trained + stored + _replaying(work.replayed(anchor, to="train")).peak(micro_batch, without=own),
+        evaluation=trained + stored_run + _evaluating(frozen, work.replayed(anchor)).peak(run, without=own),
         calibration=constant
         + room_bytes(layers)
         + work.stored_bytes(0, run)
-        + _calibrating(frozen, far, work.encoding).peak(run, without=own)
+        + _calibrating(frozen, work.replayed(0), work.encodings[-1]).peak(run, without=own)
         if work.writes
         else 0,
-        write_back=constant + stored_run + _writing(frozen, near, work.encoding).peak(run, without=own)
-        if work.writes
-        else 0,
+        write_back=constant + stored_run + written if work.is_written else 0,
         prefix_resident=sum(layers[anchor:]),
-        prefix_streamed=room_bytes(layers[anchor:]),
+        prefix_streamed=max(room_bytes(layers[anchor:cut_from]), room_bytes(layers[cut_from:])),
         parts=parts,
     )
 
@@ -210,7 +238,6 @@ def stage_work(
 ) -> Work:
     """Stage j of a run that reads x_anchor, on a device of that type."""
     config = outline.config.for_stage(j)
-    stored = outline.config.for_stage(anchor - 1 if anchor else j).store.encoding
     return Work(
         shapes=(*outline.shapes[:j], outline.shapes[j].before_cut),  # at its widest
         anchor=anchor,
@@ -223,29 +250,26 @@ def stage_work(
         average=config.head.average,
         pooled_norm=config.head.pooled_norm,
         dtype=dtype,
-        encoding=stored,
+        encodings=tuple(outline.encoding(i) for i in range(1, j + 2)),
         batch_size=config.train.batch_size,
         run_samples=config.order.run,
         image_side=outline.side,
         canvas_side=canvas_side(config, outline.side) if config.augment.policy == "canvas" else 0,
+        cut_at=config.augment.cut_at if config.augment.policy == "canvas" else 0,
         recompute=recompute,
         device_type=device_type,
     )
 
 
-def _joined(work: Work, micro_batch: int) -> int:
-    """Bytes that batch norm over more than one group takes beside: its groups' results, until they are one."""
-    if not work.batch_norm or not 0 < work.bn_group < micro_batch:
-        return 0
-    shape, side = work.shapes[-1], work.shapes[-1].out_side // work.pool
-    in_head = shape.head_width * side**2 if work.k > 1 else 0
-    in_blocks = [one.out_channels * one.out_side**2 for one in work.shapes[len(work.frozen) :]] if work.blocks else []
-    return micro_batch * max(*in_blocks, in_head, 0) * work.dtype.itemsize
-
-
 @cache
 def _training(stage: Trained) -> Memory:
     return memory_of(lambda: training(stage))
+
+
+@cache
+def _training_in_groups(stage: Trained, samples: int) -> Memory:
+    """Of a micro-batch of whole groups, which say nothing of another number of groups."""
+    return memory_at(training(stage), samples)
 
 
 @cache
@@ -271,16 +295,15 @@ def _writing(stage: Trained, replayed: Replayed, encoding: str) -> Memory:
 @cache
 def _layer_bytes(shape: StageShape, batch_norm: bool, bias: bool | None) -> int:
     """Of the weights of a frozen block and its quantiser."""
-    prefix = Replayed(
-        blocks=(shape,),
+    layer = Replayed(
+        blocks=((shape, "float32"),),
         stored=(1, 1, 1),
-        window=0,
         encoding=IMAGES,
-        between="float32",
         batch_norm=batch_norm,
         dtype=torch.float32,
         bias=bias,
-    ).prefix()
+    )
+    prefix, _ = layer.prefixes()
     return sum(tensor.nbytes for tensor in (*prefix.parameters(), *prefix.buffers()))
 
 
@@ -289,10 +312,10 @@ def _unnumbered(shapes: Sequence[StageShape]) -> tuple[StageShape, ...]:
     return tuple(replace(shape, j=0) for shape in shapes)
 
 
-def _shortened(blocks: Sequence[StageShape]) -> tuple[StageShape, ...]:
+def _shortened(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Without what is repeated more than REPEATS times in a row, which takes no more memory to replay."""
-    kept: list[StageShape] = []
-    for shape in blocks:
-        if kept[-REPEATS:] != [shape] * REPEATS:
-            kept.append(shape)
+    kept: list[Layer] = []
+    for layer in layers:
+        if kept[-REPEATS:] != [layer] * REPEATS:
+            kept.append(layer)
     return tuple(kept)

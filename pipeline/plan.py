@@ -1,5 +1,6 @@
 """The plan of a run: which x_j to store and when each goes, what every stage then takes, and what else there was."""
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import msgspec
 import torch
 
 from pipeline.anchors import Choices, Route, route_of, shortest_route
-from pipeline.errors import ConfigError, DiskError
+from pipeline.config import Budget, Config, Evaluate
+from pipeline.errors import ConfigError, DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
-from pipeline.ondevice import choose_on_device
+from pipeline.measured import Measured, measured_stages
+from pipeline.ondevice import OnDevice, choose_on_device
 from pipeline.otherways import other_ways
 from pipeline.outline import Outline
 from pipeline.progress import size
@@ -20,7 +23,7 @@ from pipeline.sealed import read_sealed, write_sealed
 from pipeline.workload import Budgets, Workload, workload
 
 PLAN = "plan.json"
-FORMAT = 2
+FORMAT = 3
 """Raised when what plan.json holds changes: a plan of another one is made again."""
 
 
@@ -57,8 +60,12 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     limited_by: str
     """What the training waits for: device, disk or threads."""
     micro_batch: int
+    recompute: bool
+    """Whether a step keeps only the inputs of the stage's parts for the backward pass."""
     device_peak_bytes: int | None
     """Predicted; None where nothing limits it, and nothing was predicted."""
+    settings: str
+    """Digest of what of the config it was predicted under."""
 
     @property
     def seconds(self) -> float:
@@ -86,7 +93,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     anchors: list[int]
     """Indices of the x_i that stages start from; the first is 0, the images."""
+    keep: str | list[int]
+    """The cache.keep that it is of: a plan's choice is the stores of "auto" alone."""
     stages: list[StagePlan]
+    """What is still to do of each."""
+    predicted: list[StagePlan]
+    """What earlier plans said of stages that are trained now."""
+    measured: list[Measured]
+    """What came of stages that are trained."""
+    images: dict[str, int]
+    """Split -> number of images that it is made for."""
     seconds: float
     """Of all that is still to do."""
     peak_bytes: int
@@ -122,6 +138,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Indices of the x_j to store, j >= 1."""
         return self.anchors[1:]
 
+    def prediction(self, config: Config, j: int) -> StagePlan | None:
+        """What was predicted of all of stage j under the same settings and stores; None where nothing was."""
+        if config.cache.keep != self.keep:
+            return None
+        rows, settings = (*self.predicted, *self.stages), settings_digest(config, j)
+        return next((one for one in rows if (one.j, one.settings) == (j, settings) and one.images_per_second), None)
+
 
 def make_plan(
     outline: Outline,
@@ -132,20 +155,25 @@ def make_plan(
     run: RunFolder | None = None,
     samples: Sequence[Sampled] = (),
     stores: Sequence[int] | None = None,
+    frees: bool | None = None,
     without: Collection[int] = (),
     last: int | None = None,
 ) -> Plan:
     """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
-    all; or that of given stores, whether or not they fit.
+    all; or that of given stores, whether or not they fit, with what the least would be among the alternatives. `frees`
+    says whether each of these goes once the next is written; by default where there is no room for all.
 
     `samples` say what compression leaves of some x_i; those of `without` are not to be stored. Raises DiskError where
     not even the images fit, DeviceMemoryError where a stage does not.
     """
     planned = len(outline.shapes) if last is None else last + 1
-    load = workload(outline, rates, budgets, run=run, samples=samples, without=without, device=device)
+    ways = list(_ways(outline, planned, device))
+    load = workload(outline, rates, budgets, run=run, samples=samples, without=without, device=device, ways=ways)
     choices = load.choices.until(planned)
     if stores is not None:
-        route: Route | None = route_of(choices, (0, *sorted(stores)), budgets.stores)
+        written = load.choices.until(min(planned + 1, len(outline.shapes)))  # by the last stage too
+        there = [i for i in sorted(stores) if i < written.stages]
+        route: Route | None = route_of(written, (0, *there), budgets.stores, frees=frees)
     else:
         route = shortest_route(choices, budgets.stores)
     if route is None:
@@ -154,17 +182,34 @@ def make_plan(
     peak_bytes, peak_basis = _at_a_time(load, route)
     return Plan(
         anchors=list(route.anchors),
+        keep=outline.config.cache.keep,
         stages=stages,
+        predicted=[],
+        measured=measured_stages(run) if run is not None else [],
+        images=outline.samples,
         seconds=sum(stage.seconds for stage in stages),
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
         peak_basis=peak_basis,
         beside_bytes=budgets.beside,
-        drops=_drops(route, peak_bytes, budgets),
-        alternatives=list(_alternatives(outline, rates, budgets, load, choices, device, run, samples)),
+        drops=_drops(route, peak_bytes, budgets) if stores is None else [],
+        alternatives=[
+            *(_least(load, choices, budgets) if stores is not None else ()),
+            *_alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
+        ],
         samples=list(samples),
         machine=rates.machine,
     )
+
+
+def _ways(outline: Outline, planned: int, device: torch.device) -> Iterator[OnDevice | None]:
+    """How each stage goes through the device from the nearest x_i that it may start from; None where it does not fit,
+    which is for the plan to say of those that it has to train."""
+    for j in range(planned):
+        try:
+            yield choose_on_device(outline, j, anchor=outline.config.augment.last_anchor(j), device=device)
+        except DeviceMemoryError:
+            yield None
 
 
 def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskError:
@@ -198,7 +243,7 @@ def read_plan(folder: Path) -> Plan | None:
 
 def as_planned(run: RunFolder) -> RunFolder:
     """The run folder with the stores of the plan that is kept in it, where the config leaves them to one."""
-    if run.config.cache.keep != "auto" or (plan := read_plan(run.path)) is None:
+    if run.config.cache.keep != "auto" or (plan := read_plan(run.path)) is None or plan.keep != "auto":
         return run
     return plan.followed(run)
 
@@ -208,19 +253,17 @@ def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
     that others stand in for."""
     earlier = read_plan(folder)
     if earlier is not None and run is not None:
-        is_done = [stage.record is not None and not run.is_stand_in(stage.j) for stage in run.stages]
-        rows = zip(is_done, earlier.stages, plan.stages, strict=False)
-        stages = [_as_predicted(run, then, now) if done else now for done, then, now in rows]
-        plan = msgspec.structs.replace(plan, stages=[*stages, *plan.stages[len(stages) :]])
+        done = [stage.j for stage in run.stages if stage.record is not None and not run.is_stand_in(stage.j)]
+        found = [earlier.prediction(run.asked, j) for j in done]
+        plan = msgspec.structs.replace(plan, predicted=[one for one in found if one is not None])
     write_sealed(folder / PLAN, plan)
     return plan
 
 
-def _as_predicted(run: RunFolder, then: StagePlan, now: StagePlan) -> StagePlan:
-    """What was predicted of a stage that is trained now, without the store that was planned if it is gone."""
-    if then.writes is None or now.writes is not None or run.is_stored(then.writes):
-        return then
-    return msgspec.structs.replace(then, writes=None, written_basis=None)
+def settings_digest(config: Config, j: int) -> str:
+    """Of what of a config stage j is predicted under: all but the budgets, which are the plan's own."""
+    own = msgspec.structs.replace(config.for_stage(j), budget=Budget(), evaluate=Evaluate(), stages={})
+    return hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:16]
 
 
 def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates, device: torch.device) -> StagePlan:
@@ -237,7 +280,7 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         writes=writes,
         written_bytes=load.known[j + 1].nbytes if writes else 0,
         written_basis=load.known[j + 1].basis if writes else None,
-        deletes=anchor if route.last_reader(anchor) == j else None,
+        deletes=anchor if _goes(route, j, len(outline.shapes)) else None,
         alive_bytes=sum(one.nbytes for one in alive),
         alive_basis=weakest(alive),
         training_seconds=training + validation,
@@ -248,8 +291,16 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
         limited_by=_limit(load, anchor, j, is_trained=bool(training), is_written=bool(writing)),
         micro_batch=chosen.micro_batch,
+        recompute=chosen.recompute,
         device_peak_bytes=chosen.peak_bytes,
+        settings=settings_digest(outline.config, j),
     )
+
+
+def _goes(route: Route, j: int, stages: int) -> bool:
+    """Whether what stage j starts from goes when it ends: the next is written, or it was the last stage of all."""
+    anchor = route.anchor(j)
+    return route.last_reader(anchor) == j or (route.frees and anchor > 0 and j == stages - 1)
 
 
 def _limit(load: Workload, anchor: int, j: int, *, is_trained: bool, is_written: bool) -> str:
@@ -274,6 +325,25 @@ def _at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
     return sum(one.nbytes for one in most if not one.stays), weakest(most)
 
 
+def _alternative(name: str, load: Workload, route: Route, budgets: Budgets, *, changes_results: bool) -> Alternative:
+    peak_bytes, peak_basis = _at_a_time(load, route)
+    return Alternative(
+        name=name,
+        anchors=list(route.anchors),
+        seconds=route.seconds,
+        peak_bytes=peak_bytes,
+        peak_basis=peak_basis,
+        fits=route.peak_bytes <= budgets.stores,
+        changes_results=changes_results,
+    )
+
+
+def _least(load: Workload, choices: Choices, budgets: Budgets) -> Iterator[Alternative]:
+    """What "auto" would do, where other stores are asked for."""
+    if (route := shortest_route(choices, budgets.stores)) is not None:
+        yield _alternative("cache.keep = auto", load, route, budgets, changes_results=False)
+
+
 def _alternatives(
     outline: Outline,
     rates: Rates,
@@ -283,21 +353,13 @@ def _alternatives(
     device: torch.device,
     run: RunFolder | None,
     samples: Sequence[Sampled],
+    ways: Sequence[OnDevice | None],
 ) -> Iterator[Alternative]:
     """What else could be done, in a line each."""
 
     def one(name: str, of: Workload, found: Route | None, *, changes_results: bool = False) -> Iterator[Alternative]:
         if found is not None:
-            peak_bytes, peak_basis = _at_a_time(of, found)
-            yield Alternative(
-                name=name,
-                anchors=list(found.anchors),
-                seconds=found.seconds,
-                peak_bytes=peak_bytes,
-                peak_basis=peak_basis,
-                fits=found.peak_bytes <= budgets.stores,
-                changes_results=changes_results,
-            )
+            yield _alternative(name, of, found, budgets, changes_results=changes_results)
 
     stages = choices.stages
     stores = [i for i in range(1, stages) if choices.may_store[i]]
@@ -311,6 +373,6 @@ def _alternatives(
             other, seen = outline.under(change.config), change.seen(run)
         except ConfigError:
             continue
-        of = workload(other, rates, budgets, run=seen, samples=samples, device=device)
+        of = workload(other, rates, budgets, run=seen, samples=samples, device=device, ways=ways)
         route = shortest_route(of.choices.until(stages), budgets.stores)
         yield from one(change.name, of, route, changes_results=change.changes_results)

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import torch
 
-from pipeline.beforehand import check_host_memory, check_parts
+from pipeline.beforehand import check_device_memory, check_host_memory, check_parts
 from pipeline.beside import beside_bytes, bytes_to_come, deletable
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import read_data_info
 from pipeline.disk import free_bytes, run_bytes
+from pipeline.footprint import would_be_written
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
-from pipeline.metrics import read_metrics
-from pipeline.outline import read_outline
-from pipeline.plan import Plan, keep_plan, make_plan, read_plan
-from pipeline.progress import Reporter
+from pipeline.measured import Measured, measured_stages
+from pipeline.needed import is_needed
+from pipeline.outline import Outline, read_outline
+from pipeline.plan import Plan, StagePlan, keep_plan, make_plan, read_plan
+from pipeline.progress import Reporter, size
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
 from pipeline.sampling import updated_samples
@@ -39,7 +41,8 @@ def plan_run(
     run: RunFolder | None = None,
     lock: Lock | None = None,
 ) -> Plan:
-    """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there.
+    """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there: with the stores of
+    cache.keep or, where that is "auto", those of least time.
 
     `run` is the folder as it is seen where that is not by the config alone: with stages that stand in for others.
     The x_i of `without` are not to be stored. `host_bytes` of host memory are planned with, by default what the config
@@ -58,16 +61,25 @@ def plan_run(
         if last is not None:
             outline.check_stage(last)
         budgets = budgets_of(folder, config, host_bytes)
+        stated = budget_bytes(config.budget.disk)
+        if images is None and stated is not None and stated > budgets.disk:
+            report.say(
+                f"budget.disk is {size(stated)}, and this disk has no more than {size(budgets.disk)} for the run"
+            )
         check_parts(outline)
-        check_host_memory(outline, [0], lambda _: False, budgets.host, hold=batches_held(device))
-        rates = rates_of(folder, outline, device, report, anew=anew)
         planned = len(outline.shapes) if last is None else last + 1
+        seen = run if images is None else None
+        stores, frees = stores_kept(outline, seen), config.cache.keep == "needed"
+        if stores is None:
+            check_host_memory(outline, [0], lambda _: False, budgets.host, hold=batches_held(device))
+        else:
+            _check_kept(outline, seen, planned, budgets.host, device)
+        rates = rates_of(folder, outline, device, report, anew=anew)
         if images is not None:
-            stated = budget_bytes(config.budget.disk)
             budgets = budgets if stated is None else replace(budgets, disk=stated)
             outline = outline.of_images(images)
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
-            return make_plan(outline, rates, budgets, device=device, last=last)
+            return make_plan(outline, rates, budgets, device=device, last=last, stores=stores, frees=frees)
         if run is None:
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
         else:
@@ -75,21 +87,53 @@ def plan_run(
         earlier = read_plan(folder)
         kept = earlier.samples if earlier else []
         samples = updated_samples(run, device, report, kept) if run else []
-        plan = make_plan(outline, rates, budgets, device=device, run=run, samples=samples, without=without, last=last)
+        plan = make_plan(
+            outline,
+            rates,
+            budgets,
+            device=device,
+            run=run,
+            samples=samples,
+            stores=stores,
+            frees=frees,
+            without=without,
+            last=last,
+        )
         return keep_plan(folder, plan, run)
 
 
-def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> Budgets:
-    """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already.
+def _check_kept(outline: Outline, run: RunFolder | None, planned: int, host_bytes: int, device: torch.device) -> None:
+    """Refuse what a run that keeps what the config names would be refused for."""
 
-    The device's is for stored x_i, and of those none is reckoned with: what a stage leaves is known when it begins.
-    """
+    def there(i: int) -> bool:
+        return outline.config.keeps(i) or (run is not None and run.is_stored(i))
+
+    untrained = [j for j in range(planned) if run is None or run.stages[j].record is None]
+    check_host_memory(outline, range(planned), there, host_bytes, hold=batches_held(device))
+    check_device_memory(outline, untrained, there, device)
+
+
+def stores_kept(outline: Outline, run: RunFolder | None) -> list[int] | None:
+    """Indices of the x_j, j >= 1, that there will be under the config's cache.keep; None where that is for a plan."""
+    config = outline.config
+    if config.cache.keep == "auto":
+        return None
+    possible = range(1, len(outline.shapes))
+    if run is None:
+        return [i for i in possible if config.keeps(i)]
+    if config.cache.keep == "needed":
+        return [i for i in possible if is_needed(run, i)]
+    return [i for i in possible if run.is_stored(i) or (config.keeps(i) and would_be_written(run, i))]
+
+
+def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> Budgets:
+    """What the config allows; of the disk, where it says nothing, what is free and what the folder takes already."""
     stated = budget_bytes(config.budget.disk)
     disk, block = free_bytes(folder) + run_bytes(folder), os.statvfs(folder).f_frsize
     is_stated = stated is not None and stated <= disk
     host = host_budget(config) if host_bytes is None else host_bytes
     return Budgets(
-        disk=stated if stated is not None and is_stated else disk, host=host, device=0, block=0 if is_stated else block
+        disk=stated if stated is not None and is_stated else disk, host=host, block=0 if is_stated else block
     )
 
 
@@ -97,40 +141,14 @@ def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> B
 class Outcome:
     """What was predicted of a stage that is trained, and what came of it."""
 
-    j: int
-    predicted_seconds: float
-    """Of its epochs with their validation."""
-    seconds: float
-    predicted_images_per_second: float | None
-    images_per_second: float
-    """Trained, over all epochs."""
-    predicted_bytes: int
-    """Of x_{j+1}, if it was to be stored; before compression a bound."""
-    stored_bytes: int
-    predicted_peak_bytes: int | None
-    """Of the device; None where nothing limited it."""
-    peak_bytes: int
-    """On a CPU, of the process."""
+    predicted: StagePlan | None
+    """None where nothing was, under these settings and stores."""
+    measured: Measured
 
 
 def outcomes(run: RunFolder) -> list[Outcome]:
     """Every trained stage beside what the plan that is kept said of it; none where none is."""
-    plan, found = read_plan(run.path), []
-    for stage, planned in zip(run.stages, plan.stages if plan else (), strict=False):
-        if (record := stage.record) is None:
-            continue
-        rates = [1 / epoch.images_per_second for epoch in read_metrics(stage)]
-        found.append(
-            Outcome(
-                j=stage.j,
-                predicted_seconds=planned.training_seconds,
-                seconds=record.seconds,
-                predicted_images_per_second=planned.images_per_second,
-                images_per_second=len(rates) / sum(rates),
-                predicted_bytes=planned.written_bytes,
-                stored_bytes=sum(run.stored_bytes(stage.j + 1, split) for split in run.splits),
-                predicted_peak_bytes=planned.device_peak_bytes,
-                peak_bytes=record.peak_memory_bytes,
-            )
-        )
-    return found
+    plan = read_plan(run.path)
+    if plan is None:
+        return []
+    return [Outcome(plan.prediction(run.asked, one.j), one) for one in measured_stages(run)]

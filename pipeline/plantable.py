@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.feed import describe_input
 from pipeline.footprint import Basis
+from pipeline.measured import Measured
 from pipeline.plan import Alternative, Plan, StagePlan
 from pipeline.planning import Outcome
 from pipeline.progress import duration, size
@@ -27,8 +28,13 @@ def plan_table(plan: Plan) -> str:
     table = new_table(
         "stage", "input", "writes", "written", "deletes", "on disk", *on_device, "images/s", "time", "waits for"
     )
+    measured, predicted = {one.j: one for one in plan.measured}, {one.j: one for one in plan.predicted}
     for stage in plan.stages:
-        table.add_row(*_cells(stage, has_device=has_device))
+        if stage.j in measured:
+            then = predicted.get(stage.j)
+            table.add_row(*_cells_of_trained(measured[stage.j], then, stage, has_device=has_device))
+        else:
+            table.add_row(*_cells(stage, has_device=has_device))
     return "\n".join([as_text(table), "", _totals(plan), "", _alternatives(plan.alternatives)])
 
 
@@ -36,20 +42,18 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """What was predicted of trained stages, and after the slash what came of it."""
     table = new_table("stage", "time", "images/s", "stored", "device")
     for one in outcomes:
-        predicted = one.predicted_images_per_second
-        is_limited = one.predicted_peak_bytes is not None
+        then, now = one.predicted, one.measured
         table.add_row(
-            str(one.j),
-            f"{duration(one.predicted_seconds)} / {duration(one.seconds)}",
-            f"{'-' if predicted is None else f'{predicted:,.0f}'} / {one.images_per_second:,.0f}",
-            f"{size(one.predicted_bytes)} / {size(one.stored_bytes)}" if one.predicted_bytes else "-",
-            f"{size(one.predicted_peak_bytes or 0)} / {size(one.peak_bytes)}" if is_limited else "-",
+            str(now.j),
+            f"{duration(then.training_seconds) if then else '-'} / {duration(now.seconds)}",
+            f"{_rate(then.images_per_second if then else None)} / {_rate(now.images_per_second)}",
+            f"{size(then.written_bytes)} / {size(now.stored_bytes)}" if then and then.written_bytes else "-",
+            f"{_peak(then.device_peak_bytes if then else None)} / {_peak(now.device_peak_bytes)}",
         )
     return f"predicted / measured\n{as_text(table)}"
 
 
 def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
-    peak = "-" if stage.device_peak_bytes is None else size(stage.device_peak_bytes)
     return [
         str(stage.j),
         describe_input(stage.anchor, stage.j),
@@ -57,11 +61,42 @@ def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
         _figure(stage.written_bytes, stage.written_basis) if stage.written_basis else "-",
         _store(stage.deletes),
         _figure(stage.alive_bytes, stage.alive_basis),
-        *([peak, str(stage.micro_batch or "-")] if has_device else []),
-        "-" if stage.images_per_second is None else f"{stage.images_per_second:,.0f}",
+        *([_peak(stage.device_peak_bytes), _parts(stage)] if has_device else []),
+        _rate(stage.images_per_second),
         duration(stage.seconds),
         stage.limited_by,
     ]
+
+
+def _cells_of_trained(now: Measured, then: StagePlan | None, left: StagePlan, *, has_device: bool) -> list[str]:
+    """What came of a stage, the input as it was planned, and what of its output is still to be written."""
+    is_due = left.seconds > 0
+    stored = size(now.stored_bytes) if now.stored_bytes else "-"
+    return [
+        str(now.j),
+        describe_input(then.anchor, now.j) if then else "-",
+        _store(now.j + 1 if is_due or now.stored_bytes else None),
+        _figure(left.written_bytes, left.written_basis) if is_due and left.written_basis else stored,
+        "-",
+        "-",
+        *([_peak(now.device_peak_bytes), str(now.micro_batch or "-")] if has_device else []),
+        _rate(now.images_per_second),
+        duration(now.seconds),
+        f"done but for x_{now.j + 1}" if is_due else "done",
+    ]
+
+
+def _parts(stage: StagePlan) -> str:
+    """As in "64" or "64, recomputed"."""
+    return f"{stage.micro_batch}{', recomputed' if stage.recompute else ''}"
+
+
+def _rate(images_per_second: float | None) -> str:
+    return "-" if images_per_second is None else f"{images_per_second:,.0f}"
+
+
+def _peak(nbytes: int | None) -> str:
+    return "-" if nbytes is None else size(nbytes)
 
 
 def _totals(plan: Plan) -> str:
@@ -77,8 +112,12 @@ def _totals(plan: Plan) -> str:
     notes = "".join(note for basis, note in NOTES.items() if basis in bases)
     beside = f" of stores, and at most {size(plan.beside_bytes)} beside them" if plan.beside_bytes else ""
     drops = "".join(f"\nx_{i} goes first: there is no room for it beside the plan" for i in plan.drops)
+    images = ", ".join(f"{count:,} {split}" for split, count in plan.images.items())
+    spent = duration(sum(one.seconds for one in plan.measured))
+    begins = f"as measured {spent} of training done; left to do" if plan.measured else "in all"
     return (
-        f"in all {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
+        f"for {images} images\n"
+        f"{begins} {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
         f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}{beside}, of {size(plan.disk_bytes)}"
         f"{notes}{drops}"
     )

@@ -3,7 +3,9 @@
 So that a stage that replays many blocks takes no more of the device than one that replays two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -58,6 +60,53 @@ class _Waiting(NamedTuple):
         }
 
 
+class _Turns:
+    """Whose an end of the room is: a copy's, on a stream of its own, or the computation's.
+
+    On a CPU one comes after the other, and there is nothing to wait for.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._copies = torch.Stream(device) if device.type == "cuda" else None
+        self._arrived, self._is_free = ([torch.Event(device) for _ in range(ENDS if self._copies else 0)] for _ in "ab")
+
+    @contextmanager
+    def room(self, nbytes: int) -> Iterator[Tensor]:
+        """Memory on the device; no copy to it is under way when it is given back, whatever was raised."""
+        room = torch.empty(nbytes, dtype=torch.uint8, device=self._device)
+        for event in self._is_free:  # of what used this memory before
+            event.record(torch.cuda.current_stream(self._device))
+        try:
+            yield room
+        finally:
+            if self._copies:
+                torch.cuda.current_stream(self._device).wait_stream(self._copies)
+
+    @contextmanager
+    def copying(self, end: int, *, alone: bool) -> Iterator[None]:
+        """A copy to an end, once what was there, or `alone` in all of the room, has been computed with."""
+        if not self._copies:
+            yield
+            return
+        with self._copies:
+            for taken in (end, 1 - end) if alone else (end,):
+                self._copies.wait_event(self._is_free[taken])
+            yield
+            self._arrived[end].record(self._copies)
+
+    @contextmanager
+    def computing(self, end: int) -> Iterator[None]:
+        """Computation with what is at an end, once it has arrived."""
+        if not self._copies:
+            yield
+            return
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(self._arrived[end])
+        yield
+        self._is_free[end].record(stream)
+
+
 class StreamedLayers:
     """Modules in sequence, in evaluation mode, of whose weights one layer's or two are on the device at a time.
 
@@ -65,46 +114,34 @@ class StreamedLayers:
     """
 
     def __init__(self, layers: Sequence[nn.Module], device: torch.device) -> None:
-        self.device = device
         self._waiting = [_packed(layer, pinned=device.type == "cuda") for layer in layers]
-        self._room_bytes = room_bytes([len(waiting.weights) for waiting in self._waiting])
-        self._copies = torch.Stream(device) if device.type == "cuda" else None
-        self._arrived = [torch.Event(device) for _ in range(ENDS)] if self._copies else []
-        self._is_free = [torch.Event(device) for _ in range(ENDS)] if self._copies else []
+        sizes = [len(waiting.weights) for waiting in self._waiting]
+        self._room_bytes = room_bytes(sizes)
+        self._beside = [one + following <= self._room_bytes for one, following in pairwise(sizes)]
+        """Whether each layer's weights have room beside the next one's, none for the last."""
+        self._turns = _Turns(device)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        room = torch.empty(self._room_bytes, dtype=torch.uint8, device=self.device)
-        for event in self._is_free:  # of what used this memory before
-            event.record(torch.cuda.current_stream(self.device))
-        copy = self._copied(0, room)
-        for number, waiting in enumerate(self._waiting):
-            layer, weights, is_last = waiting.layer, waiting.within(copy), number + 1 == len(self._waiting)
-            beside = not is_last and len(copy) + len(self._waiting[number + 1].weights) <= len(room)
-            if beside:
-                copy = self._copied(number + 1, room)
-            if self._copies is not None:
-                torch.cuda.current_stream(self.device).wait_event(self._arrived[number % ENDS])
-            x = functional_call(layer, weights, x)
-            if self._copies is not None:
-                self._is_free[number % ENDS].record(torch.cuda.current_stream(self.device))
-            if not is_last and not beside:
-                copy = self._copied(number + 1, room)
+        last = len(self._waiting) - 1
+        with self._turns.room(self._room_bytes) as room:
+            copy = self._copied(0, room)
+            for number, waiting in enumerate(self._waiting):
+                weights = waiting.within(copy)
+                if number < last and self._beside[number]:
+                    copy = self._copied(number + 1, room)
+                with self._turns.computing(number % ENDS):
+                    x = functional_call(waiting.layer, weights, x)
+                if number < last and not self._beside[number]:
+                    copy = self._copied(number + 1, room)
         return x
 
     def _copied(self, number: int, room: Tensor) -> Tensor:
         """The weights of a layer at its end of the room, once layers that were there have been computed with."""
         weights, end = self._waiting[number].weights, number % ENDS
         copy = room[len(room) - len(weights) :] if end else room[: len(weights)]
-        if self._copies is None:
-            return copy.copy_(weights)
-        with self._copies:
-            self._copies.wait_event(self._is_free[end])
-            if number and len(weights) + len(self._waiting[number - 1].weights) > len(room):
-                self._copies.wait_event(self._is_free[1 - end])
-            copy.copy_(weights, non_blocking=True)
-            self._arrived[end].record(self._copies)
-        return copy
+        with self._turns.copying(end, alone=number > 0 and not self._beside[number - 1]):
+            return copy.copy_(weights, non_blocking=True)
 
 
 def room_bytes(layers: Sequence[int]) -> int:
@@ -119,7 +156,7 @@ def room_bytes(layers: Sequence[int]) -> int:
 
 
 def _packed(layer: nn.Module, *, pinned: bool) -> _Waiting:
-    """A layer with its weights in one piece, its convolutions in channels-last memory."""
+    """A layer with its weights in one piece, its convolutions in channels-last memory, and no longer in its tensors."""
     tensors = {name: tensor.cpu() for name, tensor in layer.state_dict().items()}
     places, first = {}, 0
     for name, tensor in tensors.items():
@@ -131,4 +168,5 @@ def _packed(layer: nn.Module, *, pinned: bool) -> _Waiting:
     waiting = _Waiting(layer.eval(), weights, places)
     for name, tensor in waiting.within(weights).items():
         tensor.copy_(tensors[name])
+    layer.to("meta")  # else they were on the host twice; hooks and names stay
     return waiting

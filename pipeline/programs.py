@@ -1,25 +1,27 @@
 """What a stage does with the device, phase by phase, as programs that run on a real device or on fake tensors.
 
-They call what a run calls: the method's modules and the optimiser. Only the loop of a training step and the rendering
-of stored numbers are written down once more, without counts and files.
+They call what a run calls: the method's modules and the step that trains. Only the rendering of stored numbers is
+written down once more, without files.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from cascade import Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
 from cascade.calibration import PART
 from cascade.heads import Average
 from cascade.quantiser import STORED_TYPES
+from pipeline.augmentation import centre_of, cut
+from pipeline.checkpoint import Progress
 from pipeline.config import Train
 from pipeline.device import autocast
 from pipeline.learner import make_optimiser
 from pipeline.ledger import Name, Program
+from pipeline.step import Optimiser, train_step
 
 PARAMETERS, BUFFERS, MOMENTUM = "parameters", "buffers", "momentum"
 INPUT, STORED, FROZEN = "input", "stored", "prefix"
@@ -38,6 +40,8 @@ class Trained:
     k: int
     classes: int
     batch_norm: bool
+    bn_group: int = 0
+    """Samples that batch norm takes its statistics over; 0 is a whole micro-batch."""
     pool: int
     """Of the head."""
     dtype: torch.dtype
@@ -61,7 +65,10 @@ class Trained:
         last = self.shapes[-1]
         with torch.device("meta"):
             shapes = self.shapes[: 0 if self.bare else None]
-            made = [make_block(shape, batch_norm=self.batch_norm, bias=self.bias) for shape in shapes]
+            made = [
+                make_block(shape, batch_norm=self.batch_norm, bn_group=self.bn_group, bias=self.bias)
+                for shape in shapes
+            ]
             head = make_head(
                 last,
                 k=self.k,
@@ -71,6 +78,7 @@ class Trained:
                 bias=self.bias,
                 average=self.average,
                 pooled_norm=self.pooled_norm,
+                bn_group=self.bn_group,
             )
         blocks = nn.Sequential(*made)
         for module in (blocks, head):
@@ -78,30 +86,39 @@ class Trained:
         return blocks, head
 
 
+Layer = tuple[StageShape, str]
+"""A frozen block, and what its output is encoded as."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What turns stored numbers into x_j: decoding, and blocks i..j-1 with their quantisers."""
+    """What turns stored numbers into x_j: decoding, blocks i..j-1 with their quantisers, and cutting on the way."""
 
-    blocks: tuple[StageShape, ...]
-    """Blocks i..j-1, on the fields that are stored: canvases, where these are."""
+    blocks: tuple[Layer, ...]
+    """On the fields that are stored: canvases, where these are."""
+    after_cut: tuple[Layer, ...] = ()
+    """On the windows that are cut from what the others make."""
     stored: tuple[int, int, int]
-    """(C, H, W) of x_i as it is decoded; of images, their window."""
-    window: int
-    """Side of x_j as the stage sees it."""
+    """(C, H, W) of x_i as it is stored; of images, what is cut from them first."""
+    window: int = 0
+    """Side of the windows that are cut; 0 where fields are taken whole."""
+    is_cut_stored: bool = False
+    """Whether windows are cut from stored numbers, before these are decoded."""
     encoding: str
     """Of x_i; of x_0 IMAGES."""
-    between: str
-    """Encoding between the blocks."""
     batch_norm: bool
     dtype: torch.dtype
     bias: bool | None = None
 
-    def prefix(self) -> Prefix:
-        """The frozen blocks, on the device "meta"."""
+    def prefixes(self) -> tuple[Prefix, Prefix]:
+        """The frozen blocks before and after the cut, on the device "meta"."""
+        return self._prefix(self.blocks), self._prefix(self.after_cut)
+
+    def _prefix(self, layers: Sequence[Layer]) -> Prefix:
         with torch.device("meta"):
             prefix = Prefix(
-                [make_block(shape, batch_norm=self.batch_norm, bias=self.bias) for shape in self.blocks],
-                [Quantiser(self.between, shape.out_channels) for shape in self.blocks],
+                [make_block(shape, batch_norm=self.batch_norm, bias=self.bias) for shape, _ in layers],
+                [Quantiser(encoding, shape.out_channels) for shape, encoding in layers],
             )
         prefix.to(memory_format=torch.channels_last)
         return prefix
@@ -128,27 +145,26 @@ def training(stage: Trained, *, steps: int = 1) -> Program:
 
 def replaying(replayed: Replayed) -> Program:
     """x_j from stored numbers."""
-    prefix = replayed.prefix()
+    prefixes = replayed.prefixes()
 
     def run(device: torch.device, samples: int, name: Name) -> None:
-        materialise([prefix], device)
-        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
-        _rendered(replayed, prefix, samples, device, name)
+        _freeze(prefixes, device, name)
+        _rendered(replayed, prefixes, samples, device, name)
 
     return run
 
 
 def evaluating(stage: Trained, replayed: Replayed) -> Program:
     """Logits from stored numbers."""
-    (blocks, head), prefix = stage.modules(), replayed.prefix()
+    (blocks, head), prefixes = stage.modules(), replayed.prefixes()
 
     def run(device: torch.device, samples: int, name: Name) -> None:
-        materialise([blocks, head, prefix], device)
-        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        materialise([blocks, head], device)
+        _freeze(prefixes, device, name)
         both = nn.Sequential(*blocks, head).train(False)
         name(PARAMETERS, [*both.parameters(), *both.buffers()])
         with torch.no_grad():
-            x = _rendered(replayed, prefix, samples, device, name)
+            x = _rendered(replayed, prefixes, samples, device, name)
             with autocast(device, stage.dtype):
                 x = both(x)
             x.float()
@@ -157,16 +173,15 @@ def evaluating(stage: Trained, replayed: Replayed) -> Program:
 
 
 def writing(stage: Trained, replayed: Replayed, encoding: str) -> Program:
-    """x_{j+1}, encoded, of whole fields of stored numbers."""
-    (block, _), whole = stage.modules(), replace(replayed, window=0)
-    prefix, quantiser = whole.prefix(), _quantiser(stage.shapes[-1], encoding)
+    """x_{j+1}, encoded, from stored numbers."""
+    (block, _), prefixes, quantiser = stage.modules(), replayed.prefixes(), _quantiser(stage.shapes[-1], encoding)
 
     def run(device: torch.device, samples: int, name: Name) -> None:
-        materialise([block, quantiser, prefix], device)
-        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        materialise([block, quantiser], device)
+        _freeze(prefixes, device, name)
         name(PARAMETERS, [*block.parameters(), *block.buffers()])
         with torch.no_grad():
-            x = _rendered(whole, prefix, samples, device, name)
+            x = _rendered(replayed, prefixes, samples, device, name)
             with autocast(device, stage.dtype):
                 x = quantiser.encode(block.train(False)(x))
 
@@ -175,14 +190,14 @@ def writing(stage: Trained, replayed: Replayed, encoding: str) -> Program:
 
 def calibrating(stage: Trained, replayed: Replayed, encoding: str) -> Program:
     """x_{j+1}, and the squares of it and of what its encoding costs, from images."""
-    (block, _), prefix, quantiser = stage.modules(), replayed.prefix(), _quantiser(stage.shapes[-1], encoding)
+    (block, _), prefixes, quantiser = stage.modules(), replayed.prefixes(), _quantiser(stage.shapes[-1], encoding)
 
     def run(device: torch.device, samples: int, name: Name) -> None:
-        materialise([block, quantiser, prefix], device)
-        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
+        materialise([block, quantiser], device)
+        _freeze(prefixes, device, name)
         name(PARAMETERS, [*block.parameters(), *block.buffers()])
         with torch.no_grad():
-            x = _rendered(replayed, prefix, samples, device, name)
+            x = _rendered(replayed, prefixes, samples, device, name)
             with autocast(device, stage.dtype):
                 x = block.train(False)(x)
             part = x[:PART].float()
@@ -201,12 +216,13 @@ def materialise(modules: Iterable[nn.Module], device: torch.device) -> None:
                 tensor.data.fill_(0.01)
 
 
-class Optimiser(Protocol):
-    """A step is `begin`, the backward passes of a batch, `step`."""
+class _Steps(NamedTuple):
+    """What is stepped with."""
 
-    def begin(self) -> None: ...
-
-    def step(self) -> None: ...
+    forward: Callable[[Tensor], Tensor]
+    optimiser: Optimiser
+    label_smoothing: float = 0.0
+    """Which takes no memory that counts."""
 
 
 def take_steps(
@@ -221,33 +237,48 @@ def take_steps(
     parts: int = 1,
 ) -> None:
     """Steps on batches of some micro-batches, (N, C, H, W) each."""
+
+    def part() -> tuple[Tensor, Tensor]:
+        x = torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last).fill_(1)
+        name(INPUT, [x])
+        return x, torch.zeros(size[0], dtype=torch.int64, device=device)
+
+    progress = Progress.fresh(device)
     for _ in range(steps):
-        optimiser.begin()
-        for _ in range(parts):
-            x = torch.empty(size, dtype=dtype, device=device, memory_format=torch.channels_last).fill_(1)
-            y = torch.zeros(size[0], dtype=torch.int64, device=device)
-            name(INPUT, [x])
-            with autocast(device, dtype):
-                logits = forward(x)
-                del x  # the backward pass has what it needs of it
-                loss = cross_entropy(logits.float(), y, reduction="sum")
-            torch.autograd.backward(loss / len(y))
-            del y, logits, loss  # before the next ones are made
-        optimiser.step()
+        train_step(_Steps(forward, optimiser), (part() for _ in range(parts)), parts * size[0], dtype, progress)
+
+
+def _freeze(prefixes: Sequence[Prefix], device: torch.device, name: Name) -> None:
+    """Put the frozen blocks on the device."""
+    materialise(prefixes, device)
+    for prefix in prefixes:
+        name(FROZEN, [*prefix.parameters(), *prefix.buffers()])
 
 
 @torch.no_grad()
-def _rendered(replayed: Replayed, prefix: Prefix, samples: int, device: torch.device, name: Name) -> Tensor:
-    """x_j, as `rendering.Renderer` makes it of a window of stored numbers."""
-    channels, height, width = replayed.stored
+def _rendered(
+    replayed: Replayed, prefixes: tuple[Prefix, Prefix], samples: int, device: torch.device, name: Name
+) -> Tensor:
+    """x_j, as `rendering.Renderer` makes it of stored numbers."""
+    (channels, height, width), (before, after) = replayed.stored, prefixes
     stored = _stored(replayed, (samples, channels, height, width), device)
     name(STORED, [stored])  # which waits until x_j is made
-    x = _decoded(replayed, stored)
-    with autocast(device, replayed.dtype):
+    if not replayed.window:
+        return _through(replayed, before, _decoded(replayed, stored))
+    if replayed.is_cut_stored:
+        return _through(replayed, after, _decoded(replayed, stored, replayed.window))
+    return _through(replayed, after, _cut(_through(replayed, before, _decoded(replayed, stored)), replayed.window))
+
+
+def _through(replayed: Replayed, prefix: Prefix, x: Tensor) -> Tensor:
+    with autocast(x.device, replayed.dtype):
         x_j: Tensor = prefix(x.contiguous(memory_format=torch.channels_last))
-    if replayed.window and replayed.window < x_j.shape[-1]:
-        x_j = x_j[..., : replayed.window, : replayed.window].clone(memory_format=torch.channels_last)
     return x_j.contiguous(memory_format=torch.channels_last)
+
+
+def _cut(x: Tensor, side: int) -> Tensor:
+    """Windows of fields."""
+    return cut(x, centre_of(x.shape[-1], side, len(x)))
 
 
 def _stored(replayed: Replayed, shape: Sequence[int], device: torch.device) -> Tensor:
@@ -257,14 +288,15 @@ def _stored(replayed: Replayed, shape: Sequence[int], device: torch.device) -> T
     return torch.ones((*outer, packed), dtype=STORED_TYPES.get(replayed.encoding, torch.uint8), device=device)
 
 
-def _decoded(replayed: Replayed, stored: Tensor) -> Tensor:
-    """x_i of its numbers."""
+def _decoded(replayed: Replayed, stored: Tensor, window: int = 0) -> Tensor:
+    """x_i of its numbers, or of windows of them."""
     channels, _, width = replayed.stored
     if replayed.encoding == IMAGES:
         mean = torch.ones(channels, 1, 1, device=stored.device)
         return ((stored.float() / 255 - mean) / mean).to(replayed.dtype)
     decoder = Quantiser(replayed.encoding, channels).to(stored.device)
-    return decoder.decode(decoder.unpack(stored, width), replayed.dtype)
+    numbers = decoder.unpack(stored, width)
+    return decoder.decode(_cut(numbers, window) if window else numbers, replayed.dtype)
 
 
 def _quantiser(shape: StageShape, encoding: str) -> Quantiser:

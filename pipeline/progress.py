@@ -67,7 +67,9 @@ class Task:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "45 s", "3:20" or "2:03:20"."""
+    """Seconds as "3.4 s", "45 s", "3:20" or "2:03:20"."""
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

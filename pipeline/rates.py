@@ -18,15 +18,21 @@ import torch
 
 from cache import CODECS, codec_speed, disk_speed
 from pipeline.bench import Bench, StageSeconds, settings_timed
+from pipeline.config import budget_bytes
 from pipeline.device import autocast_type, machine_record
+from pipeline.disk import room
 from pipeline.outline import Outline
-from pipeline.progress import Reporter, duration
+from pipeline.progress import Reporter, duration, size
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.trial import fixed_seconds
 
 RATES = "rates.json"
-FORMAT = 2
+FORMAT = 3
 """Of the file; one of another is measured again."""
+KEPT = 8
+"""Machines and networks whose rates are kept: coming back to one of the last few measures nothing."""
+SHARE_OF_ROOM = 0.25
+"""That measuring the disk may take of what is left of it and of its budget."""
 ROUNDS = 2
 """Times that all shapes are measured, one after the other: what else a machine does comes and goes."""
 
@@ -45,16 +51,16 @@ class CodecRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """rates.json. Seconds are of one sample, where nothing else is said."""
+    """Of a machine and a network. Seconds are of one sample, where nothing else is said."""
 
-    format: int = FORMAT
-    """Of this file."""
     machine: dict[str, Any]
     """The machine and its versions."""
     network: str
     """Hash of the shapes and settings that were measured."""
     step_seconds: list[float]
-    """Of each stage's training step."""
+    """Of each stage's training step on a whole batch."""
+    part_seconds: list[float]
+    """Not of a sample: of each part that a batch of a stage is taken in, beside its samples."""
     test_seconds: list[float]
     """Of each stage's block and head in evaluation."""
     forward_seconds: list[float]
@@ -101,18 +107,29 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         return next(rate for rate in self.codecs if (rate.encoding, rate.codec) == (encoding, codec))
 
 
+class KeptRates(msgspec.Struct, frozen=True, kw_only=True):
+    """rates.json."""
+
+    format: int = FORMAT
+    """Of this file."""
+    rates: list[Rates]
+    """The last that were measured, the newest first."""
+
+
 def rates_of(folder: Path, outline: Outline, device: torch.device, report: Reporter, *, anew: bool = False) -> Rates:
     """The rates kept in a run folder, measured first where they are of something else, or `anew`."""
     dtype = autocast_type(device, outline.config.network.precision)
     machine, network = machine_record(device, dtype), network_digest(outline)
     path = folder / RATES
-    known = None if anew else _known(path)
-    if known is not None and (known.machine, known.network) == (machine, network):
+    kept = _kept(path)
+    known = next((one for one in kept if (one.machine, one.network) == (machine, network)), None)
+    if known is not None and not anew:
         return known
     report.say(f"measuring {device}, the threads and the disk of {folder}")
-    rates = measure(folder, outline, device)
+    rates = measure(folder, outline, device, report)
     report.say(f"measured in {duration(rates.seconds)}, kept in {path}")
-    write_sealed(path, rates)
+    others = [one for one in kept if one is not known]
+    write_sealed(path, KeptRates(rates=[rates, *others][:KEPT]))
     return rates
 
 
@@ -122,11 +139,12 @@ class _Headed(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-def _known(path: Path) -> Rates | None:
+def _kept(path: Path) -> list[Rates]:
     """The rates of a file, if they are of this format. Raises CorruptDataError."""
     remedy = "delete it; it is measured again"
     headed = read_sealed(path, _Headed, remedy=remedy)
-    return read_sealed(path, Rates, remedy=remedy) if headed and headed.format == FORMAT else None
+    found = read_sealed(path, KeptRates, remedy=remedy) if headed and headed.format == FORMAT else None
+    return found.rates if found else []
 
 
 def network_digest(outline: Outline) -> str:
@@ -137,14 +155,22 @@ def network_digest(outline: Outline) -> str:
     return hashlib.sha256(msgspec.json.encode(own)).hexdigest()
 
 
-def measure(folder: Path, outline: Outline, device: torch.device) -> Rates:
-    """Measure everything. The folder's disk is written to, and left as it was."""
+def measure(folder: Path, outline: Outline, device: torch.device, report: Reporter) -> Rates:
+    """Measure everything. The folder's disk is written to, a share of the room that there is at most, and left as it
+    was."""
     began = time.perf_counter()
     dtype = autocast_type(device, outline.config.network.precision)
     bench = Bench(outline, device, dtype)
     measured = _stages(bench, folder)
     numbers = bench.stored_numbers(outline.shapes[0])
-    disk = disk_speed(folder, numbers["uint8"], run=outline.config.order.run, threads=outline.config.machine.threads)
+    left, machine = room(folder, budget_bytes(outline.config.budget.disk)), outline.config.machine
+    at_most = int(SHARE_OF_ROOM * left)
+    disk = disk_speed(folder, numbers["uint8"], run=outline.config.order.run, threads=machine.threads, at_most=at_most)
+    if not disk.is_sure:
+        report.say(
+            f"the disk's speed is measured on {size(disk.nbytes)} alone, since {size(left)} are left of it or of "
+            f"budget.disk: it may be off"
+        )
     codecs = [
         CodecRate(encoding=encoding, codec=codec, **asdict(codec_speed(sample, codec)))
         for encoding, sample in numbers.items()
@@ -155,6 +181,7 @@ def measure(folder: Path, outline: Outline, device: torch.device) -> Rates:
         machine=machine_record(device, dtype),
         network=network_digest(outline),
         step_seconds=[stage.step for stage in measured],
+        part_seconds=[stage.part for stage in measured],
         test_seconds=[stage.test for stage in measured],
         forward_seconds=[stage.forward for stage in measured],
         checkpoint_seconds=[stage.checkpoint for stage in measured],

@@ -88,8 +88,8 @@ class Renderer:
         """
         augment, side = self.run.config.augment, self.run.info.side
         if self.j > 0 and augment.policy == "canvas":
-            x = self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
-            return self._through(self._after_cut, cut(x, centre_of(self._canvas, self._window, len(ids))))
+            centre, whole = centre_of(self._canvas, self._window, len(ids)), np.zeros(len(ids), np.int64)
+            return self._through(self._after_cut, cut(self.as_stored(stored, store, split, ids, whole), centre))
         if self.anchor > 0:
             return self.as_stored(stored, store, split, ids, np.zeros(len(ids), np.int64))
         return self._through(self._prefix, self._images(stored, centre_windows(augment, side, len(ids))))

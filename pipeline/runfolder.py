@@ -72,6 +72,8 @@ class RunFolder:
         self.settings = settings
         self.accepted = accepted
         self.accepts_stale = accepts_stale
+        self.asked = config
+        """As it was given, where `config` has the stores of a plan."""
         self.frees = config.cache.keep == "needed"
         """Whether each x_j is deleted once nothing will read it again."""
         self.drops: Sequence[int] = ()

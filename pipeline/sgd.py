@@ -12,6 +12,8 @@ class SGD:
     A step is `begin`, backward passes, whose gradients autograd adds to `w.grad`, and so to v, and `step`. With an
     optimiser that keeps its momentum apart, a stage of a wide network takes half as much again for its weights, and
     where a batch comes in micro-batches the sum of their gradients beside the next one.
+
+    `zero_grad`, of a module or a parameter, must never be called: it would drop the momentum.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
@@ -40,6 +42,7 @@ class SGD:
     @torch.no_grad()
     def begin(self) -> None:
         """Make v ready for the gradients of a batch."""
+        assert len(self.momentum) == len(self.parameters), "a gradient was dropped, and the momentum with it"
         torch._foreach_mul_(self.momentum, self._momentum)
         if self._weight_decay:
             torch._foreach_add_(self.momentum, self.parameters, alpha=self._weight_decay)

@@ -12,6 +12,7 @@ from pipeline.checked import Checked, Damage
 from pipeline.evaluation import Evaluation, Scores
 from pipeline.experiments.overview import Beside
 from pipeline.gc import Garbage
+from pipeline.planning import Outcome
 from pipeline.progress import size
 from pipeline.record import Accepted
 from pipeline.repair import Repaired
@@ -34,10 +35,12 @@ def status_json(
     branches: Sequence[OtherBranch],
     stored: Stored,
     others: Sequence[Beside] = (),
+    outcomes: Sequence[Outcome] = (),
 ) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
     "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}],
-    "beside": [{"what", "state", "test_accuracy", "path", "reason"}]}`"""
+    "beside": [{"what", "state", "test_accuracy", "path", "reason"}], "plan": [{"predicted", "measured"}]}`, the plan of
+    trained stages; predicted is as in plan.json, or null."""
     return as_json(
         {
             "stages": [asdict(row) for row in rows],
@@ -46,6 +49,7 @@ def status_json(
             "unreadable": stored.unreadable,
             "branches": [asdict(branch) for branch in branches],
             "beside": [asdict(one) for one in others],
+            "plan": outcomes,
         }
     )
 

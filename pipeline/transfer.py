@@ -5,9 +5,11 @@ results come back the same way. On a CPU there is nothing to copy.
 """
 
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,14 +39,26 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def host_buffer(nbytes: int, device: torch.device) -> NDArray[np.uint8]:
-    """Bytes on the host that the device copies from at full speed."""
+    """Bytes on the host that the device copies from at full speed; where CUDA does not pin them, slowly, with a
+    warning."""
     buffer = aligned_buffer(nbytes)
     if device.type == "cuda":  # torch's own pinned memory comes in powers of two, and is not given back
         cudart: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
         address = buffer.ctypes.data
-        if int(cudart.cudaHostRegister(address, nbytes, 0)) == 0:
+        if fault := int(cudart.cudaHostRegister(address, nbytes, 0)):
+            _say_not_pinned(fault)
+        else:
             weakref.finalize(buffer, cudart.cudaHostUnregister, address)
     return buffer
+
+
+@cache  # once is enough
+def _say_not_pinned(fault: int) -> None:
+    warnings.warn(
+        f"CUDA does not pin host memory (cudaHostRegister gives error {fault}): copies to the device are slower, and "
+        f"the host waits for them; next: raise the limit on locked memory, `ulimit -l`",
+        stacklevel=3,
+    )
 
 
 def batches_held(device: torch.device) -> int:

@@ -15,6 +15,7 @@ from pipeline.calibration import SAMPLES
 from pipeline.costs import Machine, Parts, Work
 from pipeline.footprint import Known, Sampled, known_store
 from pipeline.metrics import read_metrics
+from pipeline.ondevice import OnDevice
 from pipeline.outline import Outline
 from pipeline.rates import Rates
 from pipeline.runfolder import RunFolder
@@ -34,8 +35,6 @@ class Budgets:
     """Of the run folder."""
     host: int
     """Of host memory for reading."""
-    device: int
-    """Of a GPU's memory for stored x_j."""
     beside: int = 0
     """What of `disk` is taken, or will be, by other than the stores of a plan."""
     block: int = 0
@@ -73,13 +72,15 @@ def workload(
     samples: Sequence[Sampled] = (),
     without: Collection[int] = (),
     device: torch.device,
+    ways: Sequence[OnDevice | None] = (),
 ) -> Workload:
     """Of a run as it is, or of one that begins where there is none.
 
-    `samples` say what compression leaves of some x_i; those of `without` are not to be stored.
+    `samples` say what compression leaves of some x_i; those of `without` are not to be stored. `ways` are those in
+    which the first stages go through the device, where that is known; the others' batches go as a whole.
     """
     known = [known_store(outline, i, rates.machine, run=run, samples=samples) for i in range(len(outline.shapes))]
-    work, machine = _work(outline, rates, budgets, known, run, device), _machine(outline, rates)
+    work, machine = _work(outline, rates, budgets, known, run, device, ways), _machine(outline, rates)
     parts = [of(work, machine) for of in (costs.training, costs.validation, costs.ending, costs.writing)]
     last_anchor, ring = outline.config.augment.last_anchor, _ring_samples(outline, batches_held(device))
     choices = Choices(
@@ -107,7 +108,13 @@ def _reserved_bytes(outline: Outline, budgets: Budgets, index: int, known: Known
 
 
 def _work(
-    outline: Outline, rates: Rates, budgets: Budgets, known: list[Known], run: RunFolder | None, device: torch.device
+    outline: Outline,
+    rates: Rates,
+    budgets: Budgets,
+    known: list[Known],
+    run: RunFolder | None,
+    device: torch.device,
+    ways: Sequence[OnDevice | None],
 ) -> Work:
     config, samples, stages = outline.config, outline.samples, len(outline.shapes)
     ring = _ring_samples(outline, batches_held(device))
@@ -129,7 +136,9 @@ def _work(
         epochs=np.array([0 if is_trained[j] else _epochs_left(outline, j, run) for j in range(stages)]),
         looks=np.array([0 if is_trained[j] else _looks_left(outline, j, run) for j in range(stages)]),
         is_trained=np.array(is_trained),
-        step_seconds=np.array(rates.step_seconds),
+        step_seconds=np.array(
+            [_step_seconds(outline, rates, j, ways[j] if j < len(ways) else None) for j in range(stages)]
+        ),
         test_seconds=np.array(rates.test_seconds),
         checkpoint_seconds=np.array(rates.checkpoint_seconds),
         begin_seconds=np.array(rates.begin_seconds),
@@ -169,6 +178,15 @@ def _looks_left(outline: Outline, j: int, run: RunFolder | None) -> int:
     return epochs + (epochs == train.epochs) if train.keep == "best" else 0
 
 
+def _step_seconds(outline: Outline, rates: Rates, j: int, way: OnDevice | None) -> float:
+    """Of a sample in a training step: a batch in more parts takes a little longer, and with recomputation one more
+    pass forward."""
+    if way is None:
+        return rates.step_seconds[j]
+    more_parts = 1 / way.micro_batch - 1 / outline.config.for_stage(j).train.batch_size
+    return rates.step_seconds[j] + more_parts * rates.part_seconds[j] + way.recompute * rates.test_seconds[j]
+
+
 def _epochs_left(outline: Outline, j: int, run: RunFolder | None) -> int:
     shape = outline.shapes[j]
     ranking = int(shape.cut_from is not None)  # takes an epoch too
@@ -202,14 +220,14 @@ def _calibration_samples(outline: Outline, j: int) -> int:
 
 
 def _kept_share(outline: Outline, index: int, budgets: Budgets, ring: int) -> float:
-    """Of x_index, what stays in the device's or the host's memory once it was read."""
-    nbytes = outline.raw_bytes(index)
-    if nbytes <= budgets.device:
-        return 1.0
+    """Of x_index, what stays in the host's memory once it was read.
+
+    What the device has left over for it is known when a stage begins, and not reckoned with.
+    """
     sample = outline.sample_bytes(index)
     reading = 2 * chunk_samples(outline.config.order.run, sample) * sample * outline.config.machine.threads
     room = budgets.host - ring * sample - reading
-    return float(np.clip(room / nbytes, 0, 1))
+    return float(np.clip(room / outline.raw_bytes(index), 0, 1))
 
 
 def _ring_samples(outline: Outline, hold: int) -> int:

@@ -7,7 +7,7 @@ from pipeline.experiments.report.facts import RunFacts
 from pipeline.experiments.report.figure import Figure
 from pipeline.experiments.report.figures import figures
 from pipeline.opening import open_to_look
-from pipeline.plan import PLAN, Plan, StagePlan
+from pipeline.plan import PLAN, Plan, StagePlan, settings_digest
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import run_stages
@@ -19,15 +19,19 @@ def reported_run(folder: Path, *settings: str) -> RunFolder:
     """Two stages of two epochs trained, x_1 stored, and a plan of them."""
     run = tiny_run(folder, "cache.keep=all", *settings)
     run_stages(run, None, None, "cpu", Reporter())
-    write_sealed(folder / PLAN, made_plan())
+    write_sealed(folder / PLAN, made_plan(run))
     return open_to_look(folder, (), False)
 
 
-def made_plan() -> Plan:
+def made_plan(run: RunFolder) -> Plan:
     """Of two stages, the first of which writes x_1."""
     return Plan(
         anchors=[0, 1],
-        stages=[_stage_plan(0), _stage_plan(1)],
+        keep=run.config.cache.keep,
+        stages=[_stage_plan(run, 0), _stage_plan(run, 1)],
+        predicted=[],
+        measured=[],
+        images=dict(run.info.samples),
         seconds=6.0,
         peak_bytes=3000,
         disk_bytes=10**9,
@@ -40,7 +44,7 @@ def made_plan() -> Plan:
     )
 
 
-def _stage_plan(j: int) -> StagePlan:
+def _stage_plan(run: RunFolder, j: int) -> StagePlan:
     return StagePlan(
         j=j,
         anchor=j,
@@ -58,7 +62,9 @@ def _stage_plan(j: int) -> StagePlan:
         images_per_second=50.0,
         limited_by="device",
         micro_batch=8,
+        recompute=False,
         device_peak_bytes=None,
+        settings=settings_digest(run.config, j),
     )
 
 

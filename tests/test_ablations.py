@@ -76,4 +76,4 @@ def test_memory_is_predicted_for_the_same_modules(tmp_path: Path) -> None:
     assert "0.conv.bias" in dict(blocks.named_parameters())
     assert not list(head.norm.parameters())
     assert type(head.average).__name__ == "FloorAverage"
-    assert "blocks.0.conv.bias" in dict(work.replayed(0).prefix().named_parameters())
+    assert "blocks.0.conv.bias" in dict(work.replayed(0).prefixes()[0].named_parameters())

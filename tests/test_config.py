@@ -154,13 +154,21 @@ def test_contradictions_are_not_looked_for_in_a_section_that_is_faulty_itself(tm
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("4096", 4096), ("7 B", 7), ("1.5GB", 1_500_000_000), (" 512 mb ", 512_000_000), ("2 KB", 2000), ("1TB", 10**12)],
+    [
+        ("4096", 4096),
+        ("7 B", 7),
+        (" 1.5gb ", 1_500_000_000),
+        (" 512 mb ", 512_000_000),
+        ("2 KB", 2000),
+        ("6 GiB", 6 * 2**30),
+        ("0.5mib", 2**19),
+    ],
 )
-def test_bytes_are_read_in_powers_of_1000(text: str, number: int) -> None:
+def test_bytes_are_read_in_powers_of_1000_and_with_an_i_of_1024(text: str, number: int) -> None:
     assert parse_bytes(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1", "1e3", "1 PB", "1,5 GB", "٣", "inf", "9" * 400])
+@pytest.mark.parametrize("text", ["", "GB", "1 i", "1 iB", "-1", "1e3", "1 PB", "1,5 GB", "٣", "inf", "9" * 400])
 def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no number of bytes; write 4096, 512 MB or"):
         parse_bytes(text)

@@ -85,3 +85,12 @@ def test_no_copy_of_a_wide_weight_is_made(monkeypatch: pytest.MonkeyPatch) -> No
     with Made() as made, torch.autocast("cpu", torch.bfloat16):
         torch.autograd.backward(layer(x).sum())
     assert max(made.numels) == whole // 8
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dilation": 2}, {"groups": 2}, {"padding": 1, "padding_mode": "reflect"}, {"padding": "same"}]
+)
+def test_what_slices_are_not_made_for_is_refused(settings: dict[str, Any]) -> None:
+    name = list(settings)[-1]
+    with pytest.raises(ValueError, match=rf"{name} = .*: expected .*next: take nn\.Conv2d"):
+        Convolution(4, 10, 3, **settings)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cascade import Head
 from cascade.heads import quadrants
-from pipeline import fit
 from pipeline.device import CUBLAS_WORKSPACE, choose_device, determinism, is_out_of_memory
 from pipeline.errors import ConfigError
 from pipeline.progress import Reporter
@@ -123,7 +122,7 @@ def test_a_device_without_room_is_exit_code_6_and_the_same_command_goes_on(
 
     assert is_out_of_memory(error)
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "cross_entropy", breaks)
+        patch.setattr("pipeline.step.cross_entropy", breaks)
         code, _, err = cascade("train-stage", "--j", 0, "--run", full.path)
         assert code == 6
         assert f"error: stage 0: out of memory on cpu: {str(error).splitlines()[0]}\n" in err

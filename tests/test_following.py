@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pipeline.budget import ring_bytes
+from pipeline.feed import describe_input
 from pipeline.plan import as_planned, read_plan
+from pipeline.planning import outcomes
 from pipeline.runfolder import RunFolder
 from tests.conftest import Outcome
 from tests.runs import digits_run, reopened
@@ -103,7 +107,7 @@ def test_what_a_run_in_two_goes_leaves_is_that_of_one(
     assert other.stages[2].block.read_bytes() == run.stages[2].block.read_bytes()
     plan = read_plan(other.path)
     assert plan is not None
-    assert [stage.training_seconds > 0 for stage in plan.stages] == [True] * 3, "as predicted before each was trained"
+    assert [plan.prediction(other.config, j) is not None for j in range(3)] == [True] * 3, "before each was trained"
 
 
 def test_a_stage_trained_by_itself_writes_what_the_next_reads(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
@@ -133,3 +137,62 @@ def test_free_host_memory_is_read_once_a_command(
     code, _, err = cascade("run", "--run", run.path, "--set", "budget.host=free")
     assert code == 0, err
     assert len(readings) == 1
+
+
+@pytest.mark.parametrize("keep", ["all", "needed", "none", "[2]"])
+def test_a_plan_of_stores_that_are_set_shows_what_the_run_does(
+    run: RunFolder, cascade: Callable[..., Outcome], keep: str
+) -> None:
+    option = ("--run", run.path, "--set", f"cache.keep={keep}")
+    code, out, _ = cascade("plan", *option)
+    assert code == 0
+    assert "cache.keep = auto" in out
+    plan = read_plan(run.path)
+    assert plan is not None
+    assert plan.stores == {"all": [1, 2], "needed": [1, 2], "none": [], "[2]": [2]}[keep]
+    assert [one.deletes for one in plan.stages] == ([None, 1, 2] if keep == "needed" else [None] * 3)
+    err = cascade("run", *option)[2]
+    inputs = [f"stage {one.j}: {describe_input(one.anchor, one.j)};" in err for one in plan.stages]
+    assert inputs == [True] * 3, err
+    assert stored(run) == ([] if keep == "needed" else plan.stores)
+
+
+def test_a_store_that_the_host_cannot_read_is_refused_by_plan_and_run_where_it_is_to_be_kept(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    images, x_1 = (ring_bytes(run.outline, i, 64, hold=1) for i in (0, 1))
+    options = ("--run", run.path, "--set", "cache.keep=all", "--host-memory", (images + x_1) // 2)
+    answers = [cascade(command, *options) for command in ("plan", "run")]
+    assert [(code, "reading x_1 takes" in err) for code, _, err in answers] == [(6, True)] * 2
+    auto = cascade("plan", "--run", run.path, "--host-memory", (images + x_1) // 2)
+    assert auto[0] == 0, "which does without it"
+
+
+def test_what_was_predicted_of_other_settings_or_stores_is_not_compared(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    assert cascade("run", "--run", run.path)[0] == 0
+    assert all(one.predicted for one in outcomes(run))
+    found = msgspec.json.decode(cascade("status", "--run", run.path, "--json")[1])["plan"]
+    assert found == msgspec.to_builtins(outcomes(run))
+    assert [one["measured"]["j"] for one in found] == [0, 1, 2]
+    assert all(one.predicted is None for one in outcomes(reopened(run.path, "cache.keep=all")))
+    assert cascade("plan", "--run", run.path, "--set", "train.lr=0.5")[0] == 0
+    assert all(one.predicted is None for one in outcomes(run))
+    assert "- / " in cascade("status", "--run", run.path)[1]
+
+
+def test_a_plan_of_stores_that_were_set_is_not_followed_by_a_run_that_chooses(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    assert cascade("plan", "--run", run.path, "--set", "cache.keep=none")[0] == 0
+    assert as_planned(run) is run
+
+
+def test_a_disk_budget_that_the_disk_has_not_is_said(
+    run: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.planning.free_bytes", lambda _: 5_000_000)
+    said = "budget.disk is 1.5 TB, and this disk has no more than 5."
+    assert said in cascade("plan", "--run", run.path, "--disk", "1.5TB")[2]
+    assert "budget.disk is" not in cascade("plan", "--run", run.path, "--disk", "4 MB")[2]

@@ -35,7 +35,6 @@ from pipeline.checkpoint import Progress
 from pipeline.config import Augment, Data
 from pipeline.draws import Purpose, below, draw, permutation
 from pipeline.feed import Feed
-from pipeline.fit import train_step
 from pipeline.keys import ALGORITHM
 from pipeline.learner import make_learner
 from pipeline.networks import load_quantiser, new_block
@@ -47,6 +46,7 @@ from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from pipeline.sources import Source, Split
 from pipeline.splits import split_indices
+from pipeline.step import train_step
 from pipeline.weights import module_tensors, save_tensors
 from pipeline.writeback import write_output
 from tests.images import config, ingested, npz
@@ -193,7 +193,7 @@ def training_steps(folder: Path) -> Iterable[Any]:
     for x, y in itertools.islice(Feed(run, 0, CPU).training(0), 2):
         fill(learner.block, seed=1, scale=0.5)
         fill(learner.head, seed=2, scale=0.5)
-        with patch("pipeline.fit.cross_entropy", linear_loss):
+        with patch("pipeline.step.cross_entropy", linear_loss):
             train_step(learner, [(x, y)], len(y), torch.float32, progress)
         yield from (x, y, progress.loss, progress.correct, progress.seen)
         yield from (tensor for _, tensor in sorted(learner.tensors().items()))

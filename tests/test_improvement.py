@@ -23,6 +23,7 @@ from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors, save_tensors
 from tests.configs import faults, loaded
@@ -135,7 +136,7 @@ def test_a_stage_stopped_anywhere_ends_in_the_same_best_point(
 def asked_at_step(at: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
     """Asks for a stop once so many training steps are taken."""
     taken: list[None] = []
-    step = fit.train_step
+    step = train_step
 
     def counted(*arguments: Any) -> None:
         step(*arguments)

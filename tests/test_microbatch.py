@@ -12,6 +12,7 @@ from pipeline.errors import CascadeError, ConfigError, DeviceMemoryError
 from pipeline.feed import Feed
 from pipeline.microbatch import check_micro_batch, micro_batches
 from pipeline.progress import Reporter
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.runs import digits_run, reopened
@@ -76,7 +77,7 @@ class Memory:
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
-        self.train_step = fit.train_step
+        self.train_step = train_step
 
     def step(self, learner: Any, parts: Any, *others: Any) -> None:
         self.train_step(learner, map(self.checked, parts), *others)
@@ -106,3 +107,29 @@ def test_else_it_stops_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DeviceMemoryError, match="a step takes 64 samples") as caught:
         train_stage(run, 0, CPU, Reporter())
     assert isinstance(caught.value, CascadeError)
+    assert "set a smaller machine.micro_batch" in str(caught.value)
+
+
+def test_what_smaller_parts_would_not_help_is_not_tried_again_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = digits_run(tmp_path / "plain", *GROUPS, "data.validation=0.2")
+    train_stage(plain, 0, CPU, Reporter())
+    run = digits_run(tmp_path / "run", *GROUPS, "data.validation=0.2", "machine.shrink=true")
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "outputs", full)
+        with pytest.raises(DeviceMemoryError) as caught:
+            train_stage(run, 0, CPU, Reporter())
+    assert "going on with" not in capsys.readouterr().err
+    assert "machine.micro_batch" not in str(caught.value)
+    assert "next: free some, then the same command goes on where it was;\n  or train anew with a smaller order.run" in (
+        str(caught.value)
+    )
+    assert run.stages[0].checkpoint.exists(), "of the epoch that was to be validated"
+    train_stage(run, 0, CPU, Reporter())
+    assert "going on at epoch 1, image" in capsys.readouterr().err
+    assert run.stages[0].block.read_bytes() == plain.stages[0].block.read_bytes()

@@ -11,6 +11,7 @@ from pipeline.device import choose_device
 from pipeline.errors import DeviceMemoryError
 from pipeline.ondevice import HEADROOM, OnDevice, choose_on_device, limit_device
 from pipeline.outline import Outline
+from pipeline.progress import size
 from pipeline.shapes import network_shapes
 from tests.configs import loaded
 
@@ -64,11 +65,11 @@ def test_where_nothing_limits_it_a_batch_goes_through_as_a_whole(tmp_path: Path)
 
 
 def test_the_largest_micro_batch_that_fits_is_taken(tmp_path: Path) -> None:
-    peaks = {size: peak(tmp_path, f"machine.micro_batch={size}") for size in (64, 32, 16)}
+    peaks = {count: peak(tmp_path, f"machine.micro_batch={count}") for count in (64, 32, 16)}
     assert peaks[64] > peaks[32] > peaks[16]
-    for size, nbytes in peaks.items():
+    for count, nbytes in peaks.items():
         found = chosen(tmp_path, budget_of(nbytes), "machine.recompute=never")
-        assert (found.micro_batch, found.peak_bytes) == (size, nbytes)
+        assert (found.micro_batch, found.peak_bytes) == (count, nbytes)
 
 
 def test_a_stage_recomputes_where_it_does_not_fit_otherwise_and_may(tmp_path: Path) -> None:
@@ -84,10 +85,26 @@ def test_a_stage_recomputes_where_it_does_not_fit_otherwise_and_may(tmp_path: Pa
 def test_what_fits_in_no_way_is_refused_with_what_would_take_less(tmp_path: Path) -> None:
     with pytest.raises(DeviceMemoryError, match=r"stage 1 needs at least .* of device memory, for ") as caught:
         chosen(tmp_path, "budget.device=100 KB")
-    assert "next: raise budget.device; or, which trains anew, head.pool = 2" in str(caught.value)
+    assert "next: raise budget.device to " in str(caught.value)
+    assert "; no smaller head.width, order.run or network.bn_group, nor a larger head.pool, is enough" in (
+        str(caught.value)
+    )
     assert caught.value.exit_code == 6
-    with pytest.raises(DeviceMemoryError, match=r"set network.bn_group, so that a batch can go through in parts"):
-        chosen(tmp_path, "budget.device=100 KB", "network.bn_group=0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "value"),
+    [(("network.bn_group=0",), "network.bn_group", 16), ((), "head.pool", 2), (("order.run=64",), "order.run", 16)],
+)
+def test_a_refusal_names_the_one_setting_that_fits_and_what_it_takes(
+    tmp_path: Path, settings: tuple[str, ...], change: str, value: int
+) -> None:
+    changed = (*(one for one in settings if not one.startswith(change)), f"{change}={value}")
+    least = peak(tmp_path, *changed, "machine.micro_batch=16", "machine.recompute=always")
+    with pytest.raises(DeviceMemoryError) as caught:
+        chosen(tmp_path, *settings, budget_of(least))
+    assert f"; or set {change} = {value}, which takes {size(least)} and " in str(caught.value)
+    assert chosen(tmp_path, *changed, budget_of(least)).peak_bytes == least
 
 
 def test_a_micro_batch_that_was_set_and_does_not_fit_is_to_be_left_out_first(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pipeline.anchors import route_of
 from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import DiskError
-from pipeline.footprint import unwritten
+from pipeline.footprint import known_store, unwritten
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
-from pipeline.progress import Reporter, size
+from pipeline.progress import Reporter, duration, size
 from pipeline.rates import CodecRate, Rates
 from pipeline.sampling import updated_samples
 from pipeline.workload import Budgets, workload
@@ -27,7 +27,7 @@ from tests.trained import whole
 
 __all__ = ["whole"]
 CPU = choose_device("cpu")
-PLENTY = Budgets(disk=10**12, host=10**9, device=0)
+PLENTY = Budgets(disk=10**12, host=10**9)
 HOST_OF_X_1 = 3_200_000
 """Enough to read x_1, of which nothing is kept then."""
 MADE_UP = {"device": "made up"}
@@ -40,6 +40,7 @@ def made_up_rates(stages: int, **changes: Any) -> Rates:
         "machine": MADE_UP,
         "network": "",
         "step_seconds": [4e-3] * stages,
+        "part_seconds": [0.0] * stages,
         "test_seconds": [0.0] * stages,
         "forward_seconds": [1e-3] * stages,
         "checkpoint_seconds": [0.0] * stages,
@@ -80,7 +81,7 @@ def store_bytes(outline: Outline) -> list[int]:
 
 
 def planned(outline: Outline, disk: int = PLENTY.disk, **changes: Any) -> Plan:
-    return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host, 0), device=CPU)
+    return make_plan(outline, made_up_rates(3, **changes), Budgets(disk, PLENTY.host), device=CPU)
 
 
 def test_with_room_and_a_fast_disk_every_store_is_kept(outline: Outline) -> None:
@@ -99,7 +100,7 @@ def test_with_a_byte_less_two_neighbours_are_one_too_many(outline: Outline) -> N
 
 def test_on_a_slow_disk_a_store_that_costs_more_than_its_prefix_is_not_kept(outline: Outline) -> None:
     rates = made_up_rates(3, read_bytes_per_second=outline.sample_bytes(1) / 20e-3)
-    plan = make_plan(outline, rates, Budgets(PLENTY.disk, HOST_OF_X_1, 0), device=CPU)
+    plan = make_plan(outline, rates, Budgets(PLENTY.disk, HOST_OF_X_1), device=CPU)
     assert 1 not in plan.stores
     assert plan.stages[1].replaying_seconds > 0
 
@@ -122,7 +123,7 @@ def test_the_images_alone_may_be_too_much(outline: Outline) -> None:
 
 
 def test_what_the_host_memory_cannot_read_is_no_anchor(outline: Outline) -> None:
-    plan = make_plan(outline, made_up_rates(3), Budgets(PLENTY.disk, HOST_OF_X_1 // 2, 0), device=CPU)
+    plan = make_plan(outline, made_up_rates(3), Budgets(PLENTY.disk, HOST_OF_X_1 // 2), device=CPU)
     assert plan.stores == [2]
 
 
@@ -143,13 +144,37 @@ def test_the_plan_of_given_stores_is_theirs(outline: Outline) -> None:
     plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, stores=[2])
     assert plan.anchors == [0, 2]
     assert [stage.anchor for stage in plan.stages] == [0, 0, 2]
+    least = planned(outline)
+    (auto,) = (one for one in plan.alternatives if one.name == "cache.keep = auto")
+    assert auto.anchors == least.anchors
+    assert auto.seconds == pytest.approx(least.seconds)
+    assert all(one.name != auto.name for one in least.alternatives)
 
 
 def test_table_and_json_show_it(outline: Outline) -> None:
     plan = planned(outline)
     assert "x_1 stored" in plan_table(plan)
+    assert "in all " in plan_table(plan)
+    held_out = replace(outline, samples={"train": 1500, "validation": 300, "test": 90})
+    table = plan_table(planned(held_out.of_images(3600)))
+    assert "for 3,000 train, 600 validation, 180 test images\n" in table
     assert "micro-batch" not in plan_table(plan)
     assert msgspec.json.decode(plan_json(plan), type=Plan) == plan
+
+
+def test_parts_of_a_batch_and_recomputation_take_their_time(tmp_path: Path) -> None:
+    rates = made_up_rates(3, part_seconds=[32e-3] * 3, test_seconds=[1e-3] * 3)
+
+    def seconds_of_a_step(*settings: str) -> float:
+        outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, *settings))
+        plan = make_plan(outline, rates, PLENTY, device=CPU, stores=[1, 2])
+        assert ("128, recomputed" in plan_table(plan)) == ("machine.recompute=always" in settings)
+        return 1 / (plan.stages[1].images_per_second or 0)
+
+    parts, large = ("network.bn_group=16", "machine.micro_batch=16"), "budget.device=1 TB"
+    assert seconds_of_a_step() == pytest.approx(4e-3, rel=0.01)
+    assert seconds_of_a_step(*parts) == pytest.approx(4e-3 + 32e-3 * (1 / 16 - 1 / 128), rel=0.01)
+    assert seconds_of_a_step("machine.recompute=always", large) == pytest.approx(5e-3, rel=0.01)
 
 
 def test_a_thousand_blocks_are_planned_in_seconds(tmp_path: Path) -> None:
@@ -170,6 +195,14 @@ def test_trained_stages_and_stores_cost_nothing_more(whole: Any) -> None:
     plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=whole)
     assert [stage.seconds > 0 for stage in plan.stages] == [False, False, True]
     assert plan.stages[2].anchor == 2
+    assert plan.seconds == sum(stage.seconds for stage in plan.stages)
+    rows, seconds = plan_table(plan).splitlines(), sum(one.seconds for one in plan.measured)
+    for j in (0, 1):
+        measured = plan.measured[j]
+        rate = f"{measured.images_per_second:,.0f}"
+        assert rows[j + 1].split()[-4:] == [rate, *duration(measured.seconds).split(), "done"]
+    begins = f"as measured {duration(seconds)} of training done; left to do {duration(plan.seconds)}: "
+    assert begins in plan_table(plan)
     assert plan.peak_bytes == sum(whole.stored_bytes(i, split) for i in plan.anchors for split in whole.splits)
 
 
@@ -180,7 +213,8 @@ def test_a_later_plan_keeps_what_was_predicted_of_stages_that_are_trained_now(wh
     keep_plan(run.path, before, None)
     now = make_plan(outline, made_up_rates(3, step_seconds=[1.0] * 3), PLENTY, device=CPU, run=run)
     kept = keep_plan(run.path, now, run)
-    assert kept.stages == [*before.stages[:2], now.stages[2]]
+    assert kept.predicted == before.stages[:2]
+    assert kept.stages == now.stages
     assert read_plan(run.path) == kept
 
 
@@ -218,6 +252,21 @@ def test_what_another_encoding_of_an_x_j_trains_anew_is_what_follows(whole: Any,
     found = {one.name: one for one in plan.alternatives}
     assert found["stages.1.store.encoding = uint4"].seconds < 1.5 * plan.seconds, "stages 0 and 1 are trained"
     assert found["store.encoding = uint4"].seconds > 1.5 * plan.seconds
+
+
+def test_the_images_are_the_same_whatever_else_is_changed_of_the_method(whole: Any, tmp_path: Path) -> None:
+    run = copied(whole, tmp_path / "run")
+    rates = made_up_rates(3, write_bytes_per_second=1.0)  # nothing more is worth storing
+    plan = make_plan(of_run(run.config, run), rates, PLENTY, device=CPU, run=run)
+    x_0 = sum(run.stored_bytes(0, split) for split in run.splits)
+    found = [one for one in plan.alternatives if one.changes_results and one.anchors == [0]]
+    assert {one.name for one in found} >= {"store.encoding = uint4", "augment.policy = recompute"}
+    assert {one.peak_bytes for one in found} == {x_0}
+
+
+def test_before_the_ingest_the_images_have_the_codec_of_the_run_and_of_no_stage(tmp_path: Path) -> None:
+    outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, "stages.0.store.codec=zstd"))
+    assert known_store(outline, 0, MADE_UP).codec == "none"
 
 
 def test_the_table_says_what_bytes_are_known_from(whole: Any, tmp_path: Path) -> None:

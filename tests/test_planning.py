@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,7 +75,7 @@ def test_an_empty_folder_is_planned_as_an_ingested_one(empty: Path) -> None:
     assert before.stages[0].images_per_second == pytest.approx(after.stages[0].images_per_second, rel=0.01)
 
 
-def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path) -> None:
+def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, again, anew, wider = Said(), Said(), Said(), Said()
     plan_run(empty, load_config(empty), CPU, first)
     kept = (empty / rates.RATES).read_bytes()
@@ -83,6 +84,12 @@ def test_the_machine_is_measured_once_for_the_same_shapes(empty: Path) -> None:
     plan_run(empty, load_config(empty), CPU, anew, anew=True)
     plan_run(empty, load_config(empty, ["network.width=4"]), CPU, wider)
     assert [bool(said.lines) for said in (first, again, anew, wider)] == [True, False, True, True]
+    back, kept = Said(), (empty / rates.RATES).read_bytes()
+    plan_run(empty, load_config(empty), CPU, back)
+    assert (back.lines, (empty / rates.RATES).read_bytes()) == ([], kept), "nor where another was tried in between"
+    monkeypatch.setattr(rates, "KEPT", 1)
+    plan_run(empty, load_config(empty, ["network.width=16"]), CPU, Said())
+    assert len(msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.KeptRates).rates) == 1
 
 
 def test_rates_of_another_format_are_measured_again(empty: Path) -> None:
@@ -93,7 +100,7 @@ def test_rates_of_another_format_are_measured_again(empty: Path) -> None:
     said = Said()
     plan_run(empty, load_config(empty), CPU, said)
     assert "measuring" in said.lines[0]
-    assert msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.Rates).format == rates.FORMAT
+    assert msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.KeptRates).format == rates.FORMAT
 
 
 def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +113,27 @@ def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.
         return stage(own, shape, folder)
 
     monkeypatch.setattr(Bench, "stage", counted)
-    found = rates.measure(empty, read_outline(empty, config), CPU)
+    found = rates.measure(empty, read_outline(empty, config), CPU, Said())
     assert asked == [0, 1]
     assert len(set(found.step_seconds[1:])) == 1
     assert [file.name for file in empty.iterdir()] == ["cascade.toml"]
+
+
+def test_measuring_the_disk_keeps_to_its_budget_and_says_where_that_is_too_little(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    disk_speed = speed.disk_speed
+
+    def watched(*arguments: Any, at_most: int, **options: Any) -> speed.DiskSpeed:
+        asked.append(at_most)
+        return disk_speed(*arguments, at_most=at_most, **options)
+
+    monkeypatch.setattr(rates, "disk_speed", watched)
+    said, config = Said(), load_config(empty, ["budget.disk=2 MB"])
+    plan_run(empty, config, CPU, said)
+    assert asked == [pytest.approx(500_000, rel=0.05)]
+    assert any("the disk's speed is measured on " in line and "2.0 MB are left" in line for line in said.lines)
 
 
 def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]) -> None:
@@ -136,12 +160,14 @@ def test_what_was_predicted_stands_beside_what_came_of_it(whole: RunFolder, tmp_
     outline = read_outline(run.path, run.config)
     plan = keep_plan(run.path, make_plan(outline, MADE_UP, PLENTY, device=CPU, stores=[1, 2]), None)
     found = outcomes(run)
-    assert [one.j for one in found] == [0, 1]
-    record = run.stages[0].record
+    assert [one.measured.j for one in found] == [0, 1]
+    record, predicted, measured = run.stages[0].record, found[0].predicted, found[0].measured
     assert record is not None
-    assert (found[0].predicted_seconds, found[0].seconds) == (plan.stages[0].training_seconds, record.seconds)
-    assert found[0].images_per_second > 0
-    assert 0 < found[0].stored_bytes < found[0].predicted_bytes  # coded, and a bound
+    assert predicted == plan.stages[0]
+    assert measured.seconds == record.seconds
+    assert measured.images_per_second
+    assert 0 < measured.stored_bytes < predicted.written_bytes  # coded, and a bound
+    assert measured.device_peak_bytes is None, "a CPU has none of its own"
 
 
 def test_stores_of_a_copied_run_are_found(whole: RunFolder, tmp_path: Path) -> None:

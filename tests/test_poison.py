@@ -22,6 +22,7 @@ from pipeline.networks import EncodingRecord
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import unseal, write_sealed
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors, save_tensors
 from tests.runs import bytes_of, copied, tiny_run
@@ -35,7 +36,7 @@ def fault_of(run: RunFolder, j: int) -> FaultRecord:
 
 def poisoning(step: int, poison: Callable[[Learner, torch.Tensor], torch.Tensor]) -> Callable[..., None]:
     """A training step that does something to the learner or the batch at the given step."""
-    train_step, steps = fit.train_step, 0
+    steps = 0
 
     def poisoned(learner: Learner, parts: Iterable[tuple[torch.Tensor, torch.Tensor]], *others: Any) -> None:
         nonlocal steps

@@ -12,7 +12,9 @@ from pipeline.progress import LINE_EVERY_SECONDS, Reporter, duration, size
     ("seconds", "text"),
     [
         (0, "0 s"),
-        (0.4, "0 s"),
+        (0.4, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
         (45, "45 s"),
         (59.4, "59 s"),
         (59.6, "1:00"),

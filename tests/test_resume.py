@@ -23,6 +23,7 @@ from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sieve import Sieve
 from pipeline.stage_folder import StageFolder
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.conftest import Outcome
@@ -145,7 +146,7 @@ def test_a_stage_killed_at_any_step_goes_on_at_its_last_checkpoint_and_ends_in_t
             return torch.nn.functional.cross_entropy(logits, y, **how)
 
         with monkeypatch.context() as patch:
-            patch.setattr(fit, "cross_entropy", killed)
+            patch.setattr("pipeline.step.cross_entropy", killed)
             with pytest.raises(Killed):
                 train_stage(broken, j, CPU, Reporter())
             train_stage(broken, j, CPU, Reporter())
@@ -249,7 +250,7 @@ Patch = Callable[[pytest.MonkeyPatch, Callable[[], None]], None]
 
 
 def in_step(patch: pytest.MonkeyPatch, signals: Callable[[], None]) -> None:
-    step = fit.train_step
+    step = train_step
 
     def signalled(*arguments: Any) -> None:
         signals()

@@ -51,3 +51,11 @@ def test_a_parameter_and_its_momentum_are_all_that_is_held() -> None:
         layer(torch.ones(3, 4)).sum().backward()
         sgd.step()
     assert before == ([parameter.data_ptr() for parameter in layer.parameters()], [v.data_ptr() for v in sgd.momentum])
+
+
+def test_momentum_that_was_dropped_is_missed() -> None:
+    layer = nn.Linear(2, 2)
+    sgd = SGD(layer.parameters(), lr=0.1, momentum=0.9, weight_decay=0.0)
+    layer.zero_grad()
+    with pytest.raises(AssertionError, match="a gradient was dropped"):
+        sgd.begin()

@@ -27,6 +27,24 @@ def test_the_disk_is_left_as_it_was(tmp_path: Path) -> None:
     assert found.write_bytes_per_second > 0
 
 
+@pytest.mark.parametrize(("at_most", "nbytes"), [(50_000, 49_152), (3_000, 2_048), (10, 1_024)])
+def test_no_more_is_written_than_is_allowed_but_for_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_most: int, nbytes: int
+) -> None:
+    written: list[int] = []
+    trial = speed._trial
+
+    def counted(folder: Path, rows: Any, chunks: int, threads: int) -> Any:
+        written.append(chunks * rows.nbytes)
+        return trial(folder, rows, chunks, threads)
+
+    monkeypatch.setattr(speed, "_trial", counted)
+    found = disk_speed(tmp_path, NUMBERS, run=16, threads=2, at_most=at_most)
+    assert max(written) <= max(at_most, NUMBERS[0].nbytes)
+    assert found.nbytes == max(written)
+    assert not found.is_sure
+
+
 def test_a_disk_that_waits_is_seen_in_its_rate_and_not_in_the_threads_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,6 @@ from pipeline.data_info import DataInfo
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, CorruptDataError, RefusedError
 from pipeline.evaluation import evaluate
-from pipeline.fit import train_step
 from pipeline.learner import COMPILERS, learning_rate, make_learner
 from pipeline.networks import load_network
 from pipeline.presets import preset_names, preset_text
@@ -25,6 +24,7 @@ from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
+from pipeline.step import train_step
 from pipeline.training import train_stage
 from pipeline.weights import load_tensors
 from tests.runs import bytes_of, digits_run, reopened, tiny_run

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cache import Batch
-from pipeline.transfer import Upload, batches_held, download, host_buffer, to_device
+from pipeline.transfer import Upload, _say_not_pinned, batches_held, download, host_buffer, to_device
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
 
@@ -37,3 +37,16 @@ def test_small_arrays_are_taken_to_the_device(name: str) -> None:
     tensor = to_device(np.arange(5), torch.device(name))
     assert tensor.device.type == name
     assert tensor.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_memory_that_cuda_does_not_pin_is_used_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def cudaHostRegister(self, *_: int) -> int:
+            return 2
+
+    monkeypatch.setattr(torch.cuda, "cudart", Refusing)
+    _say_not_pinned.cache_clear()
+    with pytest.warns(UserWarning, match="cudaHostRegister gives error 2") as said:
+        buffers = [host_buffer(1000, torch.device("cuda")) for _ in range(2)]
+    assert len(said) == 1
+    assert [len(buffer) for buffer in buffers] == [1000, 1000]

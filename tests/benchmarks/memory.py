@@ -244,7 +244,7 @@ class Bench:
             batch_norm=self.config.network.batch_norm,
             pool=pool,
             dtype=self.dtype,
-            encoding=self.config.store.encoding,
+            encodings=(self.config.store.encoding,) * len(shapes),
             batch_size=self.config.train.batch_size,
             run_samples=min(micro_batch, self.arguments.micro_batch),
             image_side=max(CANVAS * self.arguments.side // 224, self.arguments.side),

@@ -60,7 +60,7 @@ def works(config: Config, *, side: int, width: int, classes: int, device: torch.
             batch_norm=own.batch_norm,
             pool=config.head.pool,
             dtype=autocast_type(device, own.precision),
-            encoding=config.store.encoding,
+            encodings=(config.store.encoding,) * (j + 1),
             batch_size=config.train.batch_size,
             run_samples=config.order.run,
             device_type=device.type,
@@ -71,14 +71,14 @@ def works(config: Config, *, side: int, width: int, classes: int, device: torch.
 
 def phases(work: Work) -> dict[str, Callable[[], Program]]:
     """What a stage does, by name."""
-    stage, near = work.trained(), work.replayed(work.anchor)
+    stage, near, fields = work.trained(), work.replayed(work.anchor), work.replayed(work.anchor, to="write")
     return {
         "training": lambda: training(stage),
         "checkpointed": lambda: training(replace(stage, recompute=True)),
-        "replay": lambda: replaying(near),
+        "replay": lambda: replaying(work.replayed(work.anchor, to="train")),
         "evaluation": lambda: evaluating(stage, near),
-        "calibration": lambda: calibrating(stage, work.replayed(0), work.encoding),
-        "write-back": lambda: writing(stage, near, work.encoding),
+        "calibration": lambda: calibrating(stage, work.replayed(0), work.encodings[-1]),
+        "write-back": lambda: writing(stage, fields, work.encodings[-1]),
     }
 
 

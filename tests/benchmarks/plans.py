@@ -142,7 +142,7 @@ class Benchmark:
         self.device = device
         self.config = load_config(template)
         self.outline = read_outline(template, self.config)
-        rates = measure(template, self.outline, device)
+        rates = measure(template, self.outline, device, Reporter())
         stages = range(len(self.outline.shapes))
         self.sizes = [known_store(self.outline, i, rates.machine).nbytes for i in stages]
         self.bytes_per_second = self.outline.sample_bytes(2) / (share * rates.step_seconds[2])
@@ -155,13 +155,13 @@ class Benchmark:
     def round(self) -> None:
         """Measure the machine, then train with each set of stores."""
         with throttled(self.bytes_per_second):
-            self.rates.append(measure(self.template, self.outline, self.device))
+            self.rates.append(measure(self.template, self.outline, self.device, Reporter()))
             for stores, rounds in self.seconds.items():
                 rounds.append(executed(self.template, self.template.parent / "run", stores, self.device))
                 print(f"round {len(rounds)}  {named(stores):<18}  {sum(rounds[-1]):6.2f} s", flush=True)
 
     def plan(self, rates: Rates, disk: int, stores: Stores | None = None) -> Plan:
-        budgets = Budgets(disk, host_budget(self.config), 0)
+        budgets = Budgets(disk, host_budget(self.config))
         return make_plan(self.outline, rates, budgets, device=self.device, stores=stores)
 
     def stages(self) -> list[dict[str, Any]]:

@@ -31,7 +31,6 @@ from pipeline.checkpoint import Progress
 from pipeline.config_file import load_config
 from pipeline.device import choose_device, place
 from pipeline.feed import Feed
-from pipeline.fit import train_step
 from pipeline.learner import make_learner
 from pipeline.networks import load_block, load_quantiser
 from pipeline.presets import write_preset
@@ -39,6 +38,7 @@ from pipeline.problem import stage_problem
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.runs import ingest_data, run_stages
+from pipeline.step import train_step
 from pipeline.transfer import batches_held, download
 from pipeline.writeback import write_output
 from tests.benchmarks import machine
