@@ -97,7 +97,8 @@ def _train(
         run = RunFolder(folder, own)
         run_stages(run, 0, last, device, report, plan_to=last, lock=lock, strict=strict, should_stop=should_stop)
         if config.cache.keep == "auto":
-            free_stores(as_planned(run), report)
+            stores = as_planned(run).config.cache.keep
+            free_stores(run.following(stores if isinstance(stores, list) else [], frees=True), report)
 
 
 def _budget_left(parent: Path, seed: int, config: Config) -> Budget:
