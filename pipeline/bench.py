@@ -104,7 +104,7 @@ class Bench:
 
         learner.train(True)
         step = self._per_sample(lambda count: self._step(learner, shape, count), batch)
-        part = self._part(learner, shape, batch)
+        part = self._part(learner, shape, batch, step)
         learner.train(False)
         return StageSeconds(
             step=step,
@@ -130,10 +130,13 @@ class Bench:
 
         return Work(work, make)
 
-    def _part(self, learner: Learner, shape: StageShape, batch: int) -> float:
-        """Seconds of a part beside its samples: of two of the smallest, what they take more than both in one."""
+    def _part(self, learner: Learner, shape: StageShape, batch: int, step: float) -> float:
+        """Seconds of a part beside its samples: of two of the smallest, what they take more than both in one.
+
+        Where two take longer than LONG_SECONDS, at `step` seconds a sample, it is nothing beside them and not measured.
+        """
         size = micro_batches(self.config, shape.j)[-1]
-        if 2 * size > batch:
+        if 2 * size > batch or 2 * size * step > LONG_SECONDS:
             return 0.0
         whole, halves = (self._seconds(self._step(learner, shape, 2 * size, parts=parts)) for parts in (1, 2))
         return max(halves - whole, 0.0)
