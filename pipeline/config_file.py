@@ -327,14 +327,18 @@ def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
 
 
 def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
-    """Why a stage that is to start as the identity, with the head before it, cannot."""
+    """Why a stage that is to start as the identity, with the head before it, cannot; and what has none before it."""
+    faults = [
+        f"{name}.train.start: what is trained there always starts at random; leave it out"
+        for name in ("baseline", "probe")
+        if (section := sections.get(name)) and "start" in section.train
+    ]
     network, head, train, stages = (sections.get(name) for name in ("network", "head", "train", "stages"))
     compress = sections.get("compress")
     if not network or not head or not train or not compress:
-        return []
+        return faults
     own = {int(j): overrides for j, overrides in (stages or {}).items()}
     heads = [msgspec.structs.replace(head, **own[j].head) if j in own else head for j in range(network.stages)]
-    faults = []
     for j in range(1, network.stages):
         start = own[j].train.get("start", train.start) if j in own else train.start
         reasons = {

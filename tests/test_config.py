@@ -317,3 +317,10 @@ def test_what_is_not_set_of_the_training_end_to_end_is_as_in_the_last_stage(tmp_
     config = loaded(tmp_path, "stages.2.train.lr=0.3", "baseline.train.epochs=120", "probe.train.epochs=20")
     assert (config.baseline_train.lr, config.baseline_train.epochs) == (0.3, 120)
     assert (config.probe_train.lr, config.probe_train.epochs) == (0.1, 20)
+
+
+@pytest.mark.parametrize("section", ["baseline", "probe"])
+def test_what_always_starts_at_random_takes_no_start(tmp_path: Path, section: str) -> None:
+    assert faults(tmp_path, f"{section}.train.start=identity") == [
+        f"{section}.train.start: what is trained there always starts at random; leave it out"
+    ]
