@@ -71,7 +71,7 @@ def test_the_first_numbers_are_of_the_last_stage_that_all_runs_have(facts: RunFa
 
 def test_nothing_trained_has_no_accuracy_and_no_time_left_unsaid(facts: RunFacts) -> None:
     assert "accuracy" not in sections.head([in_states(facts, "todo", "todo")])
-    assert "What is left is planned to take 6 s." in sections.totals([in_states(facts, "todo", "todo")])
+    assert "What is left is planned to take 6.0 s." in sections.totals([in_states(facts, "todo", "todo")])
 
 
 def test_folders_that_are_only_seeds_are_titled_by_what_they_are_of(facts: RunFacts, tmp_path: Path) -> None:
