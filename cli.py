@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -24,9 +23,6 @@ from pipeline.options import (
     skip_bad_option,
     strict_option,
 )
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_CODES = """
 \b
@@ -47,6 +43,7 @@ def cascade() -> None:
     cascade run                     ingest the images, train every stage
     cascade train-stage --j 3       train one
     cascade evaluate                every stage and the ensemble on the test images
+    cascade report                  one HTML page with figures, at any time
     cascade verify                  every stored byte; cascade repair, where one is damaged
     cascade gc                      what could be deleted
     """
