@@ -141,7 +141,7 @@ def _run(
 
 
 @cascade.command()
-@click.option("--measure", "anew", is_flag=True, help="Measure this machine again, though it was before.")
+@click.option("--measure", "anew", is_flag=True, help="Measure this machine again, and run a real step of every stage.")
 @click.option(
     "--images", type=click.IntRange(min=1), help="Plan for as many training images, as if all was to be done."
 )

@@ -1,5 +1,6 @@
 """The peak of a program's memory on a real device: what a prediction is held against, and corrected by."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,7 @@ def measured_peak(program: Program, samples: int, device: torch.device) -> int:
 
 
 def _recorded_peak(program: Program, samples: int, device: torch.device) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it reports its own beginning and end
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         program(device, samples, _unnamed)
     results: Any = profiler.profiler.kineto_results

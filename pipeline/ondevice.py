@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipeline.config import Config, budget_bytes
+from pipeline.corrected import corrected_peak, real_step
 from pipeline.device import autocast_type
 from pipeline.errors import DeviceMemoryError
 from pipeline.microbatch import micro_batches
 from pipeline.outline import Outline
-from pipeline.peak import Peak, Work, predicted_peak, stage_work
+from pipeline.peak import Peak, Work, stage_work
 from pipeline.problem import Problem
 from pipeline.progress import size
 from pipeline.runfolder import RunFolder
 from pipeline.smaller import Change, smallest_change
+from pipeline.stepmemory import MeasuredSteps
 
 HEADROOM = 0.95
 """Share of a budget that predictions may fill: the allocator rounds, and keeps freed blocks in pieces."""
@@ -33,6 +35,8 @@ class OnDevice:
     """Whether the prefix's weights wait on the host."""
     store_bytes: int
     """Of stored x_i that may stay there."""
+    beside_bytes: int | None = None
+    """What a real step took beside what its code allocates, which is in the peak; None where none was run."""
 
 
 def device_budget(config: Config, device: torch.device) -> int | None:
@@ -67,7 +71,7 @@ def choose_on_device(outline: Outline, j: int, *, anchor: int, device: torch.dev
     def change(room: int) -> Change | None:
         return smallest_change(outline, j, anchor=anchor, device=device, room=room)
 
-    return _choose(outline.config, f"stage {j}", micro_batches(outline.config, j), work, change, device)
+    return _choose(outline.config, f"stage {j}", micro_batches(outline.config, j), work, change, device, outline.steps)
 
 
 def choose_for(run: RunFolder, problem: Problem, *, anchor: int, device: torch.device) -> OnDevice:
@@ -80,7 +84,7 @@ def choose_for(run: RunFolder, problem: Problem, *, anchor: int, device: torch.d
         is_stage = len(problem.blocks) == 1
         return smallest_change(run.outline, problem.j, anchor=anchor, device=device, room=room) if is_stage else None
 
-    return _choose(run.config, problem.what, problem.micro_batches(run), work, change, device)
+    return _choose(run.config, problem.what, problem.micro_batches(run), work, change, device, run.outline.steps)
 
 
 def problem_work(
@@ -108,6 +112,7 @@ def _choose(
     work_of: Callable[[torch.dtype, bool], Work],
     change: Callable[[int], Change | None],
     device: torch.device,
+    steps: MeasuredSteps,
 ) -> OnDevice:
     sizes = [config.machine.micro_batch] if config.machine.micro_batch else allowed
     budget = device_budget(config, device)
@@ -122,13 +127,18 @@ def _choose(
     room, dtype = int(HEADROOM * budget), autocast_type(device, config.network.precision)
     ways = {"auto": (False, True), "never": (False,), "always": (True,)}[config.machine.recompute]
     smallest: Peak | None = None
+
+    def peak_of(work: Work, micro_batch: int) -> Peak:
+        return corrected_peak(work, micro_batch, steps, device)
+
     for recompute in ways:
         work = work_of(dtype, recompute)
         for micro_batch in sizes:
-            peak = predicted_peak(work, micro_batch)
+            peak = peak_of(work, micro_batch)
             smallest = peak if smallest is None or peak.streamed < smallest.streamed else smallest
             if (left := room - peak.streamed) < 0:
                 continue
+            step = real_step(work, micro_batch, steps, device)
             stays = peak.prefix_resident - peak.prefix_streamed <= left
             return OnDevice(
                 micro_batch=micro_batch,
@@ -136,15 +146,17 @@ def _choose(
                 peak_bytes=peak.resident if stays else peak.streamed,
                 streamed=not stays,
                 store_bytes=(room - peak.resident if stays else left) if device.type == "cuda" else 0,
+                beside_bytes=step.beside_bytes if step else None,
             )
     assert smallest is not None, "a batch has a size"
-    free = _smaller_parts(allowed, work_of, dtype, ways, room) if config.machine.micro_batch else ""
+    free = _smaller_parts(allowed, work_of, peak_of, dtype, ways, room) if config.machine.micro_batch else ""
     raise _too_small(config, what, budget, smallest, free, change(room))
 
 
 def _smaller_parts(
     allowed: Sequence[int],
     work_of: Callable[[torch.dtype, bool], Work],
+    peak_of: Callable[[Work, int], Peak],
     dtype: torch.dtype,
     ways: Sequence[bool],
     room: int,
@@ -153,7 +165,7 @@ def _smaller_parts(
     for recompute in ways:
         work = work_of(dtype, recompute)
         for micro_batch in allowed:
-            if (needed := predicted_peak(work, micro_batch).streamed) <= room:
+            if (needed := peak_of(work, micro_batch).streamed) <= room:
                 return (
                     f"leave machine.micro_batch out or set it to {micro_batch}, which takes {size(needed)} and is "
                     f"the same method; or "

@@ -20,6 +20,7 @@ from pipeline.probe import find_channels, find_side
 from pipeline.shapes import canvas_side, check_canvas, network_shapes, stored_shape
 from pipeline.sources import Source, open_source
 from pipeline.splits import split_indices
+from pipeline.stepmemory import NO_STEPS, MeasuredSteps, read_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Outline:
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Split -> bytes of its labels and of its sample ids on disk, the same in every store; of one that is left out
     what they can be at most is taken."""
+    steps: MeasuredSteps = NO_STEPS
+    """What real training steps took of devices' memory."""
 
     def under(self, config: Config) -> "Outline":
         """The same network on the same images under another encoding or policy. Raises ConfigError where a canvas does
@@ -136,7 +139,14 @@ def read_outline(folder: Path, config: Config) -> Outline:
         rows = {split: _rows(source, split, ids) for split, ids in splits.items()}
     shapes = network_shapes(config, channels=channels, image_side=side)
     return Outline(
-        config=config, channels=channels, side=side, classes=classes, samples=samples, shapes=shapes, rows=rows
+        config=config,
+        channels=channels,
+        side=side,
+        classes=classes,
+        samples=samples,
+        shapes=shapes,
+        rows=rows,
+        steps=read_steps(folder),
     )
 
 

@@ -37,7 +37,7 @@ from pipeline.shapes import canvas_side
 from pipeline.transfer import AHEAD
 
 WORKSPACE_BYTES = 0
-"""Allowance for what cuDNN's kernels take beside their results. None was measured on a GPU yet; `measure` shows it."""
+"""Allowance for what cuDNN's kernels take beside their results, where no real step was run: none was on a GPU yet."""
 WORKSPACE = "kernels' workspace"
 """What a training step takes beside what its program allocates."""
 REPEATS = 2
@@ -196,24 +196,34 @@ class Peak:
         return max(all_phases) + self.prefix_resident
 
 
-def predicted_peak(work: Work, micro_batch: int) -> Peak:
-    """The peak of a stage, or of what else is trained, in micro-batches of this size.
+def predicted_step(work: Work, micro_batch: int) -> int:
+    """Bytes of a training step, without what its kernels take beside."""
+    return _step(work.trained(), micro_batch).peak(micro_batch)
+
+
+def _step(stage: Trained, micro_batch: int) -> Memory:
+    if 0 < stage.bn_group < micro_batch:
+        return _training_in_groups(stage, micro_batch)
+    return _training(replace(stage, bn_group=0))
+
+
+def predicted_peak(work: Work, micro_batch: int, *, beside: int = WORKSPACE_BYTES) -> Peak:
+    """The peak of a stage, or of what else is trained, in micro-batches of this size, where a step takes so many bytes
+    `beside` what its code allocates; what is no step, as many where that is more than nothing.
 
     Takes a fraction of a second for a stage like none before, and next to nothing for another stage of the
     same shape, or for another micro-batch where that is one group of batch norm.
     """
     stage, anchor = work.trained(), work.anchor
     ungrouped = replace(stage, bn_group=0)
-    is_grouped = 0 < stage.bn_group < micro_batch
-    step, run = _training_in_groups(stage, micro_batch) if is_grouped else _training(ungrouped), work.run_samples
-    constant = step.total(PARAMETERS) + step.total(BUFFERS) + WORKSPACE_BYTES
+    step, run = _step(stage, micro_batch), work.run_samples
+    constant = step.total(PARAMETERS) + step.total(BUFFERS) + max(beside, 0)
     trained = constant + step.total(MOMENTUM)
     frozen = replace(ungrouped, recompute=False)
     stored, stored_run = work.stored_bytes(anchor, micro_batch), work.stored_bytes(anchor, run)
     layers = [_layer_bytes(shape, work.batch_norm, work.bias) for shape in _unnumbered(work.frozen)]
     own = [FROZEN, PARAMETERS] + [STORED] * (work.device_type == "cpu")  # there it is the host's
-    beside = {STORED: stored, WORKSPACE: WORKSPACE_BYTES}
-    parts = step.parts(micro_batch) | beside
+    parts = step.parts(micro_batch) | {STORED: stored, WORKSPACE: beside}
     fields, cut_from = work.replayed(anchor, to="write"), max(work.cut_from, anchor)
     written = _writing(frozen, fields, work.encodings[-1]).peak(run, without=own) if work.is_written else 0
     return Peak(

@@ -64,6 +64,8 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a step keeps only the inputs of the stage's parts for the backward pass."""
     device_peak_bytes: int | None
     """Predicted; None where nothing limits it, and nothing was predicted."""
+    device_beside_bytes: int | None = None
+    """What a real step took beside what its code allocates, which is in the peak; None where none was run."""
     settings: str
     """Digest of what of the config it was predicted under."""
 
@@ -293,6 +295,7 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         micro_batch=chosen.micro_batch,
         recompute=chosen.recompute,
         device_peak_bytes=chosen.peak_bytes,
+        device_beside_bytes=chosen.beside_bytes,
         settings=settings_digest(outline.config, j),
     )
 

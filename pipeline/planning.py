@@ -16,6 +16,7 @@ from pipeline.footprint import would_be_written
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.measured import Measured, measured_stages
+from pipeline.measured_steps import measure_steps
 from pipeline.needed import is_needed
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, StagePlan, keep_plan, make_plan, read_plan
@@ -23,6 +24,7 @@ from pipeline.progress import Reporter, size
 from pipeline.rates import rates_of
 from pipeline.runfolder import RunFolder
 from pipeline.sampling import updated_samples
+from pipeline.stepmemory import NO_STEPS
 from pipeline.transfer import batches_held
 from pipeline.workload import Budgets
 
@@ -47,8 +49,9 @@ def plan_run(
     `run` is the folder as it is seen where that is not by the config alone: with stages that stand in for others.
     The x_i of `without` are not to be stored. `host_bytes` of host memory are planned with, by default what the config
     allows.
-    The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
-    training images, and is not kept; a disk budget that the config states is then not held against what is free here.
+    The machine is measured where that was not done yet, or `anew`, and then a real step of every stage too. With
+    `images`, the plan is of a whole run on as many training images, and is not kept; a disk budget that the config
+    states is then not held against what is free here.
 
     Raises what `cascade run` would: ConfigError where a batch has no parts of machine.micro_batch, BudgetError where
     the images cannot be read within the host memory, DeviceMemoryError, and DiskError where not even they fit.
@@ -58,6 +61,8 @@ def plan_run(
             run = RunFolder(folder, config)
         config = config if run is None else run.config
         outline = read_outline(folder, config)
+        if anew:
+            outline = replace(outline, steps=NO_STEPS)  # which might refuse what they will no longer say
         if last is not None:
             outline.check_stage(last)
         budgets = budgets_of(folder, config, host_bytes)
@@ -75,6 +80,9 @@ def plan_run(
         else:
             _check_kept(outline, seen, planned, budgets.host, device)
         rates = rates_of(folder, outline, device, report, anew=anew)
+        if anew:
+            untrained = [j for j in range(planned) if seen is None or seen.stages[j].record is None]
+            outline = measure_steps(folder, outline, untrained, device, report)
         if images is not None:
             budgets = budgets if stated is None else replace(budgets, disk=stated)
             outline = outline.of_images(images)

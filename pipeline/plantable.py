@@ -119,8 +119,15 @@ def _totals(plan: Plan) -> str:
         f"for {images} images\n"
         f"{begins} {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
         f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}{beside}, of {size(plan.disk_bytes)}"
-        f"{notes}{drops}"
+        f"{notes}{_real_steps(plan)}{drops}"
     )
+
+
+def _real_steps(plan: Plan) -> str:
+    """By how much real steps have corrected the predictions, as far as any were run."""
+    own = [(one.j, one.device_beside_bytes) for one in plan.stages if one.device_beside_bytes is not None]
+    words = ", ".join(f"stage {j} {'-' if nbytes < 0 else '+'}{size(abs(nbytes))}" for j, nbytes in own)
+    return f"\ndevice peaks are corrected by real steps: {words}" if own else ""
 
 
 def _alternatives(alternatives: Sequence[Alternative]) -> str:

@@ -2,6 +2,7 @@
 
 cascade.toml                        the config
 rates.json                          what the machine does with the network's stages
+steps.json                          what real training steps took of the device's memory
 plan.json                           the stores to keep, with what they were predicted to take
 x_0/{train,validation,test}/        the images, ingested
 stages/J-KEY/                       one trained stage, KEY the first digits of its key
@@ -48,6 +49,7 @@ from pipeline.paths import matching
 from pipeline.record import Accepted, StageRecord
 from pipeline.shapes import network_shapes
 from pipeline.stage_folder import StageFolder
+from pipeline.stepmemory import MeasuredSteps, read_steps
 
 
 class RunFolder:
@@ -122,7 +124,12 @@ class RunFolder:
             classes=self.classes,
             samples=dict(self.info.samples),
             shapes=self.shapes,
+            steps=self._steps,
         )
+
+    @cached_property
+    def _steps(self) -> MeasuredSteps:
+        return read_steps(self.path)
 
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""

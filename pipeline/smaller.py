@@ -8,11 +8,12 @@ import msgspec
 import torch
 
 from pipeline.config import MIN_BATCH, Config
+from pipeline.corrected import corrected_peak
 from pipeline.device import autocast_type
 from pipeline.errors import ConfigError
 from pipeline.microbatch import micro_batches
 from pipeline.outline import Outline
-from pipeline.peak import predicted_peak, stage_work
+from pipeline.peak import stage_work
 from pipeline.shapes import network_shapes
 
 HALVINGS = 3
@@ -50,7 +51,7 @@ def least_peak(outline: Outline, j: int, *, anchor: int, device: torch.device) -
     config, dtype = outline.config, autocast_type(device, outline.config.network.precision)
     recompute = config.machine.recompute != "never"
     work = stage_work(outline, j, anchor=anchor, device_type=device.type, dtype=dtype, recompute=recompute)
-    return predicted_peak(work, micro_batches(config, j)[-1]).streamed
+    return corrected_peak(work, micro_batches(config, j)[-1], outline.steps, device).streamed
 
 
 def _changes(config: Config, j: int) -> Iterator[tuple[str, str, Any]]:

@@ -80,12 +80,9 @@ def test_two_runs_say_what_a_third_takes(phase: str) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"bn_group": 8}, {"bn_group": 8, "pool": 2}, {"bn_group": 8, "k": 1}])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_parts_add_up_to_the_training_peak(
-    recompute: bool, changes: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peak, "WORKSPACE_BYTES", 10**6)
+def test_parts_add_up_to_the_training_peak(recompute: bool, changes: dict[str, int]) -> None:
     asked = work(recompute=recompute, **changes)
-    found = predicted_peak(asked, 32)
+    found = predicted_peak(asked, 32, beside=10**6)
     assert sum(found.parts.values()) == found.training
     allocated = memory_at(training(asked.trained()), 32).peak(32)
     assert found.training == allocated + found.parts[STORED] + 10**6
