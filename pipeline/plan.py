@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import torch
 
-from pipeline.anchors import Choices, Route, route_of, shortest_route
+from pipeline.alternatives import Alternative, alternatives, at_a_time, least
+from pipeline.anchors import Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
-from pipeline.errors import ConfigError, DeviceMemoryError, DiskError
+from pipeline.errors import DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
 from pipeline.measured import Measured, measured_stages
 from pipeline.ondevice import OnDevice, choose_on_device
-from pipeline.otherways import other_ways
 from pipeline.outline import Outline
 from pipeline.progress import size
 from pipeline.rates import Rates
@@ -70,22 +70,6 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def seconds(self) -> float:
         return self.training_seconds + self.ending_seconds + self.writing_seconds
-
-
-class Alternative(msgspec.Struct, frozen=True, kw_only=True):
-    """Another way, in a line."""
-
-    name: str
-    anchors: list[int]
-    seconds: float
-    peak_bytes: int
-    """Of the stores on disk at a time, x_0 included."""
-    peak_basis: Basis
-    """What they are known from."""
-    fits: bool
-    """Whether the disk has room for it."""
-    changes_results: bool
-    """Whether it is another method: its time is that of all that it trains anew."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +163,7 @@ def make_plan(
     if route is None:
         raise _no_room(load, budgets, run)
     stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
-    peak_bytes, peak_basis = _at_a_time(load, route)
+    peak_bytes, peak_basis = at_a_time(load, route)
     return Plan(
         anchors=list(route.anchors),
         keep=outline.config.cache.keep,
@@ -194,8 +178,8 @@ def make_plan(
         beside_bytes=budgets.beside,
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
         alternatives=[
-            *(_least(load, choices, budgets) if stores is not None else ()),
-            *_alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
+            *(least(load, choices, budgets) if stores is not None else ()),
+            *alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
         ],
         samples=list(samples),
         machine=rates.machine,
@@ -315,64 +299,3 @@ def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
     if route.last_reader(route.anchor(j)) != j:
         return 0.0
     return load.known[j + 1].nbytes / rates.read_bytes_per_second
-
-
-def _at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
-    """Bytes of the stores on disk at a time, where they are most, and what they are known from."""
-    images, *kept = (load.known[i] for i in route.anchors)
-    beside = [kept[m : m + 2] for m in range(len(kept))] if route.frees else [kept]
-    most = max(([images, *some] for some in beside), key=lambda some: sum(one.nbytes for one in some))
-    return sum(one.nbytes for one in most if not one.stays), weakest(most)
-
-
-def _alternative(name: str, load: Workload, route: Route, budgets: Budgets, *, changes_results: bool) -> Alternative:
-    peak_bytes, peak_basis = _at_a_time(load, route)
-    return Alternative(
-        name=name,
-        anchors=list(route.anchors),
-        seconds=route.seconds,
-        peak_bytes=peak_bytes,
-        peak_basis=peak_basis,
-        fits=route.peak_bytes <= budgets.stores,
-        changes_results=changes_results,
-    )
-
-
-def _least(load: Workload, choices: Choices, budgets: Budgets) -> Iterator[Alternative]:
-    """What "auto" would do, where other stores are asked for."""
-    if (route := shortest_route(choices, budgets.stores)) is not None:
-        yield _alternative("cache.keep = auto", load, route, budgets, changes_results=False)
-
-
-def _alternatives(
-    outline: Outline,
-    rates: Rates,
-    budgets: Budgets,
-    load: Workload,
-    choices: Choices,
-    device: torch.device,
-    run: RunFolder | None,
-    samples: Sequence[Sampled],
-    ways: Sequence[OnDevice | None],
-) -> Iterator[Alternative]:
-    """What else could be done, in a line each."""
-
-    def one(name: str, of: Workload, found: Route | None, *, changes_results: bool = False) -> Iterator[Alternative]:
-        if found is not None:
-            yield _alternative(name, of, found, budgets, changes_results=changes_results)
-
-    stages = choices.stages
-    stores = [i for i in range(1, stages) if choices.may_store[i]]
-    yield from one("all cached", load, route_of(choices, (0, *stores), budgets.stores))
-    yield from one("all recomputed", load, route_of(choices, (0,), budgets.stores))
-    yield from one(
-        f"half the disk, {size(budgets.disk // 2)}", load, shortest_route(choices, budgets.disk // 2 - budgets.beside)
-    )
-    for change in other_ways(outline.config):
-        try:
-            other, seen = outline.under(change.config), change.seen(run)
-        except ConfigError:
-            continue
-        of = workload(other, rates, budgets, run=seen, samples=samples, device=device, ways=ways)
-        route = shortest_route(of.choices.until(stages), budgets.stores)
-        yield from one(change.name, of, route, changes_results=change.changes_results)

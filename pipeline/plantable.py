@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from pipeline.alternatives import Alternative
 from pipeline.feed import describe_input
 from pipeline.footprint import Basis
 from pipeline.measured import Measured
-from pipeline.plan import Alternative, Plan, StagePlan
+from pipeline.plan import Plan, StagePlan
 from pipeline.planning import Outcome
 from pipeline.progress import duration, size
 from pipeline.tables import as_json, as_text, new_table
