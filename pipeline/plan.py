@@ -95,6 +95,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of all else in the folder, now and to come: weights, test outputs, checkpoints, records, other branches."""
     disk_bytes: int
     """The budget, for both."""
+    needs_bytes: int | None = None
+    """Of disk, for both, where a what-if does not fit in the budget."""
     drops: list[int]
     """Indices of x_i that are there, for which there is no room beside the plan, and which go before it begins."""
     peak_basis: Basis
@@ -142,13 +144,15 @@ def make_plan(
     frees: bool | None = None,
     without: Collection[int] = (),
     last: int | None = None,
+    is_what_if: bool = False,
 ) -> Plan:
     """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
     all; or that of given stores, whether or not they fit, with what the least would be among the alternatives. `frees`
     says whether each of these goes once the next is written; by default where there is no room for all.
 
     `samples` say what compression leaves of some x_i; those of `without` are not to be stored. Raises DiskError where
-    not even the images fit, DeviceMemoryError where a stage does not.
+    not even the images fit, DeviceMemoryError where a stage does not. A what-if is never refused for the disk:
+    where nothing fits it is that of all recomputed, and says how much disk that takes.
     """
     planned = len(outline.shapes) if last is None else last + 1
     ways = list(_ways(outline, planned, device))
@@ -160,6 +164,8 @@ def make_plan(
         route: Route | None = route_of(written, (0, *there), budgets.stores, frees=frees)
     else:
         route = shortest_route(choices, budgets.stores)
+        if route is None and is_what_if:
+            route = route_of(choices, (0,), budgets.stores)
     if route is None:
         raise _no_room(load, budgets, run)
     stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
@@ -174,6 +180,7 @@ def make_plan(
         seconds=sum(stage.seconds for stage in stages),
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
+        needs_bytes=_needs(route, budgets) if is_what_if else None,
         peak_basis=peak_basis,
         beside_bytes=budgets.beside,
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
@@ -204,6 +211,11 @@ def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskErr
         f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}\n"
         f"next: {gc}a larger budget, or a smaller data.canvas"
     )
+
+
+def _needs(route: Route, budgets: Budgets) -> int | None:
+    """Bytes of disk that a route takes, with all that lies beside its stores, where that is more than there is."""
+    return route.peak_bytes + budgets.beside if route.peak_bytes > budgets.stores else None
 
 
 def _drops(route: Route, peak_bytes: int, budgets: Budgets) -> list[int]:

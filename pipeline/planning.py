@@ -48,7 +48,8 @@ def plan_run(
     The x_i of `without` are not to be stored. `host_bytes` of host memory are planned with, by default what the config
     allows.
     The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
-    training images, and is not kept; a disk budget that the config states is then not held against what is free here.
+    training images, and is not kept; a disk budget that the config states is then not held against what is free here,
+    and what does not fit is planned all the same, and says how much disk it takes.
 
     Raises what `cascade run` would: ConfigError where a batch has no parts of machine.micro_batch, BudgetError where
     the images cannot be read within the host memory, DeviceMemoryError, and DiskError where not even they fit.
@@ -76,10 +77,12 @@ def plan_run(
             _check_kept(outline, seen, planned, budgets.host, device)
         rates = rates_of(folder, outline, device, report, anew=anew)
         if images is not None:
-            budgets = budgets if stated is None else replace(budgets, disk=stated)
+            budgets = budgets if stated is None else replace(budgets, disk=stated, block=0)
             outline = outline.of_images(images)
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
-            return make_plan(outline, rates, budgets, device=device, last=last, stores=stores, frees=frees)
+            return make_plan(
+                outline, rates, budgets, device=device, last=last, stores=stores, frees=frees, is_what_if=True
+            )
         if run is None:
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
         else:

@@ -120,7 +120,18 @@ def _totals(plan: Plan) -> str:
         f"for {images} images\n"
         f"{begins} {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
         f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}{beside}, of {size(plan.disk_bytes)}"
-        f"{notes}{drops}"
+        f"{notes}{_needs(plan)}{drops}"
+    )
+
+
+def _needs(plan: Plan) -> str:
+    """Of a what-if that does not fit on the disk, a line that says so; else ""."""
+    if plan.needs_bytes is None:
+        return ""
+    what, is_bound = ", ".join(f"x_{i}" for i in plan.anchors), plan.peak_basis == "bound"
+    return (
+        f"\n{'may' if is_bound else 'does'} not fit: {what} and what is kept beside take "
+        f"{'at most ' if is_bound else ''}{size(plan.needs_bytes)} of disk, and {size(plan.disk_bytes)} are there"
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.outline import read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.planning import outcomes, plan_run
 from pipeline.presets import write_preset
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from tests.conftest import Outcome
@@ -146,6 +146,29 @@ def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]
     assert (code, err) == (0, "")
     assert msgspec.json.decode(out, type=Plan).stages[0].anchor == 0
     assert (empty / "plan.json").exists()
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("stated", [False, True])
+def test_so_many_images_that_the_disk_cannot_hold_them_are_planned_all_the_same(
+    empty: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, codec: str, stated: bool
+) -> None:
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: MADE_UP)
+    monkeypatch.setattr("pipeline.planning.free_bytes", lambda _: 10**6)
+    options = ("--run", empty, "--device", "cpu", "--set", f"store.codec={codec}", *(("--disk", 1000) * stated))
+    code, out, err = cascade("plan", *options, "--images", 10**6)
+    assert code == 0, err
+    (line,) = (line for line in out.splitlines() if " not fit: " in line)
+    assert line.startswith("does not fit: x_0 and " if codec == "none" else "may not fit: x_0 and ")
+    plan = msgspec.json.decode(cascade("plan", *options, "--images", 10**6, "--json")[1], type=Plan)
+    assert plan.anchors == [0]
+    needed = plan.needs_bytes or 0
+    assert needed >= plan.peak_bytes + plan.beside_bytes > 1e8
+    assert f"{size(needed)} of disk, and {size(plan.disk_bytes)} are there" in line
+    with_room = msgspec.json.decode(cascade("plan", *options, "--images", 10**6, "--disk", needed, "--json")[1])
+    assert with_room["needs_bytes"] is None, "which is enough"
+    if stated:
+        assert cascade("plan", *options)[0] == 6, "of the images that are there"
 
 
 def test_a_folder_in_use_is_not_planned(empty: Path, cascade: Callable[..., Outcome]) -> None:
