@@ -16,15 +16,17 @@ from pipeline.footprint import Basis, Sampled, weakest
 from pipeline.measured import Measured, measured_stages
 from pipeline.ondevice import OnDevice, choose_on_device
 from pipeline.outline import Outline
+from pipeline.paths import matching
 from pipeline.progress import size
 from pipeline.rates import Rates
+from pipeline.record import stage_path
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.workload import Budgets, Workload, workload
 
 PLAN = "plan.json"
 FORMAT = 3
-"""Raised when what plan.json holds changes: a plan of another one is made again."""
+"""Raised when what plan.json holds changes but by fields that may be left out: a plan of another one is made again."""
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,8 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Predicted; None where nothing limits it, and nothing was predicted."""
     settings: str
     """Digest of what of the config it was predicted under."""
+    key: str | None = None
+    """Of the stage; None where it is of images that were not ingested yet."""
 
     @property
     def seconds(self) -> float:
@@ -82,7 +86,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stages: list[StagePlan]
     """What is still to do of each."""
     predicted: list[StagePlan]
-    """What earlier plans said of stages that are trained now."""
+    """What earlier plans said of stages that are trained now, under whichever settings that was."""
     measured: list[Measured]
     """What came of stages that are trained."""
     images: dict[str, int]
@@ -126,8 +130,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def prediction(self, config: Config, j: int) -> StagePlan | None:
         """What was predicted of all of stage j under the same settings and stores; None where nothing was."""
-        if config.cache.keep != self.keep:
-            return None
         rows, settings = (*self.predicted, *self.stages), settings_digest(config, j)
         return next((one for one in rows if (one.j, one.settings) == (j, settings) and one.images_per_second), None)
 
@@ -168,7 +170,7 @@ def make_plan(
             route = route_of(choices, (0,), budgets.stores)
     if route is None:
         raise _no_room(load, budgets, run)
-    stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
+    stages = [_stage(load, route, j, outline, rates, device, run) for j in range(planned)]
     peak_bytes, peak_basis = at_a_time(load, route)
     return Plan(
         anchors=list(route.anchors),
@@ -245,15 +247,22 @@ def as_planned(run: RunFolder) -> RunFolder:
 
 
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
-    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included: not of those
-    that others stand in for."""
+    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included, whichever
+    settings this one is of."""
     earlier = read_plan(folder)
     if earlier is not None and run is not None:
-        done = [stage.j for stage in run.stages if stage.record is not None and not run.is_stand_in(stage.j)]
-        found = [earlier.prediction(run.asked, j) for j in done]
-        plan = msgspec.structs.replace(plan, predicted=[one for one in found if one is not None])
+        again = {(one.j, one.settings) for one in plan.stages if one.images_per_second}
+        rows = (one for one in (*earlier.predicted, *earlier.stages) if one.images_per_second)
+        kept = [one for one in rows if (one.j, one.settings) not in again and _is_trained(one, run.path / "stages")]
+        plan = msgspec.structs.replace(plan, predicted=kept)
     write_sealed(folder / PLAN, plan)
     return plan
+
+
+def _is_trained(stage: StagePlan, stages: Path) -> bool:
+    """Whether a stage that something was predicted of is there; where its key was not known, one of its index."""
+    name = f"{stage.j}-*" if stage.key is None else stage_path(stages, stage.j, stage.key).name
+    return bool(matching(stages, f"{name}/stage.json"))
 
 
 def settings_digest(config: Config, j: int) -> str:
@@ -262,7 +271,15 @@ def settings_digest(config: Config, j: int) -> str:
     return hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:16]
 
 
-def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates, device: torch.device) -> StagePlan:
+def _stage(
+    load: Workload,
+    route: Route,
+    j: int,
+    outline: Outline,
+    rates: Rates,
+    device: torch.device,
+    run: RunFolder | None,
+) -> StagePlan:
     anchor = route.anchor(j)
     chosen = choose_on_device(outline, j, anchor=anchor, device=device)
     writes = j + 1 if j + 1 in route.anchors else None
@@ -290,6 +307,7 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         recompute=chosen.recompute,
         device_peak_bytes=chosen.peak_bytes,
         settings=settings_digest(outline.config, j),
+        key=None if run is None else run.stages[j].key,
     )
 
 

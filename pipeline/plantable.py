@@ -29,10 +29,11 @@ def plan_table(plan: Plan) -> str:
     table = new_table(
         "stage", "input", "writes", "written", "deletes", "on disk", *on_device, "images/s", "time", "waits for"
     )
-    measured, predicted = {one.j: one for one in plan.measured}, {one.j: one for one in plan.predicted}
+    measured = {one.j: one for one in plan.measured}
+    predicted = {(one.j, one.settings): one for one in plan.predicted}
     for stage in plan.stages:
         if stage.j in measured:
-            then = predicted.get(stage.j)
+            then = predicted.get((stage.j, stage.settings))
             table.add_row(*_cells_of_trained(measured[stage.j], then, stage, has_device=has_device))
         else:
             table.add_row(*_cells(stage, has_device=has_device))

@@ -10,9 +10,10 @@ from pipeline.budget import ring_bytes
 from pipeline.feed import describe_input
 from pipeline.plan import as_planned, read_plan
 from pipeline.planning import outcomes
+from pipeline.presets import write_preset
 from pipeline.runfolder import RunFolder
 from tests.conftest import Outcome
-from tests.runs import digits_run, reopened
+from tests.runs import SMALL, digits_run, reopened
 from tests.test_plan import made_up_rates
 
 SETTINGS = (
@@ -177,9 +178,46 @@ def test_what_was_predicted_of_other_settings_or_stores_is_not_compared(
     assert found == msgspec.to_builtins(outcomes(run))
     assert [one["measured"]["j"] for one in found] == [0, 1, 2]
     assert all(one.predicted is None for one in outcomes(reopened(run.path, "cache.keep=all")))
-    assert cascade("plan", "--run", run.path, "--set", "train.lr=0.5")[0] == 0
-    assert all(one.predicted is None for one in outcomes(run))
-    assert "- / " in cascade("status", "--run", run.path)[1]
+    assert all(one.predicted is None for one in outcomes(reopened(run.path, "machine.threads=1")))
+    assert "- / " in cascade("status", "--run", run.path, "--set", "machine.threads=1")[1]
+
+
+@pytest.mark.parametrize("setting", ["train.lr=0.5", "cache.keep=all", "machine.threads=1"])
+def test_a_plan_of_other_settings_leaves_what_was_predicted_of_what_is_trained(
+    run: RunFolder, cascade: Callable[..., Outcome], setting: str
+) -> None:
+    assert cascade("run", "--run", run.path)[0] == 0
+    before = outcomes(run)
+    assert all(one.predicted for one in before)
+    for settings in (("--set", setting), ("--set", setting, "--to", "0"), (), ("--set", "train.lr=0.2")):
+        assert cascade("plan", "--run", run.path, *settings)[0] == 0
+        assert outcomes(run) == before
+    kept = read_plan(run.path)
+    assert kept is not None
+    assert len(kept.predicted) == 3, "and nothing of what was never trained"
+
+
+def test_what_was_predicted_of_two_branches_stands_beside_each(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("run", "--run", run.path)[0] == 0
+    assert cascade("run", "--run", run.path, "--set", "train.epochs=1", "--set", "cache.keep=none")[0] == 0
+    for settings in ((), ("train.epochs=1", "cache.keep=none")):
+        seen = reopened(run.path, *settings)
+        said = [cascade("plan", "--run", run.path, *(word for one in settings for word in ("--set", one)))[1]]
+        found = [one.predicted for one in outcomes(seen)]
+        assert (len(found), all(found)) == (3, True)
+        assert ["x_2 stored" in out for out in said] == [not settings]
+
+
+def test_what_was_predicted_before_the_ingest_is_kept_too(
+    tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: made_up_rates(3))
+    folder = tmp_path / "run"
+    write_preset("digits", folder, [*SMALL, "cache.keep=all", "train.epochs=1"])
+    assert cascade("plan", "--run", folder)[0] == 0
+    assert cascade("run", "--run", folder)[0] == 0
+    assert cascade("plan", "--run", folder, "--set", "train.lr=0.5")[0] == 0
+    assert all(one.predicted for one in outcomes(reopened(folder)))
 
 
 def test_a_plan_of_stores_that_were_set_is_not_followed_by_a_run_that_chooses(
