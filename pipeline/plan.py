@@ -61,11 +61,12 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Trained; None where no epoch is left."""
     limited_by: str
     """What the training waits for: device, disk or threads."""
-    micro_batch: int
+    micro_batch: int | None
+    """None where it is trained."""
     recompute: bool
     """Whether a step keeps only the inputs of the stage's parts for the backward pass."""
     device_peak_bytes: int | None
-    """Predicted; None where nothing limits it, and nothing was predicted."""
+    """Predicted; None where nothing limits it, or it is trained, and nothing was predicted."""
     settings: str
     """Digest of what of the config it was predicted under."""
     key: str | None = None
@@ -281,7 +282,8 @@ def _stage(
     run: RunFolder | None,
 ) -> StagePlan:
     anchor = route.anchor(j)
-    chosen = choose_on_device(outline, j, anchor=anchor, device=device)
+    is_trained = run is not None and run.stages[j].record is not None
+    chosen = None if is_trained else choose_on_device(outline, j, anchor=anchor, device=device)
     writes = j + 1 if j + 1 in route.anchors else None
     alive = [load.known[i] for i in route.alive(j)]
     at = [(part, j) for part in (load.training, load.validation, load.ending)]
@@ -303,9 +305,9 @@ def _stage(
         reading_seconds=sum(float(part.read[anchor, where]) for part, where in at),
         images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
         limited_by=_limit(load, anchor, j, is_trained=bool(training), is_written=bool(writing)),
-        micro_batch=chosen.micro_batch,
-        recompute=chosen.recompute,
-        device_peak_bytes=chosen.peak_bytes,
+        micro_batch=chosen.micro_batch if chosen else None,
+        recompute=chosen is not None and chosen.recompute,
+        device_peak_bytes=chosen.peak_bytes if chosen else None,
         settings=settings_digest(outline.config, j),
         key=None if run is None else run.stages[j].key,
     )

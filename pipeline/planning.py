@@ -16,7 +16,7 @@ from pipeline.footprint import would_be_written
 from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.measured import Measured, measured_stages
-from pipeline.needed import is_needed
+from pipeline.needed import is_needed, output_is_due
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, StagePlan, keep_plan, make_plan, read_plan
 from pipeline.progress import Reporter, size
@@ -71,10 +71,11 @@ def plan_run(
         planned = len(outline.shapes) if last is None else last + 1
         seen = run if images is None else None
         stores, frees = stores_kept(outline, seen), config.cache.keep == "needed"
-        if stores is None:
+        due = [j for j in range(planned) if seen is None or seen.stages[j].record is None or output_is_due(seen, j)]
+        if stores is not None:
+            _check_kept(outline, seen, due, budgets.host, device)
+        elif due:
             check_host_memory(outline, [0], lambda _: False, budgets.host, hold=batches_held(device))
-        else:
-            _check_kept(outline, seen, planned, budgets.host, device)
         rates = rates_of(folder, outline, device, report, anew=anew)
         if images is not None:
             budgets = budgets if stated is None else replace(budgets, disk=stated, block=0)
@@ -105,14 +106,14 @@ def plan_run(
         return keep_plan(folder, plan, run)
 
 
-def _check_kept(outline: Outline, run: RunFolder | None, planned: int, host_bytes: int, device: torch.device) -> None:
-    """Refuse what a run that keeps what the config names would be refused for."""
+def _check_kept(outline: Outline, run: RunFolder | None, due: list[int], host_bytes: int, device: torch.device) -> None:
+    """Refuse what a run that keeps what the config names would be refused for in the stages that it has to do."""
 
     def there(i: int) -> bool:
         return outline.config.keeps(i) or (run is not None and run.is_stored(i))
 
-    untrained = [j for j in range(planned) if run is None or run.stages[j].record is None]
-    check_host_memory(outline, range(planned), there, host_bytes, hold=batches_held(device))
+    untrained = [j for j in due if run is None or run.stages[j].record is None]
+    check_host_memory(outline, due, there, host_bytes, hold=batches_held(device))
     check_device_memory(outline, untrained, there, device)
 
 

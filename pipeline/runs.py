@@ -189,10 +189,12 @@ def _say_room(run: RunFolder, first: int, last: int, report: Reporter, *, is_pla
 
 
 def check_stages_memory(run: RunFolder, stages: range, device: torch.device) -> None:
-    """Raise BudgetError or DeviceMemoryError, before hours are spent, where one of the stages will not fit."""
+    """Raise BudgetError or DeviceMemoryError, before hours are spent, where one of the stages that are not done will
+    not fit."""
 
     def there(i: int) -> bool:
         return run.config.keeps(i) or run.is_stored(i)
 
-    check_host_memory(run.outline, stages, there, run.host_bytes, hold=batches_held(device))
-    check_device_memory(run.outline, [j for j in stages if run.stages[j].record is None], there, device)
+    due = [j for j in stages if is_due(run, j, output_asked_for=len(stages) == 1)]
+    check_host_memory(run.outline, due, there, run.host_bytes, hold=batches_held(device))
+    check_device_memory(run.outline, [j for j in due if run.stages[j].record is None], there, device)

@@ -10,15 +10,16 @@ import pytest
 
 from cache import speed
 from cascade import StageShape
-from pipeline import bench, rates, trial
+from pipeline import bench, budget, ondevice, rates, trial
 from pipeline.acceptance import accept_stale
 from pipeline.bench import Bench, StageSeconds
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
+from pipeline.errors import DeviceMemoryError
 from pipeline.footprint import known_store
 from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
-from pipeline.outline import read_outline
+from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.planning import outcomes, plan_run
 from pipeline.presets import write_preset
@@ -150,6 +151,35 @@ def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 @pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("keep", ["auto", "all"])
+def test_a_trained_stage_that_would_not_fit_now_hinders_no_other(
+    whole: RunFolder,
+    tmp_path: Path,
+    cascade: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    keep: str,
+) -> None:
+    """As where it was trained on another machine, or with more of this one."""
+    run = copied(whole, tmp_path / "run")
+    choose, ring = ondevice.choose_on_device, budget.ring_bytes
+
+    def too_large_before_2(outline: Outline, j: int, **options: Any) -> ondevice.OnDevice:
+        if j < 2:
+            raise DeviceMemoryError(f"stage {j} needs more")
+        return choose(outline, j, **options)
+
+    def too_large_below_2(outline: Outline, index: int, *sizes: int, hold: int) -> int:
+        return ring(outline, index, *sizes, hold=hold) if index in (0, 2) else 10**12
+
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: MADE_UP)
+    for module in ("plan", "beforehand"):
+        monkeypatch.setattr(f"pipeline.{module}.choose_on_device", too_large_before_2)
+    monkeypatch.setattr("pipeline.beforehand.ring_bytes", too_large_below_2)
+    for command in ("plan", "run", "run"):
+        code, _, err = cascade(command, "--run", run.path, "--device", "cpu", "--set", f"cache.keep={keep}")
+        assert code == 0, err
+
+
 def test_so_many_images_that_the_disk_cannot_hold_them_are_planned_all_the_same(
     empty: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, codec: str, stated: bool
 ) -> None:
