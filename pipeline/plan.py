@@ -13,6 +13,7 @@ from pipeline.anchors import Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
 from pipeline.errors import DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
+from pipeline.gc import freeable
 from pipeline.measured import Measured, measured_stages
 from pipeline.ondevice import OnDevice, choose_on_device
 from pipeline.outline import Outline
@@ -209,10 +210,10 @@ def _ways(outline: Outline, planned: int, device: torch.device) -> Iterator[OnDe
 def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskError:
     """Of a budget that does not even hold the images, and what there is and will be whatever is stored."""
     beside = f", and what is no store {size(budgets.beside)}: weights, checkpoints, records" if budgets.beside else ""
-    gc = f"{run.command('gc')} lists what can be freed; or " if run is not None else ""
+    gc = freeable(run) if run is not None else ""
     return DiskError(
         f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}\n"
-        f"next: {gc}a larger budget, or a smaller data.canvas"
+        f"next: {f'{gc}; or ' if gc else ''}a larger budget, or a smaller data.canvas"
     )
 
 

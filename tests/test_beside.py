@@ -3,15 +3,17 @@ stays within."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline import disk
 from pipeline.beside import CHECKPOINTS, stage_bytes
-from pipeline.disk import folder_bytes
+from pipeline.disk import folder_bytes, run_bytes
 from pipeline.errors import NoRoomError
 from pipeline.plan import PLAN, read_plan
+from pipeline.progress import size
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from tests.conftest import Outcome
@@ -92,6 +94,41 @@ def test_a_folder_over_its_budget_is_said_to_be(run: RunFolder, cascade: Callabl
     _, _, err = cascade("run", "--run", run.path, "--to", 0, *keep, "--disk", there - 10_000)
     assert "more than budget.disk" in err
     assert "raise budget.disk" in err
+
+
+def test_status_says_that_a_folder_is_over_its_budget_and_what_to_do(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    def said(*settings: str) -> tuple[str, Any]:
+        options = ("--run", run.path, *(word for one in settings for word in ("--set", one)))
+        out = cascade("status", *options)[1]
+        return out, msgspec.json.decode(cascade("status", *options, "--json")[1])["over_budget"]
+
+    there = run_bytes(run.path)
+    for settings in ((), (f"budget.disk={there}",)):
+        out, over = said(*settings)
+        assert ("budget.disk" in out, over) == (False, None)
+    out, over = said("budget.disk=10 KB")
+    assert f"{run.path} takes {size(there)}, {size(there - 10_000)} more than budget.disk, 10.0 KB\n" in out
+    assert out.endswith("next: raise budget.disk\n"), "gc would list nothing"
+    assert (over["nbytes"], over["budget_bytes"], over["next"]) == (there, 10_000, "raise budget.disk")
+    assert over["reason"] in out
+    (run.path / ".disk-speed").write_bytes(bytes(1000))
+    assert said("budget.disk=10 KB")[0].endswith("lists what can be freed, 1.0 KB; or raise budget.disk\n")
+
+
+def test_gc_is_advised_only_where_it_frees_something(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    def advice(*command: object) -> str:
+        code, _, err = cascade(*command, "--run", run.path, "--disk", "10 KB")
+        assert code == 6, err
+        return err.partition("next: ")[2]
+
+    assert cascade("run", "--run", run.path, "--set", "cache.keep=none")[0] == 0
+    commands = (("plan",), ("baseline",))
+    assert ["cascade gc" in advice(*command) for command in commands] == [False, False]
+    (run.path / ".disk-speed").write_bytes(bytes(1000))
+    said = f"cascade gc --run {run.path} lists what can be freed, 1.0 KB; or "
+    assert [advice(*command).startswith(said) for command in commands] == [True, True]
 
 
 def test_a_plan_of_another_format_is_made_again(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
