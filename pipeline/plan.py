@@ -149,10 +149,12 @@ def make_plan(
     without: Collection[int] = (),
     last: int | None = None,
     is_what_if: bool = False,
+    others: Sequence[Alternative] | None = None,
 ) -> Plan:
     """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
     all; or that of given stores, whether or not they fit, with what the least would be among the alternatives. `frees`
-    says whether each of these goes once the next is written; by default where there is no room for all.
+    says whether each of these goes once the next is written; by default where there is no room for all. `others` are
+    its alternatives where nobody reads them anew.
 
     `samples` say what compression leaves of some x_i; those of `without` are not to be stored. Raises DiskError where
     not even the images fit, DeviceMemoryError where a stage does not. A what-if is never refused for the disk:
@@ -172,6 +174,11 @@ def make_plan(
             route = route_of(choices, (0,), budgets.stores)
     if route is None:
         raise _no_room(load, budgets, run)
+    if others is None:
+        others = [
+            *(least(load, choices, budgets) if stores is not None else ()),
+            *alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
+        ]
     stages = [_stage(load, route, j, outline, rates, device, run) for j in range(planned)]
     peak_bytes, peak_basis = at_a_time(load, route)
     return Plan(
@@ -188,10 +195,7 @@ def make_plan(
         peak_basis=peak_basis,
         beside_bytes=budgets.beside,
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
-        alternatives=[
-            *(least(load, choices, budgets) if stores is not None else ()),
-            *alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
-        ],
+        alternatives=list(others),
         samples=list(samples),
         machine=rates.machine,
     )

@@ -1,12 +1,13 @@
 """`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from pipeline.alternatives import Alternative
 from pipeline.beforehand import check_device_memory, check_host_memory, check_parts
 from pipeline.beside import beside_bytes, bytes_to_come, deletable
 from pipeline.config import Config, budget_bytes
@@ -40,13 +41,14 @@ def plan_run(
     host_bytes: int | None = None,
     run: RunFolder | None = None,
     lock: Lock | None = None,
+    others: Sequence[Alternative] | None = None,
 ) -> Plan:
     """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there: with the stores of
     cache.keep or, where that is "auto", those of least time.
 
     `run` is the folder as it is seen where that is not by the config alone: with stages that stand in for others.
     The x_i of `without` are not to be stored. `host_bytes` of host memory are planned with, by default what the config
-    allows.
+    allows. `others` are the plan's alternatives where they are not to be worked out, as those of one that was said.
     The machine is measured where that was not done yet, or `anew`. With `images`, the plan is of a whole run on as many
     training images, and is not kept; a disk budget that the config states is then not held against what is free here,
     and what does not fit is planned all the same, and says how much disk it takes.
@@ -90,7 +92,7 @@ def plan_run(
             budgets = replace(budgets, beside=beside_bytes(run, planned), there=deletable(run, planned))
         earlier = read_plan(folder)
         kept = earlier.samples if earlier else []
-        samples = updated_samples(run, device, report, kept) if run else []
+        samples = updated_samples(run, device, kept) if run else []
         plan = make_plan(
             outline,
             rates,
@@ -102,6 +104,7 @@ def plan_run(
             frees=frees,
             without=without,
             last=last,
+            others=others,
         )
         return keep_plan(folder, plan, run)
 

@@ -74,7 +74,7 @@ def check_before_ingest(
     device = choose_device(machine.device if device_name is None else device_name, deterministic=machine.deterministic)
     if config.cache.keep == "auto":
         with suppress(DiskError):  # the ingest knows better what compression leaves of the images, and refuses too
-            plan_run(run_folder, config, device, report, last=last, lock=lock)
+            plan_run(run_folder, config, device, report, last=last, lock=lock, others=())
         return
     outline = read_outline(run_folder, config)
     last = len(outline.shapes) - 1 if last is None else last

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from cache import CodecChoice
 from pipeline import disk
+from pipeline.alternatives import Alternative, alternatives
 from pipeline.beside import CHECKPOINTS, stage_bytes
 from pipeline.disk import folder_bytes, run_bytes
 from pipeline.errors import NoRoomError
@@ -155,6 +157,37 @@ def test_a_sample_that_shows_more_room_changes_the_plan_on_the_way(
     assert code == 0, err
     assert "planned anew after stage " in err
     assert folder_bytes(sampled.path) <= 2_200_000
+
+
+def test_a_plan_that_is_made_on_the_way_keeps_the_alternatives_that_were_said(
+    sampled: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out: list[list[Alternative]] = []
+
+    def watched(*arguments: Any) -> list[Alternative]:
+        worked_out.append(list(alternatives(*arguments)))
+        return worked_out[-1]
+
+    monkeypatch.setattr("pipeline.plan.alternatives", watched)
+    code, _, err = cascade("run", "--run", sampled.path, "--disk", "2.2 MB")
+    assert code == 0, err
+    assert "planned anew after stage " in err
+    kept = read_plan(sampled.path)
+    assert kept is not None
+    assert [kept.alternatives] == worked_out
+
+
+def test_the_codec_of_a_stage_is_said_once_where_a_sample_of_it_was_taken_too(
+    sampled: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = CodecChoice("zstd", "measured", "as made up")
+    monkeypatch.setattr("pipeline.writeback.choose_codec", lambda *_, **__: choice)
+    code, _, err = cascade("run", "--run", sampled.path, "--disk", "2.2 MB", "--set", "store.codec=auto")
+    assert code == 0, err
+    assert "planned anew after stage " in err
+    assert [err.count(f"stage {j}  codec zstd") for j in range(6)] == [
+        err.count(f"x_{j + 1} written:") for j in range(6)
+    ]
 
 
 def test_blocks_of_the_file_system_count_against_the_disk_alone(
