@@ -130,19 +130,14 @@ def run_stages(
             held.says(f"stage {j} of {first}..{last}")
             options: Options = {"output_asked_for": asked, "strict": strict, "should_stop": should_stop}
             is_new = run.stages[j].record is None
-            try:
-                if not train_stage(run, j, device, report, **options):
-                    report.say(f"stage {j}  done already")
-            except NoRoomError as error:
-                if follows is None:
-                    raise
-                run = follows.without(j + 1, error)
+            was_due, run = _finish(run, j, device, report, follows, options)
+            if not was_due:
+                report.say(f"stage {j}  done already")
             if follows is not None and is_new:
                 run = follows.again(run, j)
                 if run.drops:
                     free_stores(run, report)
-                if j + 1 not in follows.refused:
-                    train_stage(run, j, device, report, **options)  # which writes what the new plan stores
+                _, run = _finish(run, j, device, report, follows, options)  # what the new plan stores
             if run.frees or run.drops:
                 free_stores(run, report)
         say_over_budget(run, report)
@@ -154,6 +149,18 @@ class Options(TypedDict):
     output_asked_for: bool
     strict: bool
     should_stop: Callable[[], bool]
+
+
+def _finish(
+    run: RunFolder, j: int, device: torch.device, report: Reporter, follows: Following | None, options: Options
+) -> tuple[bool, RunFolder]:
+    """Bring stage j to its end: whether it was due, and the run, by a new plan where x_{j+1} was refused."""
+    try:
+        return train_stage(run, j, device, report, **options), run
+    except NoRoomError as error:
+        if follows is None:
+            raise
+        return True, follows.without(j + 1, error)
 
 
 def _following(

@@ -18,6 +18,7 @@ from pipeline.plan import PLAN, read_plan
 from pipeline.progress import size
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
+from pipeline.training import train_stage
 from tests.conftest import Outcome
 from tests.runs import digits_run, reopened
 from tests.test_plan import made_up_rates
@@ -86,6 +87,24 @@ def test_a_store_that_is_refused_all_the_same_is_gone_on_without(
     assert code == 0, err
     assert "x_2 needs 2 MB; going on without x_2, by a new plan: stores x_1, " in err
     assert 2 not in stored(run)
+    assert reopened(run.path).stages[5].record is not None
+
+
+def test_a_store_of_a_plan_that_was_made_on_the_way_may_be_refused_too(
+    run: RunFolder, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refused_again(run: RunFolder, j: int, *arguments: Any, **options: Any) -> bool:
+        asked.append(j)
+        if asked.count(1) == 2 and j == 1:
+            raise NoRoomError("stage 1 is trained and kept, and x_2 needs 2 MB\nnext: less")
+        return train_stage(run, j, *arguments, **options)
+
+    monkeypatch.setattr("pipeline.runs.train_stage", refused_again)
+    code, _, err = cascade("run", "--run", run.path)
+    assert code == 0, err
+    assert "x_2 needs 2 MB; going on without x_2, by a new plan: " in err
     assert reopened(run.path).stages[5].record is not None
 
 
