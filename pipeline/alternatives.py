@@ -36,7 +36,7 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
 def at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
     """Bytes of the stores on disk at a time, where they are most, and what they are known from."""
     images, *kept = (load.known[i] for i in route.anchors)
-    beside = [kept[m : m + 2] for m in range(len(kept))] if route.frees else [kept]
+    beside = [kept[m : m + 2] for m in range(max(len(kept), 1))] if route.frees else [kept]
     most = max(([images, *some] for some in beside), key=lambda some: sum(one.nbytes for one in some))
     return sum(one.nbytes for one in most if not one.stays), weakest(most)
 

@@ -24,7 +24,8 @@ def plan_json(plan: Plan) -> str:
 
 def plan_table(plan: Plan) -> str:
     """The stages, what all of them take, and what else could be done."""
-    has_device = any(one.device_peak_bytes is not None for one in (*plan.stages, *plan.measured))
+    peaks = [stage.device_peak_bytes for stage in plan.stages] + [one.device_peak_bytes for one in plan.measured]
+    has_device = any(peak is not None for peak in peaks)
     on_device = ["device", "micro-batch"] if has_device else []
     table = new_table(
         "stage", "input", "writes", "written", "deletes", "on disk", *on_device, "images/s", "time", "waits for"

@@ -199,7 +199,9 @@ def test_a_plan_of_other_settings_leaves_what_was_predicted_of_what_is_trained(
 
 def test_what_was_predicted_of_two_branches_stands_beside_each(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
     assert cascade("run", "--run", run.path)[0] == 0
-    assert cascade("run", "--run", run.path, "--set", "train.epochs=1", "--set", "cache.keep=none")[0] == 0
+    for command in ("plan", "run"):
+        options = ("--set", "train.epochs=1", "--set", "cache.keep=none")
+        assert cascade(command, "--run", run.path, *options)[0] == 0
     for settings in ((), ("train.epochs=1", "cache.keep=none")):
         seen = reopened(run.path, *settings)
         said = [cascade("plan", "--run", run.path, *(word for one in settings for word in ("--set", one)))[1]]

@@ -149,8 +149,6 @@ def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]
     assert (empty / "plan.json").exists()
 
 
-@pytest.mark.parametrize("codec", ["none", "zstd"])
-@pytest.mark.parametrize("stated", [False, True])
 @pytest.mark.parametrize("keep", ["auto", "all"])
 def test_a_trained_stage_that_would_not_fit_now_hinders_no_other(
     whole: RunFolder,
@@ -180,12 +178,15 @@ def test_a_trained_stage_that_would_not_fit_now_hinders_no_other(
         assert code == 0, err
 
 
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("stated", [False, True])
 def test_so_many_images_that_the_disk_cannot_hold_them_are_planned_all_the_same(
     empty: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, codec: str, stated: bool
 ) -> None:
     monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: MADE_UP)
     monkeypatch.setattr("pipeline.planning.free_bytes", lambda _: 10**6)
-    options = ("--run", empty, "--device", "cpu", "--set", f"store.codec={codec}", *(("--disk", 1000) * stated))
+    settings = ("--set", f"store.codec={codec}", "--set", "cache.keep=auto", *(("--disk", 1000) * stated))
+    options = ("--run", empty, "--device", "cpu", *settings)
     code, out, err = cascade("plan", *options, "--images", 10**6)
     assert code == 0, err
     (line,) = (line for line in out.splitlines() if " not fit: " in line)
@@ -193,7 +194,7 @@ def test_so_many_images_that_the_disk_cannot_hold_them_are_planned_all_the_same(
     plan = msgspec.json.decode(cascade("plan", *options, "--images", 10**6, "--json")[1], type=Plan)
     assert plan.anchors == [0]
     needed = plan.needs_bytes or 0
-    assert needed >= plan.peak_bytes + plan.beside_bytes > 1e8
+    assert needed >= plan.peak_bytes + plan.beside_bytes > 8e7
     assert f"{size(needed)} of disk, and {size(plan.disk_bytes)} are there" in line
     with_room = msgspec.json.decode(cascade("plan", *options, "--images", 10**6, "--disk", needed, "--json")[1])
     assert with_room["needs_bytes"] is None, "which is enough"
