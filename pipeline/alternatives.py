@@ -7,7 +7,7 @@ import torch
 
 from pipeline.anchors import Choices, Route, route_of, shortest_route
 from pipeline.errors import ConfigError
-from pipeline.footprint import Basis, Sampled, weakest
+from pipeline.footprint import Basis, Known, Sampled, weakest
 from pipeline.ondevice import OnDevice
 from pipeline.otherways import other_ways
 from pipeline.outline import Outline
@@ -33,9 +33,11 @@ class Alternative(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is another method: its time is that of all that it trains anew."""
 
 
-def at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
-    """Bytes of the stores on disk at a time, where they are most, and what they are known from."""
+def at_a_time(load: Workload, route: Route, last: Known | None = None) -> tuple[int, Basis]:
+    """Bytes of the stores on disk at a time, where they are most, and what they are known from; `last` is x_J, where
+    that is written."""
     images, *kept = (load.known[i] for i in route.anchors)
+    kept += [last] if last is not None else []
     beside = [kept[m : m + 2] for m in range(max(len(kept), 1))] if route.frees else [kept]
     most = max(([images, *some] for some in beside), key=lambda some: sum(one.nbytes for one in some))
     return sum(one.nbytes for one in most if not one.stays), weakest(most)

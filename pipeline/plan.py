@@ -11,8 +11,9 @@ import torch
 from pipeline.alternatives import Alternative, alternatives, at_a_time, least
 from pipeline.anchors import Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
+from pipeline.costs import Parts
 from pipeline.errors import DeviceMemoryError, DiskError
-from pipeline.footprint import Basis, Sampled, weakest
+from pipeline.footprint import Basis, Known, Sampled, weakest
 from pipeline.gc import freeable
 from pipeline.measured import Measured, measured_stages
 from pipeline.ondevice import OnDevice, choose_on_device
@@ -180,7 +181,8 @@ def make_plan(
             *alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
         ]
     stages = [_stage(load, route, j, outline, rates, device, run) for j in range(planned)]
-    peak_bytes, peak_basis = at_a_time(load, route)
+    last_store = load.last if planned == len(outline.shapes) else None
+    peak_bytes, peak_basis = at_a_time(load, route, last_store)
     return Plan(
         anchors=list(route.anchors),
         keep=outline.config.cache.keep,
@@ -191,7 +193,7 @@ def make_plan(
         seconds=sum(stage.seconds for stage in stages),
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
-        needs_bytes=_needs(route, budgets) if is_what_if else None,
+        needs_bytes=_needs(route, budgets, last_store) if is_what_if else None,
         peak_basis=peak_basis,
         beside_bytes=budgets.beside,
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
@@ -221,9 +223,11 @@ def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskErr
     )
 
 
-def _needs(route: Route, budgets: Budgets) -> int | None:
-    """Bytes of disk that a route takes, with all that lies beside its stores, where that is more than there is."""
-    return route.peak_bytes + budgets.beside if route.peak_bytes > budgets.stores else None
+def _needs(route: Route, budgets: Budgets, last: Known | None) -> int | None:
+    """Bytes of disk that a route takes, with x_J and all that lies beside its stores, where that is more than there
+    is."""
+    stores = route.peak_bytes + (last.nbytes if last else 0)
+    return stores + budgets.beside if stores > budgets.stores else None
 
 
 def _drops(route: Route, peak_bytes: int, budgets: Budgets) -> list[int]:
@@ -289,17 +293,17 @@ def _stage(
     anchor = route.anchor(j)
     is_trained = run is not None and run.stages[j].record is not None
     chosen = None if is_trained else choose_on_device(outline, j, anchor=anchor, device=device)
-    writes = j + 1 if j + 1 in route.anchors else None
-    alive = [load.known[i] for i in route.alive(j)]
+    written, writing_at = _written(load, route, j)
+    alive = [*(load.known[i] for i in route.alive(j)), *([load.last] if written and written is load.last else [])]
     at = [(part, j) for part in (load.training, load.validation, load.ending)]
-    at += [(load.writing, j + 1)] if writes else []
+    at += [writing_at] if writing_at else []
     training, validation, ending, *writing = (float(part.total[anchor, where]) for part, where in at)
     return StagePlan(
         j=j,
         anchor=anchor,
-        writes=writes,
-        written_bytes=load.known[j + 1].nbytes if writes else 0,
-        written_basis=load.known[j + 1].basis if writes else None,
+        writes=j + 1 if written else None,
+        written_bytes=written.nbytes if written else 0,
+        written_basis=written.basis if written else None,
         deletes=anchor if _goes(route, j, len(outline.shapes)) else None,
         alive_bytes=sum(one.nbytes for one in alive),
         alive_basis=weakest(alive),
@@ -309,7 +313,7 @@ def _stage(
         replaying_seconds=sum(float(part.replay[anchor, where]) for part, where in at),
         reading_seconds=sum(float(part.read[anchor, where]) for part, where in at),
         images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
-        limited_by=_limit(load, anchor, j, is_trained=bool(training), is_written=bool(writing)),
+        limited_by=_limit(load, anchor, j, is_trained=bool(training), writing=writing_at),
         micro_batch=chosen.micro_batch if chosen else None,
         recompute=chosen is not None and chosen.recompute,
         device_peak_bytes=chosen.peak_bytes if chosen else None,
@@ -318,17 +322,26 @@ def _stage(
     )
 
 
+def _written(load: Workload, route: Route, j: int) -> tuple[Known | None, tuple[Parts, int] | None]:
+    """What stage j writes, and where its seconds are; x_J too, where that is asked for."""
+    if j + 1 in route.anchors:
+        return load.known[j + 1], (load.writing, j + 1)
+    if j + 1 == len(load.known) and load.last is not None and load.writing_last is not None:
+        return load.last, (load.writing_last, 0)
+    return None, None
+
+
 def _goes(route: Route, j: int, stages: int) -> bool:
     """Whether what stage j starts from goes when it ends: the next is written, or it was the last stage of all."""
     anchor = route.anchor(j)
     return route.last_reader(anchor) == j or (route.frees and anchor > 0 and j == stages - 1)
 
 
-def _limit(load: Workload, anchor: int, j: int, *, is_trained: bool, is_written: bool) -> str:
+def _limit(load: Workload, anchor: int, j: int, *, is_trained: bool, writing: tuple[Parts, int] | None) -> str:
     """What the training waits for; where none is left, the write-back."""
     if is_trained:
         return load.training.limit(anchor, j)
-    return load.writing.limit(anchor, j + 1) if is_written else "-"
+    return writing[0].limit(anchor, writing[1]) if writing else "-"
 
 
 def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from pipeline.budget import ring_bytes
+from pipeline.disk import folder_bytes
 from pipeline.feed import describe_input
-from pipeline.plan import as_planned, read_plan
+from pipeline.plan import Plan, as_planned, read_plan
 from pipeline.planning import outcomes
 from pipeline.presets import write_preset
 from pipeline.runfolder import RunFolder
@@ -156,6 +157,34 @@ def test_a_plan_of_stores_that_are_set_shows_what_the_run_does(
     inputs = [f"stage {one.j}: {describe_input(one.anchor, one.j)};" in err for one in plan.stages]
     assert inputs == [True] * 3, err
     assert stored(run) == ([] if keep == "needed" else plan.stores)
+
+
+def test_what_is_asked_for_of_the_last_block_is_planned_as_it_is_written(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    option = ("--run", run.path, "--set", "cache.keep=[2,3]")
+    bare = ("--run", run.path, "--set", "cache.keep=[2]")
+    plans = [msgspec.json.decode(cascade("plan", *one, "--json")[1], type=Plan) for one in (option, bare)]
+    with_last, without = plans
+    last = with_last.stages[2]
+    assert [(one.stages[2].writes, one.stages[2].writing_seconds > 0) for one in plans] == [(3, True), (None, False)]
+    assert last.alive_bytes - without.stages[2].alive_bytes == last.written_bytes
+    assert with_last.peak_bytes - without.peak_bytes == last.written_bytes
+    of_scale = last.ending_seconds - without.stages[2].ending_seconds
+    assert with_last.seconds - without.seconds == pytest.approx(last.writing_seconds + of_scale)
+    assert [one.peak_bytes for one in with_last.alternatives] == [one.peak_bytes for one in without.alternatives]
+    assert cascade("plan", *option, "--to", "1")[0] == 0
+    assert read_plan(run.path).stages[-1].writes == 2  # type: ignore[union-attr]
+    assert cascade("plan", *option)[0] == 0
+    assert cascade("run", *option)[0] == 0
+    stored = sum(run.stored_bytes(3, split) for split in run.splits)
+    assert stored == pytest.approx(last.written_bytes, rel=0.002), "but for the name of the machine, which is made up"
+    taken = folder_bytes(run.path)
+    assert cascade("plan", *option)[0] == 0
+    done = read_plan(run.path)
+    assert done is not None
+    assert (done.stages[2].writes, done.seconds) == (None, 0), "it is there"
+    assert done.peak_bytes + done.beside_bytes >= taken - 10_000, "and counts beside the plan's"
 
 
 def test_a_store_that_the_host_cannot_read_is_refused_by_plan_and_run_where_it_is_to_be_kept(
