@@ -197,6 +197,7 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     from pipeline.experiments.overview import beside
     from pipeline.planning import outcomes
     from pipeline.plantable import outcome_table
+    from pipeline.room import over_budget
     from pipeline.status import all_stored, next_action, other_branches
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
@@ -205,9 +206,12 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     rows = stage_status(folder, accepting=accept_stale)
     branches, others = other_branches(folder, accepting=accept_stale), beside(folder, accepting=accept_stale)
     found, rows_of_plan = (folder, rows, branches, all_stored(folder), others), outcomes(folder)
-    click.echo(status_json(*found, rows_of_plan) if as_json else status_table(*found))
+    over = over_budget(folder)
+    click.echo(status_json(*found, rows_of_plan, over) if as_json else status_table(*found))
     if not as_json and rows_of_plan:
         click.echo(outcome_table(rows_of_plan))
+    if not as_json and over:
+        click.echo(f"{over.reason}\nnext: {over.next}")
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
         click.echo(action)
 

@@ -29,8 +29,8 @@ def check_host_memory(
     for j in stages:
         index, batch_size = outline.nearest(j, is_there), outline.config.for_stage(j).train.batch_size
         needed[index] = max(ring_bytes(outline, index, batch_size, hold=hold), needed.get(index, 0))
-    worst = max(needed, key=needed.__getitem__)
-    if needed[worst] > host_bytes:
+    worst = max(needed, key=needed.__getitem__, default=None)
+    if worst is not None and needed[worst] > host_bytes:
         raise host_memory_error(outline.config, worst, needed[worst], host_bytes)
 
 

@@ -211,17 +211,35 @@ def blocks_read(anchor: ArrayLike, j: ArrayLike, *, scaled: ArrayLike) -> NDArra
 
 def writing(work: Work, machine: Machine) -> Parts:
     """x_i from x_h, for h < i: all splits and views through blocks h..i-1, encoded, packed and made durable."""
-    last = np.maximum(np.arange(work.stages) - 1, 0)
-    replay = replay_seconds(work, to_fields=True)[:, last]
-    device = replay + work.field_seconds[last][None, :] + work.render_seconds[:, None]
-    samples = np.where(work.exists, 0.0, float(work.computed_samples))[None, :]
+    blocks = np.maximum(np.arange(work.stages) - 1, 0)
+    return _writing(work, machine, blocks, work.disk_bytes, work.pack_seconds, work.exists)
+
+
+def writing_last(work: Work, machine: Machine, disk_bytes: float, pack_seconds: float) -> Parts:
+    """[h, 0], (J, 1), of writing x_J from x_h; what a sample takes on disk, and of a thread."""
+    block = np.array([work.stages - 1])
+    return _writing(work, machine, block, np.array([disk_bytes]), np.array([pack_seconds]), np.array([False]))
+
+
+def _writing(
+    work: Work,
+    machine: Machine,
+    blocks: NDArray[np.int64],
+    disk_bytes: Seconds,
+    pack_seconds: Seconds,
+    exists: NDArray[np.bool_],
+) -> Parts:
+    """[h, i] of writing from x_h what the i-th of `blocks` gives."""
+    replay = replay_seconds(work, to_fields=True)[:, blocks]
+    device = replay + work.field_seconds[blocks][None, :] + work.render_seconds[:, None]
+    samples = np.where(exists, 0.0, float(work.computed_samples))[None, :]
     fetched = samples * (1 - work.kept_share[:, None])
-    stored = np.where(work.exists, 0.0, float(work.written_samples))[None, :]
-    written = stored * (work.disk_bytes / machine.write_bytes_per_second)[None, :]
-    packed = stored * work.pack_seconds[None, :]
+    stored = np.where(exists, 0.0, float(work.written_samples))[None, :]
+    written = stored * (disk_bytes / machine.write_bytes_per_second)[None, :]
+    packed = stored * pack_seconds[None, :]
     flow = _Flow(samples, fetched, _share(work.window_in_order, work.train_samples))
     parts = _phase(work, machine, device, replay, flow, written, packed)
-    return parts._replace(total=parts.total + np.where(work.exists, 0.0, machine.store_seconds)[None, :])
+    return parts._replace(total=parts.total + np.where(exists, 0.0, machine.store_seconds)[None, :])
 
 
 def replay_seconds(work: Work, *, to_fields: bool = False) -> Seconds:

@@ -38,8 +38,8 @@ def failure(error: BaseException) -> tuple[str, int] | None:
             where = f" at {error.filename}, where {_free(error.filename)} free" if error.filename else ""
             return (
                 f"the disk is full{where}; what was committed is intact\n"
-                f"next: make room (cascade gc, with this command's --run and --set, lists what can be freed); "
-                f"then the same command"
+                f"next: make room (cascade gc, with this command's --run and --set, lists what can be freed, if "
+                f"anything); then the same command"
             ), 6
         case OSError() if error.errno == errno.EFBIG:
             where = f" at {error.filename}" if error.filename else ""

@@ -57,6 +57,7 @@ class Following:
         return j < last and self.asked.config.for_stage(j).store.codec != "none"
 
     def _planned(self) -> Plan:
+        """By what is known now; of a plan that was said, what was said of the alternatives."""
         run = self.asked
         return plan_run(
             run.path,
@@ -68,6 +69,7 @@ class Following:
             host_bytes=run.host_bytes,
             last=self.plan_to,
             without=self.refused,
+            others=None if self.plan is None else self.plan.alternatives,
         )
 
 

@@ -18,6 +18,7 @@ from pipeline.experiments.places import COMMANDS, DELETED, FEATURES, TRANSFER, W
 from pipeline.lock import lock_folder
 from pipeline.needed import is_needed, output_is_due, own_stores
 from pipeline.paths import matching
+from pipeline.progress import size
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder, is_committed, is_lost
 
@@ -76,6 +77,13 @@ def find_garbage(run: RunFolder, *, keep_branches: bool = False, accept_stale: b
         found = [one for one in found if one.kind != "branch"]
     whole = {one.path for one in found}
     return [one for one in found if whole.isdisjoint(one.path.parents)]
+
+
+def freeable(run: RunFolder) -> str:
+    """As in "cascade gc --run c10 lists what can be freed, 1.2 MB", to advise where there is too little room; "" where
+    it would list nothing."""
+    freed = sum(one.nbytes for one in find_garbage(run))
+    return f"{run.command('gc')} lists what can be freed, {size(freed)}" if freed else ""
 
 
 def remove(garbage: Garbage) -> None:

@@ -6,22 +6,26 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
 
-from cache import CodecChoice, CodecName, choose_codec, drop_journal, read_summary, sync
+from cache import CodecChoice, CodecName, choose_codec, drop_journal, packed_bytes, read_summary, sync
 from pipeline.bad_images import BAD_IMAGES, printable, write_skipped
 from pipeline.config import Config, budget_bytes
 from pipeline.data_info import X_0, DataInfo, check_crop, check_same_data, read_data_info
 from pipeline.disk import StoreSize, check_room, store_size
 from pipeline.errors import RefusedError
+from pipeline.footprint import CODED, KEY, RATIO, unwritten_split
 from pipeline.image_store import image_writer
+from pipeline.outline import Outline
 from pipeline.probe import find_channels, find_side
 from pipeline.progress import Reporter
-from pipeline.sealed import write_sealed
+from pipeline.sealed import seal, write_sealed
 from pipeline.shapes import network_shapes
 from pipeline.sieve import Sieve
 from pipeline.sources import Source, open_source
@@ -123,19 +127,25 @@ class _Ingest:
         mean = self.sums[0] / pixels
         variance = self.sums[1] / pixels - mean**2
         tested = self.source.test.labels[kept["test"]]
-        return DataInfo(
-            data=self.config.data,
-            classes=list(self.source.classes),
-            channels=sieve.channels,
-            side=sieve.side,
+        return self._info(
             samples={name: len(ids) for name, ids in kept.items()},
             class_counts=np.bincount(tested, minlength=len(self.source.classes)).tolist(),
             mean=(mean / 255).tolist(),
             std=(np.sqrt(np.maximum(variance, 1)) / 255).tolist(),  # at least a grey level: constant images stay finite
-            run=self.config.order.run,
             digest=self.digest.hexdigest(),
             tables={name: read_summary(self.folder / name).table_crc32c for name in kept},
             skipped=dict(Counter(image.split for image in bad)),
+        )
+
+    def _info(self, **found: Any) -> DataInfo:
+        """The record, with what is known beforehand and what was `found`."""
+        return DataInfo(
+            data=self.config.data,
+            classes=list(self.source.classes),
+            channels=self.sieve.channels,
+            side=self.sieve.side,
+            run=self.config.order.run,
+            **found,
         )
 
     def _write(self, name: str) -> NDArray[np.int64]:
@@ -186,20 +196,47 @@ class _Ingest:
 
     def _check_room(self) -> None:
         """Raise DiskError where the disk has no room for the images, decoded and packed."""
-        sieve, run = self.sieve, self.config.order.run
-        sample_bytes = sieve.channels * sieve.side**2
-        sizes = (
-            store_size(samples=len(ids), views=1, sample_bytes=sample_bytes, run=run) for ids in sieve.splits.values()
-        )
+        sieve = self.sieve
         check_room(
             "x_0",
             self.folder.parent,
-            sum(sizes, StoreSize(0, 0)),
+            sum(map(self._size, sieve.splits), StoreSize(0, 0, rest=self._record_bytes())),
             lambda: self._codec("train", sieve.splits["train"]),
             lambda: self._first_images("train", sieve.splits["train"]),
             budget=budget_bytes(self.config.budget.disk),
             remedy=lambda: "make room, or take a smaller data.canvas, or store.codec = zstd; then the same command",
         )
+
+    def _size(self, name: str) -> StoreSize:
+        """What a split takes before compression; at most, with all its images, where bad ones are left out."""
+        sieve, ids, own = self.sieve, self.sieve.splits[name], self.config.store.codec
+        rows = {} if sieve.skip_bad else {name: (packed_bytes(sieve.split(name).labels[ids]), packed_bytes(ids))}
+        outline = Outline(
+            config=self.config,
+            channels=sieve.channels,
+            side=sieve.side,
+            classes=len(self.source.classes),
+            samples={name: len(ids)},
+            shapes=[],
+            rows=rows,
+        )
+        whole = unwritten_split(outline, 0, name, {}, CODED if own == "auto" else own)
+        size = store_size(samples=len(ids), views=1, sample_bytes=outline.sample_bytes(0), run=self.config.order.run)
+        return replace(size, rest=whole.nbytes - size.nbytes)
+
+    def _record_bytes(self) -> int:
+        """What ingest.json takes at most."""
+        sieve, samples = self.sieve, {name: len(ids) for name, ids in self.sieve.splits.items()}
+        widest = self._info(
+            samples=samples,
+            class_counts=[samples["test"]] * len(self.source.classes),
+            mean=[RATIO] * sieve.channels,
+            std=[RATIO] * sieve.channels,
+            digest=KEY,
+            tables=dict.fromkeys(samples, 2**32 - 1),
+            skipped=samples if sieve.skip_bad else {},
+        )
+        return len(seal(widest))
 
     def _first_images(self, name: str, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The first run of images of a split, those left out that are bad."""

@@ -8,23 +8,27 @@ from typing import Any
 import msgspec
 import torch
 
-from pipeline.anchors import Choices, Route, route_of, shortest_route
+from pipeline.alternatives import Alternative, alternatives, at_a_time, least
+from pipeline.anchors import Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
-from pipeline.errors import ConfigError, DeviceMemoryError, DiskError
-from pipeline.footprint import Basis, Sampled, weakest
+from pipeline.costs import Parts
+from pipeline.errors import DeviceMemoryError, DiskError
+from pipeline.footprint import Basis, Known, Sampled, weakest
+from pipeline.gc import freeable
 from pipeline.measured import Measured, measured_stages
 from pipeline.ondevice import OnDevice, choose_on_device
-from pipeline.otherways import other_ways
 from pipeline.outline import Outline
+from pipeline.paths import matching
 from pipeline.progress import size
 from pipeline.rates import Rates
+from pipeline.record import stage_path
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.workload import Budgets, Workload, workload
 
 PLAN = "plan.json"
 FORMAT = 3
-"""Raised when what plan.json holds changes: a plan of another one is made again."""
+"""Raised when what plan.json holds changes but by fields that may be left out: a plan of another one is made again."""
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,35 +63,22 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Trained; None where no epoch is left."""
     limited_by: str
     """What the training waits for: device, disk or threads."""
-    micro_batch: int
+    micro_batch: int | None
+    """None where it is trained."""
     recompute: bool
     """Whether a step keeps only the inputs of the stage's parts for the backward pass."""
     device_peak_bytes: int | None
-    """Predicted; None where nothing limits it, and nothing was predicted."""
+    """Predicted; None where nothing limits it, or it is trained, and nothing was predicted."""
     device_beside_bytes: int | None = None
     """What a real step took beside what its code allocates, which is in the peak; None where none was run."""
     settings: str
     """Digest of what of the config it was predicted under."""
+    key: str | None = None
+    """Of the stage; None where it is of images that were not ingested yet."""
 
     @property
     def seconds(self) -> float:
         return self.training_seconds + self.ending_seconds + self.writing_seconds
-
-
-class Alternative(msgspec.Struct, frozen=True, kw_only=True):
-    """Another way, in a line."""
-
-    name: str
-    anchors: list[int]
-    seconds: float
-    peak_bytes: int
-    """Of the stores on disk at a time, x_0 included."""
-    peak_basis: Basis
-    """What they are known from."""
-    fits: bool
-    """Whether the disk has room for it."""
-    changes_results: bool
-    """Whether it is another method: its time is that of all that it trains anew."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +91,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stages: list[StagePlan]
     """What is still to do of each."""
     predicted: list[StagePlan]
-    """What earlier plans said of stages that are trained now."""
+    """What earlier plans said of stages that are trained now, under whichever settings that was."""
     measured: list[Measured]
     """What came of stages that are trained."""
     images: dict[str, int]
@@ -113,6 +104,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of all else in the folder, now and to come: weights, test outputs, checkpoints, records, other branches."""
     disk_bytes: int
     """The budget, for both."""
+    needs_bytes: int | None = None
+    """Of disk, for both, where a what-if does not fit in the budget."""
     drops: list[int]
     """Indices of x_i that are there, for which there is no room beside the plan, and which go before it begins."""
     peak_basis: Basis
@@ -142,8 +135,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def prediction(self, config: Config, j: int) -> StagePlan | None:
         """What was predicted of all of stage j under the same settings and stores; None where nothing was."""
-        if config.cache.keep != self.keep:
-            return None
         rows, settings = (*self.predicted, *self.stages), settings_digest(config, j)
         return next((one for one in rows if (one.j, one.settings) == (j, settings) and one.images_per_second), None)
 
@@ -160,13 +151,17 @@ def make_plan(
     frees: bool | None = None,
     without: Collection[int] = (),
     last: int | None = None,
+    is_what_if: bool = False,
+    others: Sequence[Alternative] | None = None,
 ) -> Plan:
     """The plan of least predicted time within the disk budget, for what of a run is still to do, up to stage `last` or
     all; or that of given stores, whether or not they fit, with what the least would be among the alternatives. `frees`
-    says whether each of these goes once the next is written; by default where there is no room for all.
+    says whether each of these goes once the next is written; by default where there is no room for all. `others` are
+    its alternatives where nobody reads them anew.
 
     `samples` say what compression leaves of some x_i; those of `without` are not to be stored. Raises DiskError where
-    not even the images fit, DeviceMemoryError where a stage does not.
+    not even the images fit, DeviceMemoryError where a stage does not. A what-if is never refused for the disk:
+    where nothing fits it is that of all recomputed, and says how much disk that takes.
     """
     planned = len(outline.shapes) if last is None else last + 1
     ways = list(_ways(outline, planned, device))
@@ -178,10 +173,18 @@ def make_plan(
         route: Route | None = route_of(written, (0, *there), budgets.stores, frees=frees)
     else:
         route = shortest_route(choices, budgets.stores)
+        if route is None and is_what_if:
+            route = route_of(choices, (0,), budgets.stores)
     if route is None:
         raise _no_room(load, budgets, run)
-    stages = [_stage(load, route, j, outline, rates, device) for j in range(planned)]
-    peak_bytes, peak_basis = _at_a_time(load, route)
+    if others is None:
+        others = [
+            *(least(load, choices, budgets) if stores is not None else ()),
+            *alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
+        ]
+    stages = [_stage(load, route, j, outline, rates, device, run) for j in range(planned)]
+    last_store = load.last if planned == len(outline.shapes) else None
+    peak_bytes, peak_basis = at_a_time(load, route, last_store)
     return Plan(
         anchors=list(route.anchors),
         keep=outline.config.cache.keep,
@@ -192,13 +195,11 @@ def make_plan(
         seconds=sum(stage.seconds for stage in stages),
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
+        needs_bytes=_needs(route, budgets, last_store) if is_what_if else None,
         peak_basis=peak_basis,
         beside_bytes=budgets.beside,
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
-        alternatives=[
-            *(_least(load, choices, budgets) if stores is not None else ()),
-            *_alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
-        ],
+        alternatives=list(others),
         samples=list(samples),
         machine=rates.machine,
     )
@@ -217,11 +218,18 @@ def _ways(outline: Outline, planned: int, device: torch.device) -> Iterator[OnDe
 def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskError:
     """Of a budget that does not even hold the images, and what there is and will be whatever is stored."""
     beside = f", and what is no store {size(budgets.beside)}: weights, checkpoints, records" if budgets.beside else ""
-    gc = f"{run.command('gc')} lists what can be freed; or " if run is not None else ""
+    gc = freeable(run) if run is not None else ""
     return DiskError(
         f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}\n"
-        f"next: {gc}a larger budget, or a smaller data.canvas"
+        f"next: {f'{gc}; or ' if gc else ''}a larger budget, or a smaller data.canvas"
     )
+
+
+def _needs(route: Route, budgets: Budgets, last: Known | None) -> int | None:
+    """Bytes of disk that a route takes, with x_J and all that lies beside its stores, where that is more than there
+    is."""
+    stores = route.peak_bytes + (last.nbytes if last else 0)
+    return stores + budgets.beside if stores > budgets.stores else None
 
 
 def _drops(route: Route, peak_bytes: int, budgets: Budgets) -> list[int]:
@@ -251,15 +259,22 @@ def as_planned(run: RunFolder) -> RunFolder:
 
 
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
-    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included: not of those
-    that others stand in for."""
+    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included, whichever
+    settings this one is of."""
     earlier = read_plan(folder)
     if earlier is not None and run is not None:
-        done = [stage.j for stage in run.stages if stage.record is not None and not run.is_stand_in(stage.j)]
-        found = [earlier.prediction(run.asked, j) for j in done]
-        plan = msgspec.structs.replace(plan, predicted=[one for one in found if one is not None])
+        again = {(one.j, one.settings) for one in plan.stages if one.images_per_second}
+        rows = (one for one in (*earlier.predicted, *earlier.stages) if one.images_per_second)
+        kept = [one for one in rows if (one.j, one.settings) not in again and _is_trained(one, run.path / "stages")]
+        plan = msgspec.structs.replace(plan, predicted=kept)
     write_sealed(folder / PLAN, plan)
     return plan
+
+
+def _is_trained(stage: StagePlan, stages: Path) -> bool:
+    """Whether a stage that something was predicted of is there; where its key was not known, one of its index."""
+    name = f"{stage.j}-*" if stage.key is None else stage_path(stages, stage.j, stage.key).name
+    return bool(matching(stages, f"{name}/stage.json"))
 
 
 def settings_digest(config: Config, j: int) -> str:
@@ -268,20 +283,29 @@ def settings_digest(config: Config, j: int) -> str:
     return hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:16]
 
 
-def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates, device: torch.device) -> StagePlan:
+def _stage(
+    load: Workload,
+    route: Route,
+    j: int,
+    outline: Outline,
+    rates: Rates,
+    device: torch.device,
+    run: RunFolder | None,
+) -> StagePlan:
     anchor = route.anchor(j)
-    chosen = choose_on_device(outline, j, anchor=anchor, device=device)
-    writes = j + 1 if j + 1 in route.anchors else None
-    alive = [load.known[i] for i in route.alive(j)]
+    is_trained = run is not None and run.stages[j].record is not None
+    chosen = None if is_trained else choose_on_device(outline, j, anchor=anchor, device=device)
+    written, writing_at = _written(load, route, j)
+    alive = [*(load.known[i] for i in route.alive(j)), *([load.last] if written and written is load.last else [])]
     at = [(part, j) for part in (load.training, load.validation, load.ending)]
-    at += [(load.writing, j + 1)] if writes else []
+    at += [writing_at] if writing_at else []
     training, validation, ending, *writing = (float(part.total[anchor, where]) for part, where in at)
     return StagePlan(
         j=j,
         anchor=anchor,
-        writes=writes,
-        written_bytes=load.known[j + 1].nbytes if writes else 0,
-        written_basis=load.known[j + 1].basis if writes else None,
+        writes=j + 1 if written else None,
+        written_bytes=written.nbytes if written else 0,
+        written_basis=written.basis if written else None,
         deletes=anchor if _goes(route, j, len(outline.shapes)) else None,
         alive_bytes=sum(one.nbytes for one in alive),
         alive_basis=weakest(alive),
@@ -291,13 +315,23 @@ def _stage(load: Workload, route: Route, j: int, outline: Outline, rates: Rates,
         replaying_seconds=sum(float(part.replay[anchor, where]) for part, where in at),
         reading_seconds=sum(float(part.read[anchor, where]) for part, where in at),
         images_per_second=int(load.epochs[j]) * outline.samples["train"] / training if training else None,
-        limited_by=_limit(load, anchor, j, is_trained=bool(training), is_written=bool(writing)),
-        micro_batch=chosen.micro_batch,
-        recompute=chosen.recompute,
-        device_peak_bytes=chosen.peak_bytes,
-        device_beside_bytes=chosen.beside_bytes,
+        limited_by=_limit(load, anchor, j, is_trained=bool(training), writing=writing_at),
+        micro_batch=chosen.micro_batch if chosen else None,
+        recompute=chosen is not None and chosen.recompute,
+        device_peak_bytes=chosen.peak_bytes if chosen else None,
+        device_beside_bytes=chosen.beside_bytes if chosen else None,
         settings=settings_digest(outline.config, j),
+        key=None if run is None else run.stages[j].key,
     )
+
+
+def _written(load: Workload, route: Route, j: int) -> tuple[Known | None, tuple[Parts, int] | None]:
+    """What stage j writes, and where its seconds are; x_J too, where that is asked for."""
+    if j + 1 in route.anchors:
+        return load.known[j + 1], (load.writing, j + 1)
+    if j + 1 == len(load.known) and load.last is not None and load.writing_last is not None:
+        return load.last, (load.writing_last, 0)
+    return None, None
 
 
 def _goes(route: Route, j: int, stages: int) -> bool:
@@ -306,11 +340,11 @@ def _goes(route: Route, j: int, stages: int) -> bool:
     return route.last_reader(anchor) == j or (route.frees and anchor > 0 and j == stages - 1)
 
 
-def _limit(load: Workload, anchor: int, j: int, *, is_trained: bool, is_written: bool) -> str:
+def _limit(load: Workload, anchor: int, j: int, *, is_trained: bool, writing: tuple[Parts, int] | None) -> str:
     """What the training waits for; where none is left, the write-back."""
     if is_trained:
         return load.training.limit(anchor, j)
-    return load.writing.limit(anchor, j + 1) if is_written else "-"
+    return writing[0].limit(anchor, writing[1]) if writing else "-"
 
 
 def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
@@ -318,64 +352,3 @@ def _reading_back(load: Workload, route: Route, j: int, rates: Rates) -> float:
     if route.last_reader(route.anchor(j)) != j:
         return 0.0
     return load.known[j + 1].nbytes / rates.read_bytes_per_second
-
-
-def _at_a_time(load: Workload, route: Route) -> tuple[int, Basis]:
-    """Bytes of the stores on disk at a time, where they are most, and what they are known from."""
-    images, *kept = (load.known[i] for i in route.anchors)
-    beside = [kept[m : m + 2] for m in range(len(kept))] if route.frees else [kept]
-    most = max(([images, *some] for some in beside), key=lambda some: sum(one.nbytes for one in some))
-    return sum(one.nbytes for one in most if not one.stays), weakest(most)
-
-
-def _alternative(name: str, load: Workload, route: Route, budgets: Budgets, *, changes_results: bool) -> Alternative:
-    peak_bytes, peak_basis = _at_a_time(load, route)
-    return Alternative(
-        name=name,
-        anchors=list(route.anchors),
-        seconds=route.seconds,
-        peak_bytes=peak_bytes,
-        peak_basis=peak_basis,
-        fits=route.peak_bytes <= budgets.stores,
-        changes_results=changes_results,
-    )
-
-
-def _least(load: Workload, choices: Choices, budgets: Budgets) -> Iterator[Alternative]:
-    """What "auto" would do, where other stores are asked for."""
-    if (route := shortest_route(choices, budgets.stores)) is not None:
-        yield _alternative("cache.keep = auto", load, route, budgets, changes_results=False)
-
-
-def _alternatives(
-    outline: Outline,
-    rates: Rates,
-    budgets: Budgets,
-    load: Workload,
-    choices: Choices,
-    device: torch.device,
-    run: RunFolder | None,
-    samples: Sequence[Sampled],
-    ways: Sequence[OnDevice | None],
-) -> Iterator[Alternative]:
-    """What else could be done, in a line each."""
-
-    def one(name: str, of: Workload, found: Route | None, *, changes_results: bool = False) -> Iterator[Alternative]:
-        if found is not None:
-            yield _alternative(name, of, found, budgets, changes_results=changes_results)
-
-    stages = choices.stages
-    stores = [i for i in range(1, stages) if choices.may_store[i]]
-    yield from one("all cached", load, route_of(choices, (0, *stores), budgets.stores))
-    yield from one("all recomputed", load, route_of(choices, (0,), budgets.stores))
-    yield from one(
-        f"half the disk, {size(budgets.disk // 2)}", load, shortest_route(choices, budgets.disk // 2 - budgets.beside)
-    )
-    for change in other_ways(outline.config):
-        try:
-            other, seen = outline.under(change.config), change.seen(run)
-        except ConfigError:
-            continue
-        of = workload(other, rates, budgets, run=seen, samples=samples, device=device, ways=ways)
-        route = shortest_route(of.choices.until(stages), budgets.stores)
-        yield from one(change.name, of, route, changes_results=change.changes_results)

@@ -1,12 +1,13 @@
 """`cascade plan`: the rates of this machine, the plan of a run folder, and what came of an earlier one."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from pipeline.alternatives import Alternative
 from pipeline.beforehand import check_device_memory, check_host_memory, check_parts
 from pipeline.beside import beside_bytes, bytes_to_come, deletable
 from pipeline.config import Config, budget_bytes
@@ -17,7 +18,7 @@ from pipeline.host import host_budget
 from pipeline.lock import Lock, lock_folder
 from pipeline.measured import Measured, measured_stages
 from pipeline.measured_steps import measure_steps
-from pipeline.needed import is_needed
+from pipeline.needed import is_needed, output_is_due
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, StagePlan, keep_plan, make_plan, read_plan
 from pipeline.progress import Reporter, size
@@ -42,16 +43,18 @@ def plan_run(
     host_bytes: int | None = None,
     run: RunFolder | None = None,
     lock: Lock | None = None,
+    others: Sequence[Alternative] | None = None,
 ) -> Plan:
     """Plan what of a run folder is still to do, up to stage `last` or all, and keep the plan there: with the stores of
     cache.keep or, where that is "auto", those of least time.
 
     `run` is the folder as it is seen where that is not by the config alone: with stages that stand in for others.
     The x_i of `without` are not to be stored. `host_bytes` of host memory are planned with, by default what the config
-    allows.
+    allows. `others` are the plan's alternatives where they are not to be worked out, as those of one that was said.
     The machine is measured where that was not done yet, or `anew`, and then a real step of every stage too. With
     `images`, the plan is of a whole run on as many training images, and is not kept; a disk budget that the config
-    states is then not held against what is free here.
+    states is then not held against what is free here, and what does not fit is planned all the same, and says how much
+    disk it takes.
 
     Raises what `cascade run` would: ConfigError where a batch has no parts of machine.micro_batch, BudgetError where
     the images cannot be read within the host memory, DeviceMemoryError, and DiskError where not even they fit.
@@ -75,26 +78,29 @@ def plan_run(
         planned = len(outline.shapes) if last is None else last + 1
         seen = run if images is None else None
         stores, frees = stores_kept(outline, seen), config.cache.keep == "needed"
-        if stores is None:
+        due = [j for j in range(planned) if seen is None or seen.stages[j].record is None or output_is_due(seen, j)]
+        if stores is not None:
+            _check_kept(outline, seen, due, budgets.host, device)
+        elif due:
             check_host_memory(outline, [0], lambda _: False, budgets.host, hold=batches_held(device))
-        else:
-            _check_kept(outline, seen, planned, budgets.host, device)
         rates = rates_of(folder, outline, device, report, anew=anew)
         if anew:
             untrained = [j for j in range(planned) if seen is None or seen.stages[j].record is None]
             outline = measure_steps(folder, outline, untrained, device, report)
         if images is not None:
-            budgets = budgets if stated is None else replace(budgets, disk=stated)
+            budgets = budgets if stated is None else replace(budgets, disk=stated, block=0)
             outline = outline.of_images(images)
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
-            return make_plan(outline, rates, budgets, device=device, last=last, stores=stores, frees=frees)
+            return make_plan(
+                outline, rates, budgets, device=device, last=last, stores=stores, frees=frees, is_what_if=True
+            )
         if run is None:
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
         else:
             budgets = replace(budgets, beside=beside_bytes(run, planned), there=deletable(run, planned))
         earlier = read_plan(folder)
         kept = earlier.samples if earlier else []
-        samples = updated_samples(run, device, report, kept) if run else []
+        samples = updated_samples(run, device, kept) if run else []
         plan = make_plan(
             outline,
             rates,
@@ -106,18 +112,19 @@ def plan_run(
             frees=frees,
             without=without,
             last=last,
+            others=others,
         )
         return keep_plan(folder, plan, run)
 
 
-def _check_kept(outline: Outline, run: RunFolder | None, planned: int, host_bytes: int, device: torch.device) -> None:
-    """Refuse what a run that keeps what the config names would be refused for."""
+def _check_kept(outline: Outline, run: RunFolder | None, due: list[int], host_bytes: int, device: torch.device) -> None:
+    """Refuse what a run that keeps what the config names would be refused for in the stages that it has to do."""
 
     def there(i: int) -> bool:
         return outline.config.keeps(i) or (run is not None and run.is_stored(i))
 
-    untrained = [j for j in range(planned) if run is None or run.stages[j].record is None]
-    check_host_memory(outline, range(planned), there, host_bytes, hold=batches_held(device))
+    untrained = [j for j in due if run is None or run.stages[j].record is None]
+    check_host_memory(outline, due, there, host_bytes, hold=batches_held(device))
     check_device_memory(outline, untrained, there, device)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from pipeline.alternatives import Alternative
 from pipeline.feed import describe_input
 from pipeline.footprint import Basis
 from pipeline.measured import Measured
-from pipeline.plan import Alternative, Plan, StagePlan
+from pipeline.plan import Plan, StagePlan
 from pipeline.planning import Outcome
 from pipeline.progress import duration, size
 from pipeline.tables import as_json, as_text, new_table
@@ -23,15 +24,17 @@ def plan_json(plan: Plan) -> str:
 
 def plan_table(plan: Plan) -> str:
     """The stages, what all of them take, and what else could be done."""
-    has_device = any(stage.device_peak_bytes is not None for stage in plan.stages)
+    peaks = [stage.device_peak_bytes for stage in plan.stages] + [one.device_peak_bytes for one in plan.measured]
+    has_device = any(peak is not None for peak in peaks)
     on_device = ["device", "micro-batch"] if has_device else []
     table = new_table(
         "stage", "input", "writes", "written", "deletes", "on disk", *on_device, "images/s", "time", "waits for"
     )
-    measured, predicted = {one.j: one for one in plan.measured}, {one.j: one for one in plan.predicted}
+    measured = {one.j: one for one in plan.measured}
+    predicted = {(one.j, one.settings): one for one in plan.predicted}
     for stage in plan.stages:
         if stage.j in measured:
-            then = predicted.get(stage.j)
+            then = predicted.get((stage.j, stage.settings))
             table.add_row(*_cells_of_trained(measured[stage.j], then, stage, has_device=has_device))
         else:
             table.add_row(*_cells(stage, has_device=has_device))
@@ -119,7 +122,18 @@ def _totals(plan: Plan) -> str:
         f"for {images} images\n"
         f"{begins} {duration(plan.seconds)}: {shares}; of it replaying {replaying}, the disk reads for {reading}\n"
         f"on disk at a time: {_figure(plan.peak_bytes, plan.peak_basis)}{beside}, of {size(plan.disk_bytes)}"
-        f"{notes}{_real_steps(plan)}{drops}"
+        f"{notes}{_real_steps(plan)}{_needs(plan)}{drops}"
+    )
+
+
+def _needs(plan: Plan) -> str:
+    """Of a what-if that does not fit on the disk, a line that says so; else ""."""
+    if plan.needs_bytes is None:
+        return ""
+    what, is_bound = ", ".join(f"x_{i}" for i in plan.anchors), plan.peak_basis == "bound"
+    return (
+        f"\n{'may' if is_bound else 'does'} not fit: {what} and what is kept beside take "
+        f"{'at most ' if is_bound else ''}{size(plan.needs_bytes)} of disk, and {size(plan.disk_bytes)} are there"
     )
 
 

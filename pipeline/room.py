@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from pipeline.disk import (
 )
 from pipeline.errors import DiskError
 from pipeline.footprint import place_of, unwritten_split
-from pipeline.gc import find_garbage
+from pipeline.gc import freeable
 from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder, is_committed
 
@@ -79,17 +79,39 @@ def check_output_room(
     )
 
 
-def say_over_budget(run: RunFolder, report: Reporter) -> None:
-    """Say of a folder that takes more than its budget allows how much that is, and what would free it."""
-    budget, there = _budget(run), run_bytes(run.path)
-    if budget is None or there <= budget:
-        return
-    freed = sum(one.nbytes for one in find_garbage(run))
-    gc = f"{run.command('gc')} lists what can be freed, {size(freed)}; or " if freed else ""
-    report.say(
-        f"{run.path} takes {size(there)}, {size(there - budget)} more than budget.disk, {size(budget)}\n"
-        f"next: {gc}raise budget.disk"
+@dataclass(frozen=True)
+class OverBudget:
+    """Of a run folder that holds more than its disk budget allows."""
+
+    nbytes: int
+    """Of all its files, x_0 included."""
+    budget_bytes: int
+    reason: str
+    """The same in words."""
+    next: str
+    """What to do."""
+
+
+def over_budget(run: RunFolder) -> OverBudget | None:
+    """How much more a folder holds than budget.disk, and what would free it; None where that is no more, or not set.
+
+    Every file is looked at for it.
+    """
+    if (budget := _budget(run)) is None or (there := run_bytes(run.path)) <= budget:
+        return None
+    gc = freeable(run)
+    return OverBudget(
+        nbytes=there,
+        budget_bytes=budget,
+        reason=f"{run.path} takes {size(there)}, {size(there - budget)} more than budget.disk, {size(budget)}",
+        next=f"{gc}; or raise budget.disk" if gc else "raise budget.disk",
     )
+
+
+def say_over_budget(run: RunFolder, report: Reporter) -> None:
+    """Say so, if it is."""
+    if over := over_budget(run):
+        report.say(f"{over.reason}\nnext: {over.next}")
 
 
 def _sampled_share(run: RunFolder, j: int, codec: CodecName) -> float | None:
@@ -195,9 +217,7 @@ def _still_needed(run: RunFolder, j: int) -> str:
 
 def _remedy(run: RunFolder, j: int) -> str:
     """What would make room for x_{j+1}, or less of it: neither what is set already, nor what is not in force."""
-    freed = sum(one.nbytes for one in find_garbage(run))
-    gc = f"{run.command('gc')} lists what can be freed, {size(freed)}" if freed else "make room on that disk"
-    advice = [gc, f"set cache.keep to {_other_keeps(run)}", *_smaller(run, j)]
+    advice = [freeable(run) or "make room on that disk", f"set cache.keep to {_other_keeps(run)}", *_smaller(run, j)]
     return f"{'; or '.join(advice)}; then the same command goes on"
 
 

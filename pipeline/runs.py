@@ -74,7 +74,7 @@ def check_before_ingest(
     device = choose_device(machine.device if device_name is None else device_name, deterministic=machine.deterministic)
     if config.cache.keep == "auto":
         with suppress(DiskError):  # the ingest knows better what compression leaves of the images, and refuses too
-            plan_run(run_folder, config, device, report, last=last, lock=lock)
+            plan_run(run_folder, config, device, report, last=last, lock=lock, others=())
         return
     outline = read_outline(run_folder, config)
     last = len(outline.shapes) - 1 if last is None else last
@@ -130,19 +130,14 @@ def run_stages(
             held.says(f"stage {j} of {first}..{last}")
             options: Options = {"output_asked_for": asked, "strict": strict, "should_stop": should_stop}
             is_new = run.stages[j].record is None
-            try:
-                if not train_stage(run, j, device, report, **options):
-                    report.say(f"stage {j}  done already")
-            except NoRoomError as error:
-                if follows is None:
-                    raise
-                run = follows.without(j + 1, error)
+            was_due, run = _finish(run, j, device, report, follows, options)
+            if not was_due:
+                report.say(f"stage {j}  done already")
             if follows is not None and is_new:
                 run = follows.again(run, j)
                 if run.drops:
                     free_stores(run, report)
-                if j + 1 not in follows.refused:
-                    train_stage(run, j, device, report, **options)  # which writes what the new plan stores
+                _, run = _finish(run, j, device, report, follows, options)  # what the new plan stores
             if run.frees or run.drops:
                 free_stores(run, report)
         say_over_budget(run, report)
@@ -154,6 +149,18 @@ class Options(TypedDict):
     output_asked_for: bool
     strict: bool
     should_stop: Callable[[], bool]
+
+
+def _finish(
+    run: RunFolder, j: int, device: torch.device, report: Reporter, follows: Following | None, options: Options
+) -> tuple[bool, RunFolder]:
+    """Bring stage j to its end: whether it was due, and the run, by a new plan where x_{j+1} was refused."""
+    try:
+        return train_stage(run, j, device, report, **options), run
+    except NoRoomError as error:
+        if follows is None:
+            raise
+        return True, follows.without(j + 1, error)
 
 
 def _following(
@@ -189,10 +196,12 @@ def _say_room(run: RunFolder, first: int, last: int, report: Reporter, *, is_pla
 
 
 def check_stages_memory(run: RunFolder, stages: range, device: torch.device) -> None:
-    """Raise BudgetError or DeviceMemoryError, before hours are spent, where one of the stages will not fit."""
+    """Raise BudgetError or DeviceMemoryError, before hours are spent, where one of the stages that are not done will
+    not fit."""
 
     def there(i: int) -> bool:
         return run.config.keeps(i) or run.is_stored(i)
 
-    check_host_memory(run.outline, stages, there, run.host_bytes, hold=batches_held(device))
-    check_device_memory(run.outline, [j for j in stages if run.stages[j].record is None], there, device)
+    due = [j for j in stages if is_due(run, j, output_asked_for=len(stages) == 1)]
+    check_host_memory(run.outline, due, there, run.host_bytes, hold=batches_held(device))
+    check_device_memory(run.outline, [j for j in due if run.stages[j].record is None], there, device)

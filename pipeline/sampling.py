@@ -9,7 +9,6 @@ from cache import CODECS, CodecName, chunk_samples, filled_up, packed_share, sam
 from cache.codecs import CHECKSUM_BYTES
 from pipeline.feed import Feed
 from pipeline.footprint import Sampled, place_of, would_be_written
-from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.writeback import Output
 
@@ -19,20 +18,21 @@ OTHER_SAMPLES = 256
 """Of another split."""
 
 
-def updated_samples(run: RunFolder, device: torch.device, report: Reporter, kept: list[Sampled]) -> list[Sampled]:
+def updated_samples(run: RunFolder, device: torch.device, kept: list[Sampled]) -> list[Sampled]:
     """Those of a run folder's x_i that could be written now, as they are `kept` or taken anew; and what else was kept
     of stages that are there."""
     known = {one.store: one for one in kept if (run.path / one.store).parents[1].is_dir()}
     for j in range(len(run.stages)):
         if _is_open(run, j) and not _answers(known.get(place_of(run, j + 1)), run, j):
-            known[place_of(run, j + 1)] = sample_output(run, j, device, report)
+            known[place_of(run, j + 1)] = sample_output(run, j, device)
     return list(known.values())
 
 
-def sample_output(run: RunFolder, j: int, device: torch.device, report: Reporter) -> Sampled:
+def sample_output(run: RunFolder, j: int, device: torch.device) -> Sampled:
     """Encode runs of x_{j+1} from all over its splits and views, and pack them with every codec.
 
-    Where the config leaves the codec to the speed of the machine, what it comes to now; a write-back measures again.
+    Where the config leaves the codec to the speed of the machine, what it comes to now; a write-back measures again,
+    and says it.
     """
     output = Output(run, j, Feed(run, j, device, streamed=True, sequential_only=True))
     packed = dict.fromkeys(CODECS, 0.0)
@@ -44,7 +44,7 @@ def sample_output(run: RunFolder, j: int, device: torch.device, report: Reporter
                 packed[codec] += nbytes
     return Sampled(
         store=place_of(run, j + 1),
-        auto=output.codec(report).codec if output.config.store.codec == "auto" else None,
+        auto=output.codec().codec if output.config.store.codec == "auto" else None,
         shares={codec: nbytes / run.outline.raw_bytes(j + 1) for codec, nbytes in packed.items()},
     )
 

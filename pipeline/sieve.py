@@ -47,6 +47,7 @@ class Sieve:
         should_stop: Callable[[], bool],
     ) -> None:
         self.splits = splits
+        self.skip_bad = skip_bad
         self.channels = channels
         self.side = side
         self.bad: dict[str, dict[int, str]] = {name: {} for name in splits}
@@ -55,14 +56,13 @@ class Sieve:
         self._source = source
         self._list = run_folder / BAD_IMAGES
         self._report = report
-        self._skip_bad = skip_bad
         self._should_stop = should_stop
         self._any_misfit = False
 
     @property
     def is_refused(self) -> bool:
         """Whether nothing will be kept, and the rest is looked at only to find what else is bad."""
-        return self._any_misfit or (not self._skip_bad and any(self.bad.values()))
+        return self._any_misfit or (not self.skip_bad and any(self.bad.values()))
 
     def split(self, name: str) -> Split:
         """Where the images of a split come from."""
@@ -145,7 +145,7 @@ class Sieve:
         write_bad_images(self._list, bad)
         if self._any_misfit:
             remedy = "change [data] as said, or take these images away; --skip-bad leaves out damaged ones alone"
-        elif self._skip_bad:
+        elif self.skip_bad:
             remedy = "mend them, or change the data set"
         else:
             remedy = "mend them or take them away, or leave them out: the same command with --skip-bad"

@@ -16,6 +16,7 @@ from pipeline.planning import Outcome
 from pipeline.progress import size
 from pipeline.record import Accepted
 from pipeline.repair import Repaired
+from pipeline.room import OverBudget
 from pipeline.runfolder import RunFolder
 from pipeline.status import OtherBranch, StageStatus, Stored
 
@@ -36,11 +37,13 @@ def status_json(
     stored: Stored,
     others: Sequence[Beside] = (),
     outcomes: Sequence[Outcome] = (),
+    over: OverBudget | None = None,
 ) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
     "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}],
-    "beside": [{"what", "state", "test_accuracy", "path", "reason"}], "plan": [{"predicted", "measured"}]}`, the plan of
-    trained stages; predicted is as in plan.json, or null."""
+    "beside": [{"what", "state", "test_accuracy", "path", "reason"}], "plan": [{"predicted", "measured"}],
+    "over_budget": {"nbytes", "budget_bytes", "reason", "next"}}`, the plan of trained stages; predicted is as in
+    plan.json, or null, and over_budget null where the folder holds no more than budget.disk."""
     return as_json(
         {
             "stages": [asdict(row) for row in rows],
@@ -50,6 +53,7 @@ def status_json(
             "branches": [asdict(branch) for branch in branches],
             "beside": [asdict(one) for one in others],
             "plan": outcomes,
+            "over_budget": over and asdict(over),
         }
     )
 

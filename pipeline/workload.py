@@ -15,6 +15,7 @@ from pipeline.calibration import SAMPLES
 from pipeline.costs import Machine, Parts, Work
 from pipeline.footprint import Known, Sampled, known_store
 from pipeline.metrics import read_metrics
+from pipeline.needed import output_is_due
 from pipeline.ondevice import OnDevice
 from pipeline.outline import Outline
 from pipeline.rates import Rates
@@ -61,6 +62,10 @@ class Workload:
     validation: Parts
     ending: Parts
     writing: Parts
+    last: Known | None
+    """Of x_J, where that is asked for and not there: no stage reads it, and no route is chosen by it."""
+    writing_last: Parts | None
+    """Of it, (J, 1)."""
 
 
 def workload(
@@ -97,7 +102,25 @@ def workload(
             ]
         ),
     )
-    return Workload(choices, known, work.epochs, *parts)
+    last = _last(outline, rates, run)
+    writing_last = None if last is None else _writing_last(outline, rates, work, machine, last)
+    training, validation, ending, writing = parts
+    return Workload(choices, known, work.epochs, training, validation, ending, writing, last, writing_last)
+
+
+def _last(outline: Outline, rates: Rates, run: RunFolder | None) -> Known | None:
+    """Of x_J, where it is to be written. One that is there is beside the plan."""
+    stages = len(outline.shapes)
+    if not outline.config.keeps(stages) or (run is not None and not output_is_due(run, stages - 1)):
+        return None
+    return known_store(outline, stages, rates.machine, run=run)
+
+
+def _writing_last(outline: Outline, rates: Rates, work: Work, machine: Machine, last: Known) -> Parts:
+    index = len(outline.shapes)
+    stored, rate = outline.sample_bytes(index), rates.codec(outline.encoding(index), last.codec)
+    packed = last.share * stored * rates.write_seconds_per_byte + stored * rate.pack_seconds
+    return costs.writing_last(work, machine, last.share * stored, packed)
 
 
 def _reserved_bytes(outline: Outline, budgets: Budgets, index: int, known: Known) -> int:

@@ -75,8 +75,9 @@ class Output:
         encoded = self.feed.sequential(split, self._encode, view=view, start=start, limit=stop)
         return download(x.contiguous() for x, _ in encoded)
 
-    def codec(self, report: Reporter) -> CodecChoice:
-        """The config's; for "auto" the one in use, else what suits the first chunk and the speed of the training."""
+    def codec(self, report: Reporter | None = None) -> CodecChoice:
+        """The config's; for "auto" the one in use, else what suits the first chunk and the speed of the training, and
+        why is said to `report`."""
         if self.config.store.codec != "auto":
             return CodecChoice(self.config.store.codec, CONFIGURED)
         if in_use := self._codec_in_use():
@@ -92,15 +93,17 @@ class Output:
             threads=self.config.machine.threads,
             training_seconds=len(chunk) / speed if speed else None,
         )
-        report.say(f"stage {self.j}  codec {choice.codec}: {choice.measured}")
+        if report is not None:
+            report.say(f"stage {self.j}  codec {choice.codec}: {choice.measured}")
         return choice
 
-    def _training_speed(self, report: Reporter) -> float | None:
+    def _training_speed(self, report: Reporter | None) -> float | None:
         """Samples a second, where the stage's epochs can be read: nothing but the choice of a codec goes by it."""
         try:
             epochs = read_metrics(self.run.stages[self.j])
         except CorruptDataError as error:
-            report.say(f"stage {self.j}  codec chosen without the speed of training: {str(error).splitlines()[0]}")
+            if report is not None:
+                report.say(f"stage {self.j}  codec chosen without the speed of training: {str(error).splitlines()[0]}")
             return None
         return max((epoch.images_per_second for epoch in epochs), default=None)
 

@@ -7,12 +7,14 @@ import msgspec
 import pytest
 
 from pipeline.budget import ring_bytes
+from pipeline.disk import folder_bytes
 from pipeline.feed import describe_input
-from pipeline.plan import as_planned, read_plan
+from pipeline.plan import Plan, as_planned, read_plan
 from pipeline.planning import outcomes
+from pipeline.presets import write_preset
 from pipeline.runfolder import RunFolder
 from tests.conftest import Outcome
-from tests.runs import digits_run, reopened
+from tests.runs import SMALL, digits_run, reopened
 from tests.test_plan import made_up_rates
 
 SETTINGS = (
@@ -157,6 +159,34 @@ def test_a_plan_of_stores_that_are_set_shows_what_the_run_does(
     assert stored(run) == ([] if keep == "needed" else plan.stores)
 
 
+def test_what_is_asked_for_of_the_last_block_is_planned_as_it_is_written(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    option = ("--run", run.path, "--set", "cache.keep=[2,3]")
+    bare = ("--run", run.path, "--set", "cache.keep=[2]")
+    plans = [msgspec.json.decode(cascade("plan", *one, "--json")[1], type=Plan) for one in (option, bare)]
+    with_last, without = plans
+    last = with_last.stages[2]
+    assert [(one.stages[2].writes, one.stages[2].writing_seconds > 0) for one in plans] == [(3, True), (None, False)]
+    assert last.alive_bytes - without.stages[2].alive_bytes == last.written_bytes
+    assert with_last.peak_bytes - without.peak_bytes == last.written_bytes
+    of_scale = last.ending_seconds - without.stages[2].ending_seconds
+    assert with_last.seconds - without.seconds == pytest.approx(last.writing_seconds + of_scale)
+    assert [one.peak_bytes for one in with_last.alternatives] == [one.peak_bytes for one in without.alternatives]
+    assert cascade("plan", *option, "--to", "1")[0] == 0
+    assert read_plan(run.path).stages[-1].writes == 2  # type: ignore[union-attr]
+    assert cascade("plan", *option)[0] == 0
+    assert cascade("run", *option)[0] == 0
+    stored = sum(run.stored_bytes(3, split) for split in run.splits)
+    assert stored == pytest.approx(last.written_bytes, rel=0.002), "but for the name of the machine, which is made up"
+    taken = folder_bytes(run.path)
+    assert cascade("plan", *option)[0] == 0
+    done = read_plan(run.path)
+    assert done is not None
+    assert (done.stages[2].writes, done.seconds) == (None, 0), "it is there"
+    assert done.peak_bytes + done.beside_bytes >= taken - 10_000, "and counts beside the plan's"
+
+
 def test_a_store_that_the_host_cannot_read_is_refused_by_plan_and_run_where_it_is_to_be_kept(
     run: RunFolder, cascade: Callable[..., Outcome]
 ) -> None:
@@ -177,9 +207,48 @@ def test_what_was_predicted_of_other_settings_or_stores_is_not_compared(
     assert found == msgspec.to_builtins(outcomes(run))
     assert [one["measured"]["j"] for one in found] == [0, 1, 2]
     assert all(one.predicted is None for one in outcomes(reopened(run.path, "cache.keep=all")))
-    assert cascade("plan", "--run", run.path, "--set", "train.lr=0.5")[0] == 0
-    assert all(one.predicted is None for one in outcomes(run))
-    assert "- / " in cascade("status", "--run", run.path)[1]
+    assert all(one.predicted is None for one in outcomes(reopened(run.path, "machine.threads=1")))
+    assert "- / " in cascade("status", "--run", run.path, "--set", "machine.threads=1")[1]
+
+
+@pytest.mark.parametrize("setting", ["train.lr=0.5", "cache.keep=all", "machine.threads=1"])
+def test_a_plan_of_other_settings_leaves_what_was_predicted_of_what_is_trained(
+    run: RunFolder, cascade: Callable[..., Outcome], setting: str
+) -> None:
+    assert cascade("run", "--run", run.path)[0] == 0
+    before = outcomes(run)
+    assert all(one.predicted for one in before)
+    for settings in (("--set", setting), ("--set", setting, "--to", "0"), (), ("--set", "train.lr=0.2")):
+        assert cascade("plan", "--run", run.path, *settings)[0] == 0
+        assert outcomes(run) == before
+    kept = read_plan(run.path)
+    assert kept is not None
+    assert len(kept.predicted) == 3, "and nothing of what was never trained"
+
+
+def test_what_was_predicted_of_two_branches_stands_beside_each(run: RunFolder, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("run", "--run", run.path)[0] == 0
+    for command in ("plan", "run"):
+        options = ("--set", "train.epochs=1", "--set", "cache.keep=none")
+        assert cascade(command, "--run", run.path, *options)[0] == 0
+    for settings in ((), ("train.epochs=1", "cache.keep=none")):
+        seen = reopened(run.path, *settings)
+        said = [cascade("plan", "--run", run.path, *(word for one in settings for word in ("--set", one)))[1]]
+        found = [one.predicted for one in outcomes(seen)]
+        assert (len(found), all(found)) == (3, True)
+        assert ["x_2 stored" in out for out in said] == [not settings]
+
+
+def test_what_was_predicted_before_the_ingest_is_kept_too(
+    tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: made_up_rates(3))
+    folder = tmp_path / "run"
+    write_preset("digits", folder, [*SMALL, "cache.keep=all", "train.epochs=1"])
+    assert cascade("plan", "--run", folder)[0] == 0
+    assert cascade("run", "--run", folder)[0] == 0
+    assert cascade("plan", "--run", folder, "--set", "train.lr=0.5")[0] == 0
+    assert all(one.predicted for one in outcomes(reopened(folder)))
 
 
 def test_a_plan_of_stores_that_were_set_is_not_followed_by_a_run_that_chooses(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from cache import Store
 from pipeline.data_info import DataInfo, read_data_info
+from pipeline.disk import run_bytes
+from pipeline.errors import DiskError
 from pipeline.ingest import ingest
 from pipeline.progress import Reporter
 from pipeline.sources import open_source
@@ -190,3 +192,24 @@ def test_the_name_of_images_that_are_there_is_made_durable(tmp_path: Path, monke
     monkeypatch.setattr("pipeline.ingest.sync", synced.append)
     ingest(run.config, run.path, Reporter())
     assert synced == [run.path], "whoever put x_0 there may have been killed before it was"
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_an_ingest_keeps_within_its_budget_with_all_its_files_or_writes_nothing(
+    tmp_path: Path, codec: str, skip_bad: bool
+) -> None:
+    source, store = npz(tmp_path / "data.npz", **arrays(train=300)), {"codec": codec}
+    ingested(tmp_path / "free", source, store=store, skip_bad=skip_bad)
+    taken, outcomes = run_bytes(tmp_path / "free"), []
+    for more in (-5000, -500, -1, 0, 250, 10_000):
+        folder = tmp_path / str(more)
+        try:
+            ingested(folder, source, store=store, budget={"disk": taken + more}, skip_bad=skip_bad)
+        except DiskError:
+            assert list(folder.iterdir()) == []
+        assert run_bytes(folder) <= taken + more
+        outcomes.append(run_bytes(folder) > 0)
+    assert (outcomes[0], outcomes[-1]) == (False, True)
+    if codec == "none" and not skip_bad:
+        assert outcomes[2:] == [False, outcomes[3], True, True], "known but for the digits of checksums and of means"

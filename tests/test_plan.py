@@ -17,7 +17,7 @@ from pipeline.footprint import known_store, unwritten
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
-from pipeline.progress import Reporter, duration, size
+from pipeline.progress import duration, size
 from pipeline.rates import CodecRate, Rates
 from pipeline.sampling import updated_samples
 from pipeline.workload import Budgets, workload
@@ -273,7 +273,7 @@ def test_the_table_says_what_bytes_are_known_from(whole: Any, tmp_path: Path) ->
     run = copied(whole, tmp_path / "run")
     shutil.rmtree(run.stages[1].path / "x_2")
     outline = of_run(run.config, run)
-    samples = updated_samples(run, CPU, Reporter(), [])
+    samples = updated_samples(run, CPU, [])
     plan = make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=run, samples=samples, stores=[1, 2])
     assert [stage.written_basis for stage in plan.stages] == ["stored", "sample", None]
     assert plan.peak_basis == "sample"

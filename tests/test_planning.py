@@ -10,19 +10,20 @@ import pytest
 
 from cache import speed
 from cascade import StageShape
-from pipeline import bench, rates, trial
+from pipeline import bench, budget, ondevice, rates, trial
 from pipeline.acceptance import accept_stale
 from pipeline.bench import Bench, StageSeconds
 from pipeline.config_file import load_config
 from pipeline.device import choose_device
+from pipeline.errors import DeviceMemoryError
 from pipeline.footprint import known_store
 from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
-from pipeline.outline import read_outline
+from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.planning import outcomes, plan_run
 from pipeline.presets import write_preset
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from tests.conftest import Outcome
@@ -146,6 +147,59 @@ def test_a_plan_is_printed_and_kept(empty: Path, cascade: Callable[..., Outcome]
     assert (code, err) == (0, "")
     assert msgspec.json.decode(out, type=Plan).stages[0].anchor == 0
     assert (empty / "plan.json").exists()
+
+
+@pytest.mark.parametrize("keep", ["auto", "all"])
+def test_a_trained_stage_that_would_not_fit_now_hinders_no_other(
+    whole: RunFolder,
+    tmp_path: Path,
+    cascade: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    keep: str,
+) -> None:
+    """As where it was trained on another machine, or with more of this one."""
+    run = copied(whole, tmp_path / "run")
+    choose, ring = ondevice.choose_on_device, budget.ring_bytes
+
+    def too_large_before_2(outline: Outline, j: int, **options: Any) -> ondevice.OnDevice:
+        if j < 2:
+            raise DeviceMemoryError(f"stage {j} needs more")
+        return choose(outline, j, **options)
+
+    def too_large_below_2(outline: Outline, index: int, *sizes: int, hold: int) -> int:
+        return ring(outline, index, *sizes, hold=hold) if index in (0, 2) else 10**12
+
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: MADE_UP)
+    for module in ("plan", "beforehand"):
+        monkeypatch.setattr(f"pipeline.{module}.choose_on_device", too_large_before_2)
+    monkeypatch.setattr("pipeline.beforehand.ring_bytes", too_large_below_2)
+    for command in ("plan", "run", "run"):
+        code, _, err = cascade(command, "--run", run.path, "--device", "cpu", "--set", f"cache.keep={keep}")
+        assert code == 0, err
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("stated", [False, True])
+def test_so_many_images_that_the_disk_cannot_hold_them_are_planned_all_the_same(
+    empty: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, codec: str, stated: bool
+) -> None:
+    monkeypatch.setattr("pipeline.planning.rates_of", lambda *_, **__: MADE_UP)
+    monkeypatch.setattr("pipeline.planning.free_bytes", lambda _: 10**6)
+    settings = ("--set", f"store.codec={codec}", "--set", "cache.keep=auto", *(("--disk", 1000) * stated))
+    options = ("--run", empty, "--device", "cpu", *settings)
+    code, out, err = cascade("plan", *options, "--images", 10**6)
+    assert code == 0, err
+    (line,) = (line for line in out.splitlines() if " not fit: " in line)
+    assert line.startswith("does not fit: x_0 and " if codec == "none" else "may not fit: x_0 and ")
+    plan = msgspec.json.decode(cascade("plan", *options, "--images", 10**6, "--json")[1], type=Plan)
+    assert plan.anchors == [0]
+    needed = plan.needs_bytes or 0
+    assert needed >= plan.peak_bytes + plan.beside_bytes > 8e7
+    assert f"{size(needed)} of disk, and {size(plan.disk_bytes)} are there" in line
+    with_room = msgspec.json.decode(cascade("plan", *options, "--images", 10**6, "--disk", needed, "--json")[1])
+    assert with_room["needs_bytes"] is None, "which is enough"
+    if stated:
+        assert cascade("plan", *options)[0] == 6, "of the images that are there"
 
 
 def test_a_folder_in_use_is_not_planned(empty: Path, cascade: Callable[..., Outcome]) -> None:

@@ -29,7 +29,7 @@ def test_a_sample_says_what_a_store_will_take_within_a_fiftieth(
     run = trained_run(tmp_path / "run", "cache.keep=none", *settings, stages=1)
     run = reopened(run.path, "cache.keep=all")
     outline = read_outline(run.path, run.config)
-    samples = updated_samples(run, CPU, Reporter(), [])
+    samples = updated_samples(run, CPU, [])
     train_stage(run, 0, CPU, Reporter())
     (machine,) = run.open_store(1, "train").attributes["machines"]
     empty = copied(run, tmp_path / "copy")
@@ -44,25 +44,25 @@ def test_a_sample_says_what_a_store_will_take_within_a_fiftieth(
 def test_of_a_store_no_larger_than_its_sample_every_byte_is_known(of_stage_0: RunFolder, tmp_path: Path) -> None:
     run = copied(of_stage_0, tmp_path / "run", "augment.policy=none", "store.codec=zstd")
     assert run.info.samples["train"] < SAMPLES
-    share = sample_output(run, 0, CPU, Reporter()).shares
+    share = sample_output(run, 0, CPU).shares
     assert share["none"] == 1.0
     assert share["zstd"] < share["lz4"] < 1
 
 
 def test_a_sample_is_taken_once(of_stage_0: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copied(of_stage_0, tmp_path / "run")
-    first = updated_samples(run, CPU, Reporter(), [])
+    first = updated_samples(run, CPU, [])
     assert [one.store for one in first] == [place_of(run, 1)]
     monkeypatch.setattr("pipeline.sampling.sample_output", None)
-    assert updated_samples(run, CPU, Reporter(), first) == first
+    assert updated_samples(run, CPU, first) == first
     gone = Sampled(store="stages/0-00000000/x_1/uint8.train.none", auto=None, shares={"zstd": 0.5})
-    assert updated_samples(run, CPU, Reporter(), [*first, gone]) == first, "its stage is not there"
+    assert updated_samples(run, CPU, [*first, gone]) == first, "its stage is not there"
 
 
 def test_what_codec_auto_comes_to_is_asked_for_where_it_is_not_known(of_stage_0: RunFolder, tmp_path: Path) -> None:
     run = copied(of_stage_0, tmp_path / "run", "store.codec=auto")
-    (before,) = updated_samples(copied(of_stage_0, tmp_path / "other"), CPU, Reporter(), [])
-    (after,) = updated_samples(run, CPU, Reporter(), [before])
+    (before,) = updated_samples(copied(of_stage_0, tmp_path / "other"), CPU, [])
+    (after,) = updated_samples(run, CPU, [before])
     assert before.auto is None
     assert after.auto in CODECS
     outline = read_outline(run.path, run.config)
@@ -73,5 +73,5 @@ def test_what_codec_auto_comes_to_is_asked_for_where_it_is_not_known(of_stage_0:
 def test_what_is_stored_or_not_compressed_is_not_sampled(
     whole: RunFolder, of_stage_0: RunFolder, tmp_path: Path
 ) -> None:
-    assert updated_samples(whole, CPU, Reporter(), []) == []
-    assert updated_samples(copied(of_stage_0, tmp_path / "run", "store.codec=none"), CPU, Reporter(), []) == []
+    assert updated_samples(whole, CPU, []) == []
+    assert updated_samples(copied(of_stage_0, tmp_path / "run", "store.codec=none"), CPU, []) == []

@@ -101,8 +101,11 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, trained: Path) -> 
 
 def test_a_disk_budget_is_of_all_seeds_together(parent: Path) -> None:
     (seed_folder(parent, 1) / "of_mine").write_bytes(bytes(300_000))
-    with pytest.raises(DiskError, match="is of all seeds together, and others keep 4"):
+    with pytest.raises(DiskError, match="is of all seeds together, and others keep 4") as error:
         sweep(parent, [2], ["budget.disk=200 KB"], None, "cpu", Reporter())
+    for seed in (0, 1):
+        is_named = f"cascade gc --run {seed_folder(parent, seed)} lists" in str(error.value)
+        assert is_named == bool(find_garbage(reopened(seed_folder(parent, seed))))
     sweep(parent, [2], ["budget.disk=2 MB"], None, "cpu", Reporter())
     assert "2 MB" not in (seed_folder(parent, 2) / "cascade.toml").read_text()
 

@@ -13,8 +13,9 @@ from pipeline.disk import folder_bytes, run_bytes
 from pipeline.errors import DiskError, Stopped
 from pipeline.experiments.places import SEEDS, SUMMARY
 from pipeline.experiments.scores import Scored, scores_of
-from pipeline.experiments.seeds import make_seed_folder, seed_folder
+from pipeline.experiments.seeds import make_seed_folder, seed_folder, seeds_there
 from pipeline.experiments.statistics import Mean, mean_of
+from pipeline.gc import freeable
 from pipeline.lock import Lock, lock_folder
 from pipeline.needed import free_stores
 from pipeline.plan import as_planned
@@ -112,11 +113,22 @@ def _budget_left(parent: Path, seed: int, config: Config) -> Budget:
     x_0 = folder_bytes((parent / X_0).resolve())
     others = run_bytes(parent) - x_0 - folder_bytes(seed_folder(parent, seed))
     if total <= others:
+        gc = [text for text in map(_freeable, [parent, *_others(parent, seed)]) if text]
         raise DiskError(
             f"budget.disk = {size(total)} is of all seeds together, and others keep {size(others)}\n"
-            f"next: a larger budget.disk, or cascade gc --run {parent / SEEDS}/SEED, which lists what can be freed"
+            f"next: {'; or '.join(['a larger budget.disk', *gc])}"
         )
     return msgspec.structs.replace(config.budget, disk=total - others)
+
+
+def _others(parent: Path, seed: int) -> list[Path]:
+    """The run folders of the other seeds."""
+    return [seed_folder(parent, other) for other in seeds_there(parent) if other != seed]
+
+
+def _freeable(folder: Path) -> str:
+    """What gc would free of a run folder, as its own config has it."""
+    return freeable(RunFolder(folder, load_config(folder)))
 
 
 def _take_rates(parent: Path, seed: int, seeds: Sequence[int]) -> None:

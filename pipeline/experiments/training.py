@@ -13,6 +13,7 @@ from pipeline.device import determinism
 from pipeline.disk import described_room, folder_bytes, room
 from pipeline.errors import DiskError
 from pipeline.fitting import fitted, naming_memory
+from pipeline.gc import freeable
 from pipeline.lock import check_writable
 from pipeline.microbatch import check_parts
 from pipeline.ondevice import limit_device
@@ -77,7 +78,7 @@ def _check_room(run: RunFolder, problem: Problem) -> None:
     if needed > room(run.path, budget):
         raise DiskError(
             f"{problem.what}: weights and checkpoints take {size(needed)}, and {described_room(run.path, budget)}\n"
-            f"next: make room, {run.command('gc')} lists what can be freed; or raise budget.disk"
+            f"next: {freeable(run) or 'make room on that disk'}; or raise budget.disk"
         )
 
 
@@ -92,5 +93,5 @@ def _naming_full_disk(run: RunFolder, problem: Problem) -> Iterator[None]:
         left = described_room(run.path, budget_bytes(run.config.budget.disk))
         raise DiskError(
             f"the disk is full at {error.filename or problem.folder.path}: {left}; what was committed is intact\n"
-            f"next: {run.command('gc')} lists what can be freed; then the same command goes on"
+            f"next: {freeable(run) or 'make room on that disk'}; then the same command goes on"
         ) from error
