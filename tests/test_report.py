@@ -133,21 +133,37 @@ def test_json_has_the_numbers_of_the_figures_and_writes_nothing(
     assert not (folder / "report.html").exists()
 
 
-def test_runs_that_differ_in_more_than_their_seeds_are_refused(
+def test_methods_are_told_apart_and_their_seeds_are_means(
     seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:
-    first = seeds[0].run.path
-    others = {
-        "stage 1 train.lr 0.1 -> 0.05": Path(shutil.copytree(first, tmp_path / "lr")),
-        "network.stages 2 -> 3": Path(shutil.copytree(first, tmp_path / "stages")),
-    }
-    for what, folder in others.items():
-        config = folder / "cascade.toml"
-        extra = "\n[stages.1.train]\nlr = 0.05\n" if "lr" in what else ""
-        text = config.read_text()
-        config.write_text((text if extra else text.replace("stages = 2", "stages = 3")) + extra)
-        code, _, err = cascade("report", "--run", first, "--run", folder)
-        assert (code, f"differ in more than their seeds: {what}\nnext: " in err) == (2, True)
+    other = reported_run(tmp_path / "other", "head.k=1")
+    out = tmp_path / "page.html"
+    folders = [*(facts.run.path for facts in seeds), other.path]
+    command = ["report", *(part for folder in folders for part in ("--run", folder))]
+    assert cascade(*command, "--out", out)[0] == 0
+    page = out.read_text()
+    sound(page)
+    assert "<h1>k = 2 · k = 1</h1>" in page
+    assert "2 methods on npz:images.npz that differ in head.k. Of several seeds: means" in page
+    assert "<td>head.k</td><td>2</td><td>1</td>" in page
+    assert "The stages of k = 2, seed 1" in page
+    assert 'class="band first"' in page
+    found = json.loads(cascade(*command, "--json")[1])
+    assert [one["name"] for one in found["methods"]] == ["k = 2", "k = 1"]
+    (figure,) = [one for one in found["figures"] if one["name"] == "where-each-ends"]
+    (last,) = [one for one in figure["series"] if one["name"] == "last stage"]
+    assert [point["n"] for point in last["segments"][0]] == [2, 1]
+    assert last["segments"][0][1]["y"] == run_facts(other).stages[1].test_accuracy
+
+
+def test_of_a_sweep_its_seeds_are_reported(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = Path(shutil.copytree(seeds[0].run.path, tmp_path / "run", ignore=shutil.ignore_patterns("stages")))
+    for facts in seeds:
+        shutil.copytree(facts.run.path, folder / "seeds" / str(facts.seed))
+    assert cascade("report", "--run", folder)[:2] == (0, f"{folder / 'report.html'} written\n")
+    assert "Means of 2 runs" in (folder / "report.html").read_text()
 
 
 def test_a_place_that_no_page_belongs_in_is_refused(

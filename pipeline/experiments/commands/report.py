@@ -16,7 +16,8 @@ from pipeline.options import accept_option, json_option, set_option, shared_opti
     multiple=True,
     default=(".",),
     metavar="DIR",
-    help="Run folder; default: this one. Several that differ in their seeds give means and deviations.",
+    help="Run folder; default: this one; of a sweep its seeds. Several that differ in their seeds give means and "
+    "deviations, such as differ in more are compared.",
 )
 @click.option(
     "--out",
@@ -33,21 +34,22 @@ def report(
     run_paths: tuple[Path, ...], out: Path | None, settings: tuple[str, ...], accept_stale: bool, as_json: bool
 ) -> None:
     """Write one HTML page with figures on a run, finished or not: accuracy by depth and by epoch, the ensemble, time,
-    disk and memory beside what was planned, and what was run.
+    disk and memory beside what was planned, and what was run. Or on several, beside each other.
 
     The page needs no network and no script. With --json it is not written, and its numbers are printed.
     """
     from datetime import datetime
+    from itertools import chain
 
     from cache import replace_file
     from pipeline.errors import ConfigError
     from pipeline.experiments.report.facts import run_facts
-    from pipeline.experiments.report.whole import check_alike, report_html, report_json
+    from pipeline.experiments.report.whole import report_html, report_json
+    from pipeline.experiments.seeds import reported
     from pipeline.plan import as_planned
 
-    folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(run_paths)]
-    check_alike(folders)
-    out = folders[0].path / "report.html" if out is None else out
+    folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(chain(*map(reported, run_paths)))]
+    out = run_paths[0] / "report.html" if out is None else out
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page, and its name does not end in .html\nnext: a name that does")
     if not out.parent.is_dir():

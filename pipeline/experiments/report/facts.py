@@ -1,6 +1,5 @@
 """What is known of a run at this moment, finished or not, for a report: nothing is written, no weights are read."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +12,18 @@ from cascade import ensemble
 from pipeline.acceptance import accept_stale
 from pipeline.config_file import CONFIG_NAME
 from pipeline.data_info import X_0
-from pipeline.errors import CascadeError, ConfigError, first_line
+from pipeline.errors import CascadeError, first_line
 from pipeline.evaluation import kept_logits, score
-from pipeline.experiments.end_to_end import end_to_end
-from pipeline.experiments.probes import KINDS, read_probe
-from pipeline.experiments.report.caveats import caveats
+from pipeline.experiments.linear_transfer import Transfer
+from pipeline.experiments.report.beside import (
+    Refitted,
+    Separability,
+    end_to_end_of,
+    refits_of,
+    separability_of,
+    transfers_of,
+)
+from pipeline.experiments.report.caveats import Notes, caveats
 from pipeline.experiments.report.stages import StageFacts
 from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.networks import read_encoding
@@ -25,18 +31,6 @@ from pipeline.plan import Plan, read_plan
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.status import OtherBranch, StageStatus, all_stored, other_branches, status
-
-
-@dataclass(frozen=True, kw_only=True)
-class Separability:
-    """How well what a probe learned on x_j tells the classes apart."""
-
-    probe: str
-    """As in "linear", "cnn-1"."""
-    j: int
-    """Index of x_j."""
-    test_accuracy: float
-    """Percent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +52,10 @@ class RunFacts:
     separability: Sequence[Separability]
     end_to_end: StageRecord | None
     """Of the same network trained as a whole, where it is."""
+    refits: Sequence[Refitted]
+    """The last stage with other heads, where it was trained so."""
+    transfers: Sequence[Transfer]
+    """To other images, with the rows of the present network."""
     warnings: Sequence[str]
     """What a reader must know beside the numbers, a line each."""
 
@@ -75,14 +73,6 @@ class RunFacts:
         """Stages from 0 up to the first that is not."""
         count = next((stage.j for stage in self.stages if stage.record is None), len(self.stages))
         return self.stages[:count]
-
-
-class Notes(list[str]):
-    """What went wrong on the way, a line each."""
-
-    def add(self, error: CascadeError) -> None:
-        """What an error says is wrong, and what to do."""
-        self.append("; next: ".join(part for part in str(error).split("\nnext: ") if part))
 
 
 def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
@@ -103,8 +93,10 @@ def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
         branches=other_branches(look, accepting=accepting),
         images_bytes=sum(run.stored_bytes(0, split) for split in run.splits),
         stored_bytes=stored.nbytes,
-        separability=_separability(run, notes),
-        end_to_end=_end_to_end(run, notes),
+        separability=separability_of(run, notes),
+        end_to_end=end_to_end_of(run, notes),
+        refits=refits_of(run, notes),
+        transfers=transfers_of(run, notes),
         warnings=[*caveats(run, stages), *stored.unreadable, *notes],
     )
 
@@ -159,30 +151,6 @@ def _ensembles(run: RunFolder, notes: Notes) -> dict[int, float]:
     except (CascadeError, StoreError, OSError) as error:
         notes.append(first_line(error))
     return found
-
-
-def _separability(run: RunFolder, notes: Notes) -> list[Separability]:
-    """Of every probe that was made with the present settings."""
-    found = []
-    for j, kind in itertools.product(range(len(run.stages) + 1), KINDS):
-        try:
-            record = read_probe(run, j, kind)
-        except ConfigError:
-            continue  # the network has no such probe
-        except CascadeError as error:
-            notes.add(error)
-            continue
-        if record:
-            found.append(Separability(probe=kind, j=j, test_accuracy=record.test_accuracy))
-    return found
-
-
-def _end_to_end(run: RunFolder, notes: Notes) -> StageRecord | None:
-    try:
-        return end_to_end(run).folder.record
-    except CascadeError as error:
-        notes.add(error)
-        return None
 
 
 def _time(path: Path) -> datetime:
