@@ -195,6 +195,7 @@ def plan(
 def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
     from pipeline.experiments.overview import beside
+    from pipeline.experiments.seedstates import seed_states
     from pipeline.planning import outcomes
     from pipeline.plantable import outcome_table
     from pipeline.status import all_stored, next_action, other_branches
@@ -205,7 +206,7 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     rows = stage_status(folder, accepting=accept_stale)
     branches, others = other_branches(folder, accepting=accept_stale), beside(folder, accepting=accept_stale)
     found, rows_of_plan = (folder, rows, branches, all_stored(folder), others), outcomes(folder)
-    click.echo(status_json(*found, rows_of_plan) if as_json else status_table(*found))
+    click.echo(status_json(*found, rows_of_plan, seed_states(run_path)) if as_json else status_table(*found))
     if not as_json and rows_of_plan:
         click.echo(outcome_table(rows_of_plan))
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
