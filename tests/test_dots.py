@@ -37,9 +37,9 @@ def test_numbers_of_one_row_are_pushed_apart() -> None:
     assert boxes[-1][1] <= WIDTH
 
 
-def test_a_deviation_is_a_whisker_and_no_axis_goes_past_a_hundred() -> None:
+def test_a_deviation_is_drawn_and_no_axis_goes_past_a_hundred() -> None:
     svg = parsed(dots_figure(Point(0, 99.0, 3.0, 2), Point(1, 95.0)))
-    assert len(of_class(svg, "whisker")) == 1
+    assert len(of_class(svg, "spread")) == 1
     assert max(float(text.text or "") for text in of_class(svg, "tick")) == 100
 
 

@@ -32,7 +32,7 @@ def comparison_head(methods: Sequence[Method]) -> str:
     tiles = []
     for method in methods:
         last = [facts.trained[-1] for facts in ended(method) if facts.trained]
-        what = f"{method.name}: test accuracy of stage {last[0].j}" if last else ""
+        what = f"{method.name}, test at stage {last[0].j}" if last else ""
         tiles += tile(what, [stage.test_accuracy for stage in last])
     time = "of training so far" if is_open(runs) else "of training"
     tiles += [
@@ -122,12 +122,12 @@ def differences_table(methods: Sequence[Method]) -> str:
             continue
         stages = [one for one in found.differences if one.what != ENSEMBLE]
         ends = [*stages[-1:], *(one for one in found.differences if one.what == ENSEMBLE)]
-        rows += [[f"{other.name} − {first.name}", *_difference_row(one, other, first)] for one in ends]
+        rows += [[other.name, first.name, *_difference_row(one, other, first)] for one in ends]
     if not rows:
         return ""
     note = f"Intervals: {CONFIDENCE:.0%} by Student's t, over seeds paired, each row by itself; within noise: the "
     note += "interval holds 0. Of one run each nothing is known of the noise."
-    columns = [" methods", " of", "difference, points", "interval", "pairs", " verdict"]
+    columns = [" method", " less", " of", "difference, points", "interval", "pairs", " verdict"]
     return subsection("Differences", table(columns, rows) + paragraph(note, "note"))
 
 

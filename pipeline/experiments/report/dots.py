@@ -64,7 +64,7 @@ def _whisker(point: Point, series: Series, low: float, high: float, y: float) ->
     """A deviation on both sides of a mark; of one run none."""
     if point.deviation is None:
         return []
-    return [f'<path class="whisker {series.tone}" d="M{low:.1f},{y:.1f}H{high:.1f}"/>']
+    return [f'<path class="spread {series.tone}" d="M{low:.1f},{y:.1f}H{high:.1f}"/>']
 
 
 def _key(figure: Figure) -> list[str]:

@@ -71,8 +71,11 @@ def mark(series: Series, x: float, y: float) -> str:
 
 
 def _label(series: Series, figure: Figure) -> str:
-    """The name of a line and its last value."""
-    return f"{series.name} {number(series.points[-1].y, figure.label_digits)}" if series.points else ""
+    """The name of a line and its last value, told apart where the name ends in a number."""
+    if not series.points:
+        return ""
+    between = ": " if series.name[-1:].isdigit() else " "
+    return f"{series.name}{between}{number(series.points[-1].y, figure.label_digits)}"
 
 
 def _labels(figure: Figure, frame: Frame) -> list[str]:
