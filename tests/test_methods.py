@@ -84,4 +84,5 @@ def test_more_methods_than_a_figure_has_room_for_are_refused(run: RunFolder) -> 
 def test_a_value_is_read_with_what_it_is_of() -> None:
     assert called("augment.cutout", "8") == "cutout 8"
     assert called("train.epochs", "1") == "1 epoch"
+    assert called("compress.keep", "1") == "uncut"
     assert called("train.epochs", "–") == "epochs –"

@@ -52,7 +52,7 @@ def dots(figure: Figure) -> list[str]:
 def _values(figure: Figure, found: Sequence[tuple[Series, Point]], xs: Sequence[float], y: float) -> list[str]:
     """The numbers of a row above its marks, pushed apart where these are close."""
     texts = [number(point.y, figure.label_digits) for _, point in found]
-    gap = LETTER * max(map(len, texts), default=0) + 4
+    gap = LETTER * max(map(len, texts), default=0) + 10
     places = spread(xs, low=0.0, high=WIDTH - gap / 2, gap=gap)
     return [
         text_at(place, y - 11, text, anchor="middle", kind=f"label {series.tone}")
@@ -73,5 +73,5 @@ def _key(figure: Figure) -> list[str]:
     for series in figure.series:
         if series.points:
             parts += [mark(series, x, 10), text_at(x + 11, 15, series.name, kind=f"label {series.tone}")]
-            x += LETTER * len(series.name) + 30
+            x += LETTER * len(series.name) + 40
     return parts

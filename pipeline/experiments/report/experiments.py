@@ -53,7 +53,7 @@ def last_heads(runs: Sequence[RunFacts]) -> Figure:
 
     return Figure(
         name="last-heads",
-        title="The last stage with other heads",
+        title="Accuracy with other last heads",
         description="Block and head of the last stage trained again from fresh weights, the head of another width: "
         "test accuracy of the head alone, and of the ensemble with it in the place of the last stage.",
         kind="dots",

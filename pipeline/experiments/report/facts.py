@@ -30,6 +30,7 @@ from pipeline.networks import read_encoding
 from pipeline.plan import Plan, read_plan
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
+from pipeline.shapes import stage_epochs
 from pipeline.status import OtherBranch, StageStatus, all_stored, other_branches, status
 
 
@@ -126,7 +127,7 @@ def _stage_facts(
     return StageFacts(
         status=row,
         shape=run.shapes[row.j],
-        due_epochs=run.config.for_stage(row.j).train.epochs,
+        due_epochs=stage_epochs(run.config, run.shapes[row.j]),
         record=record,
         ended=_time(folder.record_path) if record else None,
         epochs=epochs,

@@ -172,6 +172,8 @@ def _told_apart(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> 
 
 def called(name: str, value: str) -> str:
     """A value of a setting as a method is called by it, as in "k = 2", "no residual", "cutout 8"."""
+    if (name, value) == ("compress.keep", "1"):
+        return "uncut"
     if name in SAID and value != "–":
         called = SAID[name].format(value)
         return called.removesuffix("s") if value == "1" else called

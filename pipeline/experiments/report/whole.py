@@ -16,8 +16,8 @@ from pipeline.experiments.report.page import figure_grid, folded, footer, page, 
 from pipeline.experiments.report.words import described
 from pipeline.tables import as_json
 
-RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "separability")
-BESIDE = ("last-heads", "filters", "transfer")
+RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "separability", "filters")
+BESIDE = ("last-heads", "transfer")
 COMPARED = ("accuracy-by-depth", "where-each-ends", "ensemble-by-depth", "training-by-depth", "separability")
 TRAINING = ("accuracy-by-epoch", "loss-by-epoch")
 COSTS = ("time", "throughput", "disk", "memory")

@@ -116,12 +116,7 @@ def _overrides(config: Config) -> str:
     found = [
         f"stage {j}: {section}.{name} = {value}"
         for j, own in sorted(config.stages.items(), key=lambda item: int(item[0]))
-        for section, values in (
-            ("head", own.head),
-            ("train", own.train),
-            ("store", own.store),
-            ("compress", own.compress),
-        )
+        for section, values in msgspec.to_builtins(own).items()
         for name, value in values.items()
     ]
     return "; ".join(found) + "."
