@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.report.whole import report_html
 from pipeline.lock import lock_folder
 from pipeline.opening import open_to_look
+from pipeline.record import StageRecord
 from tests.conftest import Outcome
 from tests.reports import reported_run
-from tests.runs import tiny_run
+from tests.runs import reopened, tiny_run
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 VOID = {"meta", "path", "rect"}
@@ -154,6 +156,35 @@ def test_methods_are_told_apart_and_their_seeds_are_means(
     (last,) = [one for one in figure["series"] if one["name"] == "last stage"]
     assert [point["n"] for point in last["segments"][0]] == [2, 1]
     assert last["segments"][0][1]["y"] == run_facts(other).stages[1].test_accuracy
+
+
+def test_methods_of_which_nothing_is_trained_have_a_page_too(tmp_path: Path) -> None:
+    runs = [run_facts(tiny_run(tmp_path / name, f"network.width={width}")) for name, width in (("a", 4), ("b", 6))]
+    page = report_html(runs, now=NOW)
+    sound(page)
+    assert "<h1>M = 4 · M = 6</h1>" in page
+    assert page.count("Stages 0..1 are not trained yet") == 2
+    assert "<svg" not in page
+    assert "0 of 2" in page
+
+
+def test_methods_are_compared_seed_by_seed(seeds: list[RunFacts]) -> None:
+    other = [
+        replace(
+            facts,
+            stages=[replace(one, record=one.record and _better(one.record)) for one in facts.stages],
+            run=reopened(facts.run.path, "train.lr=0.05", f"seed={facts.seed}"),
+        )
+        for facts in seeds
+    ]
+    page = report_html([*seeds, *other], now=NOW)
+    sound(page)
+    row = "<td>lr 0.05</td><td>lr 0.1</td><td>stage 1</td><td class=number>+5.00</td>"
+    assert f"{row}<td class=number>+5.00 .. +5.00</td><td class=number>2</td><td>lr 0.05 better</td>" in page
+
+
+def _better(record: StageRecord) -> StageRecord:
+    return msgspec.structs.replace(record, test_accuracy=record.test_accuracy + 5)
 
 
 def test_of_a_sweep_its_seeds_are_reported(

@@ -152,7 +152,8 @@ def _differing(settings: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 
 def _names(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Each method by the fewest settings that tell all apart; by a letter where that is too long."""
+    """Each method by the first of the fewest settings that tell all apart, as many as it takes; by a letter where that
+    is too long."""
     telling: list[str] = []
     for name in settings[0]:
         if _told_apart(settings, [name]) == len(settings):
@@ -160,10 +161,18 @@ def _names(settings: Sequence[Mapping[str, str]]) -> list[str]:
             break
         if _told_apart(settings, [*telling, name]) > _told_apart(settings, telling):
             telling.append(name)
-    names = [", ".join(called(name, own[name]) for name in telling) for own in settings]
+    names = [_name(own, settings, telling) for own in settings]
     if len(settings) > 1 and (max(map(len, names)) > LONGEST or len(set(names)) < len(names)):
         return [chr(ord("A") + i) for i in range(len(names))]
     return names
+
+
+def _name(own: Mapping[str, str], settings: Sequence[Mapping[str, str]], telling: Sequence[str]) -> str:
+    """One method by as many of these settings as no other has the same of."""
+    for count in range(1, len(telling) + 1):
+        if sum(all(other[name] == own[name] for name in telling[:count]) for other in settings) == 1:
+            return ", ".join(called(name, own[name]) for name in telling[:count])
+    return ""
 
 
 def _told_apart(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
