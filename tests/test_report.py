@@ -11,10 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.device import choose_device
+from pipeline.experiments.baseline import train_baseline
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.report.whole import report_html
 from pipeline.lock import lock_folder
 from pipeline.opening import open_to_look
+from pipeline.progress import Reporter
 from pipeline.record import StageRecord
 from tests.conftest import Outcome
 from tests.reports import reported_run
@@ -193,8 +196,12 @@ def test_of_a_sweep_its_seeds_are_reported(
     folder = Path(shutil.copytree(seeds[0].run.path, tmp_path / "run", ignore=shutil.ignore_patterns("stages")))
     for facts in seeds:
         shutil.copytree(facts.run.path, folder / "seeds" / str(facts.seed))
+    record = train_baseline(reopened(folder), choose_device("cpu"), Reporter())
     assert cascade("report", "--run", folder)[:2] == (0, f"{folder / 'report.html'} written\n")
-    assert "Means of 2 runs" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "Means of 2 runs" in page
+    tile = f"<dt>trained end to end</dt><dd>{record.test_accuracy:.2f}\N{NARROW NO-BREAK SPACE}%</dd>"
+    assert tile in page, "though it lies beside the seeds"
 
 
 def test_a_place_that_no_page_belongs_in_is_refused(

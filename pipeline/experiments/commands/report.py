@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from pipeline.opening import open_run
 from pipeline.options import accept_option, json_option, set_option, shared_options
 
 
@@ -39,22 +38,19 @@ def report(
     The page needs no network and no script. With --json it is not written, and its numbers are printed.
     """
     from datetime import datetime
-    from itertools import chain
 
     from cache import replace_file
     from pipeline.errors import ConfigError
-    from pipeline.experiments.report.facts import run_facts
+    from pipeline.experiments.report.facts import reported_facts
     from pipeline.experiments.report.whole import report_html, report_json
-    from pipeline.experiments.seeds import reported
-    from pipeline.plan import as_planned
 
-    folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(chain(*map(reported, run_paths)))]
+    found = (one for path in run_paths for one in reported_facts(path, settings, accepting=accept_stale))
+    facts = list({one.run.path: one for one in found}.values())
     out = run_paths[0] / "report.html" if out is None else out
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page, and its name does not end in .html\nnext: a name that does")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}\nnext: make it, or give another file")
-    facts = [run_facts(folder, accepting=accept_stale) for folder in folders]
     if as_json:
         click.echo(report_json(facts))
         return

@@ -1,7 +1,7 @@
 """What is known of a run at this moment, finished or not, for a report: nothing is written, no weights are read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from cache import StoreError
 from cascade import ensemble
 from pipeline.acceptance import accept_stale
-from pipeline.config_file import CONFIG_NAME
+from pipeline.config_file import CONFIG_NAME, load_config
 from pipeline.data_info import X_0
 from pipeline.errors import CascadeError, first_line
 from pipeline.evaluation import kept_logits, score
@@ -25,9 +25,10 @@ from pipeline.experiments.report.beside import (
 )
 from pipeline.experiments.report.caveats import Notes, caveats
 from pipeline.experiments.report.stages import StageFacts
+from pipeline.experiments.seeds import reported
 from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.networks import read_encoding
-from pipeline.plan import Plan, read_plan
+from pipeline.plan import Plan, as_planned, read_plan
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.shapes import stage_epochs
@@ -74,6 +75,26 @@ class RunFacts:
         """Stages from 0 up to the first that is not."""
         count = next((stage.j for stage in self.stages if stage.record is None), len(self.stages))
         return self.stages[:count]
+
+
+def reported_facts(path: Path, settings: Sequence[str], *, accepting: bool) -> list[RunFacts]:
+    """Of a run folder; or of the seeds of its sweep, where no stage is trained in its own, with the network that was
+    trained end to end in its own."""
+    folders = reported(path)
+    found = [
+        run_facts(as_planned(RunFolder(folder, load_config(folder, settings), settings)), accepting=accepting)
+        for folder in folders
+    ]
+    if folders == [path]:
+        return found
+    parent, notes = RunFolder(path, load_config(path, settings), settings), Notes()
+    own = end_to_end_of(parent, notes)
+    return [
+        replace(one, end_to_end=own, warnings=[*one.warnings, *notes])
+        if one.seed == parent.config.seed and one.end_to_end is None
+        else one
+        for one in found
+    ]
 
 
 def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
