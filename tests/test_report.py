@@ -169,6 +169,8 @@ def test_methods_of_which_nothing_is_trained_have_a_page_too(tmp_path: Path) -> 
     assert page.count("Stages 0..1 are not trained yet") == 2
     assert "<svg" not in page
     assert "0 of 2" in page
+    assert "<td>end to end</td>" not in page, "a row of nothing"
+    assert "# M = 6" in page
 
 
 def test_methods_are_compared_seed_by_seed(seeds: list[RunFacts]) -> None:

@@ -72,7 +72,7 @@ def methods_table(methods: Sequence[Method]) -> str:
                 f"{len(ended(method)[0].trained)} of {len(method.runs[0].stages)}",
                 mean([stage.test_accuracy for _, stage in last]),
                 mean([stage.ensemble_accuracy for facts, stage in last if len(facts.trained) > 1]),
-                mean([facts.end_to_end.test_accuracy for facts in method.runs if facts.end_to_end]),
+                mean([_end_to_end(facts) for facts in method.runs]),
                 _mean_duration([seconds(facts) for facts in method.runs]),
                 size(max(peaks)) if peaks else "–",
                 size(sum(facts.stored_bytes for facts in method.runs) / len(method.runs)),
@@ -80,7 +80,7 @@ def methods_table(methods: Sequence[Method]) -> str:
         )
     columns = [" method", "seeds", "trained", f"last test,{PERCENT_OF}", f"ensemble,{PERCENT_OF}"]
     columns += [f"end to end,{PERCENT_OF}", "time", "peak memory", "on disk now"]
-    commands = [facts.run.command("run") for method in methods for facts in method.runs]
+    commands = [f"{facts.run.command('run')}  # {method.name}" for method in methods for facts in method.runs]
     note = paragraph("Time and disk are of one run, of several the mean; the ensemble is of all trained heads.", "note")
     return subsection("The methods", table(columns, rows)) + note + code("\n".join(commands))
 
@@ -89,10 +89,11 @@ def by_stage_table(methods: Sequence[Method]) -> str:
     """Test accuracy of each stage, a method a column."""
     stages = max(len(facts.stages) for method in methods for facts in method.runs)
     rows = [[f"stage {j}", *(_at(method, j, _test) for method in methods)] for j in range(stages)]
-    rows += [["ensemble", *(mean([_all_heads(facts) for facts in method.runs]) for method in methods)]]
-    rows += [
-        ["end to end", *(mean([f.end_to_end.test_accuracy if f.end_to_end else None for f in m.runs]) for m in methods)]
-    ]
+    whole_networks = {
+        "ensemble": [mean([_all_heads(facts) for facts in method.runs]) for method in methods],
+        "end to end": [mean([_end_to_end(facts) for facts in method.runs]) for method in methods],
+    }
+    rows += [[name, *cells] for name, cells in whole_networks.items() if set(cells) != {percent(None)}]
     whole = table([" test accuracy, %", *(method.name for method in methods)], rows)
     title = "Test accuracy by stage"
     return folded(title, whole) if len(rows) > ROWS_SHOWN else subsection(title, whole)
@@ -104,6 +105,10 @@ def _at(method: Method, j: int, value: Callable[[StageFacts], float | None]) -> 
 
 def _test(stage: StageFacts) -> float | None:
     return stage.test_accuracy
+
+
+def _end_to_end(facts: RunFacts) -> float | None:
+    return facts.end_to_end.test_accuracy if facts.end_to_end else None
 
 
 def _all_heads(facts: RunFacts) -> float | None:
