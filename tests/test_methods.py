@@ -28,6 +28,7 @@ def test_runs_that_differ_in_their_seeds_alone_are_one_method(run: RunFolder) ->
     methods = sorted_out(seen(run, ("seed=0",), ("head.k=1",), ("seed=1",), ("machine.threads=1",)))
     assert [(method.name, len(method.runs)) for method in methods] == [("k = 2", 3), ("k = 1", 1)]
     assert methods[0].settings == {"head.k": "2"}, "the width has no say in a head that has none"
+    assert methods[0].in_full == "k = 2"
     assert [method.tone for method in methods] == ["first", "second"]
 
 
@@ -55,6 +56,7 @@ def test_names_that_have_no_room_are_letters_and_their_settings_are_told(run: Ru
     base = ("augment.policy=recompute", "train.lr=0.0625")
     methods = sorted_out(seen(run, base, (*base, "train.weight_decay=0.0625"), ("train.lr=0.0625",)))
     assert [method.name for method in methods] == ["A", "B", "C"]
+    assert methods[1].in_full == "B: recompute, weight decay 0.0625"
     assert [list(method.settings.values()) for method in methods] == [
         ["recompute", "0.0005"],
         ["recompute", "0.0625"],

@@ -52,6 +52,12 @@ class Method:
     runs: Sequence[RunFacts]
     tone: Tone
 
+    @property
+    def in_full(self) -> str:
+        """With all that it differs in, where it is called by a letter."""
+        said = ", ".join(called(name, value) for name, value in self.settings.items())
+        return f"{self.name}: {said}" if len(self.name) == 1 else self.name
+
     def named(self, facts: RunFacts, *, alone: bool = False) -> str:
         """One of its runs, by its seed, or its folder where others have that too; `alone`, where the page has no other
         method, that is all, and of one run nothing."""

@@ -122,7 +122,7 @@ def _what_was_run(method: Method) -> str:
     """One of several methods, in words."""
     runs = [facts.run for facts in method.runs]
     provenance = "".join(sections.provenance(facts, method.named(facts)) for facts in method.runs)
-    return folded(method.name, terms(described(runs)) + provenance)
+    return folded(method.in_full, terms(described(runs)) + provenance)
 
 
 class _Grid:
