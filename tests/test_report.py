@@ -192,6 +192,17 @@ def _better(record: StageRecord) -> StageRecord:
     return msgspec.structs.replace(record, test_accuracy=record.test_accuracy + 5)
 
 
+def test_a_damaged_record_among_several_runs_is_named(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    damaged, out = Path(shutil.copytree(seeds[1].run.path, tmp_path / "damaged")), tmp_path / "page.html"
+    (path,) = damaged.glob("stages/0-*/stage.json")
+    path.write_text("{}")
+    code, _, err = cascade("report", "--run", seeds[0].run.path, "--run", damaged, "--out", out)
+    assert (code, f"{path} is damaged" in err) == (4, True)
+    assert not out.exists()
+
+
 def test_of_a_sweep_its_seeds_are_reported(
     seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:
