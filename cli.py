@@ -195,6 +195,7 @@ def plan(
 def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_json: bool) -> None:
     """Show every stage: state, accuracy, where its input comes from, bytes on disk, reason."""
     from pipeline.experiments.overview import beside
+    from pipeline.experiments.seedstates import seed_states
     from pipeline.planning import outcomes
     from pipeline.plantable import outcome_table
     from pipeline.room import over_budget
@@ -206,8 +207,8 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     rows = stage_status(folder, accepting=accept_stale)
     branches, others = other_branches(folder, accepting=accept_stale), beside(folder, accepting=accept_stale)
     found, rows_of_plan = (folder, rows, branches, all_stored(folder), others), outcomes(folder)
-    over = over_budget(folder)
-    click.echo(status_json(*found, rows_of_plan, over) if as_json else status_table(*found))
+    over, seeds = over_budget(folder), seed_states(run_path)
+    click.echo(status_json(*found, rows_of_plan, seeds, over) if as_json else status_table(*found))
     if not as_json and rows_of_plan:
         click.echo(outcome_table(rows_of_plan))
     if not as_json and over:

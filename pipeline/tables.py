@@ -11,6 +11,7 @@ from cache import MANIFEST
 from pipeline.checked import Checked, Damage
 from pipeline.evaluation import Evaluation, Scores
 from pipeline.experiments.overview import Beside
+from pipeline.experiments.seedstates import SeedState
 from pipeline.gc import Garbage
 from pipeline.planning import Outcome
 from pipeline.progress import size
@@ -37,13 +38,16 @@ def status_json(
     stored: Stored,
     others: Sequence[Beside] = (),
     outcomes: Sequence[Outcome] = (),
+    seeds: Sequence[SeedState] = (),
     over: OverBudget | None = None,
 ) -> str:
     """`{"stages": [{"j", "state", "test_accuracy", "input", "store_bytes", "reason"}], "policy", "stored_bytes",
     "unreadable": [...], "branches": [{"j", "path", "test_accuracy", "nbytes", "changes"}],
-    "beside": [{"what", "state", "test_accuracy", "path", "reason"}], "plan": [{"predicted", "measured"}],
-    "over_budget": {"nbytes", "budget_bytes", "reason", "next"}}`, the plan of trained stages; predicted is as in
-    plan.json, or null, and over_budget null where the folder holds no more than budget.disk."""
+    "beside": [{"kind", "what", "state", "test_accuracy", "path", "reason"}], "seeds": [{"seed", "state", "trained",
+    "stages", "test_accuracy", "path", "reason"}], "plan": [{"predicted", "measured"}],
+    "over_budget": {"nbytes", "budget_bytes", "reason", "next"}}`: beside are refits, the network end to end, probes,
+    transfers and a sweep, whose seeds follow; the plan is of trained stages, predicted as in plan.json, or null;
+    over_budget is null where the folder holds no more than budget.disk."""
     return as_json(
         {
             "stages": [asdict(row) for row in rows],
@@ -52,6 +56,7 @@ def status_json(
             "unreadable": stored.unreadable,
             "branches": [asdict(branch) for branch in branches],
             "beside": [asdict(one) for one in others],
+            "seeds": [asdict(one) for one in seeds],
             "plan": outcomes,
             "over_budget": over and asdict(over),
         }

@@ -11,7 +11,8 @@ from pipeline.evaluation import evaluate
 from pipeline.experiments.baseline import train_baseline
 from pipeline.experiments.linear import fit_linear
 from pipeline.experiments.probes import probe_folder
-from pipeline.experiments.report.facts import Separability, run_facts
+from pipeline.experiments.report.beside import Separability
+from pipeline.experiments.report.facts import run_facts
 from pipeline.metrics import read_metrics
 from pipeline.opening import open_to_look
 from pipeline.progress import Reporter

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.experiments.report.facts import RunFacts, Separability, run_facts
+from pipeline.experiments.report.beside import Separability
+from pipeline.experiments.report.facts import RunFacts, run_facts
 from tests.reports import by_name, reported_run, values
 from tests.runs import tiny_run
 

@@ -8,15 +8,20 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pipeline.device import choose_device
+from pipeline.experiments.baseline import train_baseline
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.report.whole import report_html
 from pipeline.lock import lock_folder
 from pipeline.opening import open_to_look
+from pipeline.progress import Reporter
+from pipeline.record import StageRecord
 from tests.conftest import Outcome
 from tests.reports import reported_run
-from tests.runs import tiny_run
+from tests.runs import reopened, tiny_run
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 VOID = {"meta", "path", "rect"}
@@ -133,21 +138,83 @@ def test_json_has_the_numbers_of_the_figures_and_writes_nothing(
     assert not (folder / "report.html").exists()
 
 
-def test_runs_that_differ_in_more_than_their_seeds_are_refused(
+def test_methods_are_told_apart_and_their_seeds_are_means(
     seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:
-    first = seeds[0].run.path
-    others = {
-        "stage 1 train.lr 0.1 -> 0.05": Path(shutil.copytree(first, tmp_path / "lr")),
-        "network.stages 2 -> 3": Path(shutil.copytree(first, tmp_path / "stages")),
-    }
-    for what, folder in others.items():
-        config = folder / "cascade.toml"
-        extra = "\n[stages.1.train]\nlr = 0.05\n" if "lr" in what else ""
-        text = config.read_text()
-        config.write_text((text if extra else text.replace("stages = 2", "stages = 3")) + extra)
-        code, _, err = cascade("report", "--run", first, "--run", folder)
-        assert (code, f"differ in more than their seeds: {what}\nnext: " in err) == (2, True)
+    other = reported_run(tmp_path / "other", "head.k=1")
+    out = tmp_path / "page.html"
+    folders = [*(facts.run.path for facts in seeds), other.path]
+    command = ["report", *(part for folder in folders for part in ("--run", folder))]
+    assert cascade(*command, "--out", out)[0] == 0
+    page = out.read_text()
+    sound(page)
+    assert "<h1>k = 2 · k = 1</h1>" in page
+    assert "2 methods on npz:images.npz that differ in head.k. Of several seeds: means" in page
+    assert "<td>head.k</td><td>2</td><td>1</td>" in page
+    assert "The stages of k = 2, seed 1" in page
+    assert 'class="band first"' in page
+    found = json.loads(cascade(*command, "--json")[1])
+    assert [one["name"] for one in found["methods"]] == ["k = 2", "k = 1"]
+    (figure,) = [one for one in found["figures"] if one["name"] == "where-each-ends"]
+    (last,) = [one for one in figure["series"] if one["name"] == "last stage"]
+    assert [point["n"] for point in last["segments"][0]] == [2, 1]
+    assert last["segments"][0][1]["y"] == run_facts(other).stages[1].test_accuracy
+
+
+def test_methods_of_which_nothing_is_trained_have_a_page_too(tmp_path: Path) -> None:
+    runs = [run_facts(tiny_run(tmp_path / name, f"network.width={width}")) for name, width in (("a", 4), ("b", 6))]
+    page = report_html(runs, now=NOW)
+    sound(page)
+    assert "<h1>M = 4 · M = 6</h1>" in page
+    assert page.count("Stages 0..1 are not trained yet") == 2
+    assert "<svg" not in page
+    assert "0 of 2" in page
+    assert "<td>end to end</td>" not in page, "a row of nothing"
+    assert "# M = 6" in page
+
+
+def test_methods_are_compared_seed_by_seed(seeds: list[RunFacts]) -> None:
+    other = [
+        replace(
+            facts,
+            stages=[replace(one, record=one.record and _better(one.record)) for one in facts.stages],
+            run=reopened(facts.run.path, "train.lr=0.05", f"seed={facts.seed}"),
+        )
+        for facts in seeds
+    ]
+    page = report_html([*seeds, *other], now=NOW)
+    sound(page)
+    row = "<td>lr 0.05</td><td>lr 0.1</td><td>stage 1</td><td class=number>+5.00</td>"
+    assert f"{row}<td class=number>+5.00 .. +5.00</td><td class=number>2</td><td>lr 0.05 better</td>" in page
+
+
+def _better(record: StageRecord) -> StageRecord:
+    return msgspec.structs.replace(record, test_accuracy=record.test_accuracy + 5)
+
+
+def test_a_damaged_record_among_several_runs_is_named(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    damaged, out = Path(shutil.copytree(seeds[1].run.path, tmp_path / "damaged")), tmp_path / "page.html"
+    (path,) = damaged.glob("stages/0-*/stage.json")
+    path.write_text("{}")
+    code, _, err = cascade("report", "--run", seeds[0].run.path, "--run", damaged, "--out", out)
+    assert (code, f"{path} is damaged" in err) == (4, True)
+    assert not out.exists()
+
+
+def test_of_a_sweep_its_seeds_are_reported(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = Path(shutil.copytree(seeds[0].run.path, tmp_path / "run", ignore=shutil.ignore_patterns("stages")))
+    for facts in seeds:
+        shutil.copytree(facts.run.path, folder / "seeds" / str(facts.seed))
+    record = train_baseline(reopened(folder), choose_device("cpu"), Reporter())
+    assert cascade("report", "--run", folder)[:2] == (0, f"{folder / 'report.html'} written\n")
+    page = (folder / "report.html").read_text()
+    assert "Means of 2 runs" in page
+    tile = f"<dt>trained end to end</dt><dd>{record.test_accuracy:.2f}\N{NARROW NO-BREAK SPACE}%</dd>"
+    assert tile in page, "though it lies beside the seeds"
 
 
 def test_a_place_that_no_page_belongs_in_is_refused(

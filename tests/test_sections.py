@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.experiments.report import sections
 from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.experiments.report.methods import Method
 from pipeline.opening import open_to_look
 from tests.reports import reported_run
 
@@ -30,34 +31,40 @@ def in_states(facts: RunFacts, *states: str) -> RunFacts:
     return replace(facts, stages=stages)
 
 
+def open_ends(*runs: RunFacts) -> str:
+    """Of the runs of one method."""
+    method = Method("", {}, runs, "first")
+    return sections.open_ends([(method.named(facts, alone=True), facts) for facts in runs])
+
+
 def test_what_is_not_finished_is_said_once_in_a_row_and_with_its_reason(facts: RunFacts) -> None:
-    said = sections.open_ends([in_states(facts, "done", "trained", "partial", "stale", "stale", "todo", "todo")])
+    said = open_ends(in_states(facts, "done", "trained", "partial", "stale", "stale", "todo", "todo"))
     assert said.count("<li>") == 4
     assert "<li>Stage 1 is trained: reason 1</li><li>Stage 2 is partial: reason 2</li>" in said
     assert "<li>Stages 3..4 are stale: reason 3</li><li>Stages 5..6 are not trained yet: reason 5</li>" in said
-    assert sections.open_ends([in_states(facts, "done", "done")]) == ""
+    assert open_ends(in_states(facts, "done", "done")) == ""
 
 
 def test_a_stage_that_only_waits_for_others_has_no_reason_of_its_own(facts: RunFacts) -> None:
     waiting = in_states(facts, "partial", "todo", "todo")
     stages = [waiting.stages[0], *(replace(one, status=replace(one.status, input=None)) for one in waiting.stages[1:])]
-    assert "<li>Stages 1..2 are not trained yet</li>" in sections.open_ends([replace(waiting, stages=stages)])
+    assert "<li>Stages 1..2 are not trained yet</li>" in open_ends(replace(waiting, stages=stages))
 
 
 def test_stages_of_other_settings_are_named(facts: RunFacts) -> None:
     looked = run_facts(open_to_look(facts.run.path, ("train.lr=0.05",), False))
-    assert "also there with other settings" in sections.open_ends([looked])
-    assert "train.lr 0.1 -&gt; 0.05" in sections.open_ends([looked])
+    assert "also there with other settings" in open_ends(looked)
+    assert "train.lr 0.1 -&gt; 0.05" in open_ends(looked)
 
 
 def test_runs_of_one_seed_are_told_apart_by_their_folders(facts: RunFacts) -> None:
-    assert f"<li>{facts.name}: Stage 0" in sections.open_ends([in_states(facts, "todo"), facts])
+    assert f"<li>{facts.name}: Stage 0" in open_ends(in_states(facts, "todo"), facts)
 
 
 def test_many_stages_are_folded_away(facts: RunFacts) -> None:
     few, many = (in_states(facts, *["done"] * count) for count in (16, 17))
-    assert sections.stages_table(few, [few]).startswith("<h3>")
-    assert sections.stages_table(many, [many]).startswith("<details>")
+    assert sections.stages_table(few, "").startswith("<h3>")
+    assert sections.stages_table(many, "").startswith("<details>")
 
 
 def test_the_first_numbers_are_of_the_last_stage_that_all_runs_have(facts: RunFacts) -> None:
@@ -78,4 +85,4 @@ def test_folders_that_are_only_seeds_are_titled_by_what_they_are_of(facts: RunFa
     runs = [run_facts(reported_run(tmp_path / "cifar" / "seeds" / str(seed), f"seed={seed}")) for seed in (0, 1)]
     assert sections.title(runs) == "cifar"
     assert sections.title([facts]) == "run"
-    assert "seed 1: Stage 0" in sections.open_ends([runs[0], in_states(runs[1], "todo")])
+    assert "seed 1: Stage 0" in open_ends(runs[0], in_states(runs[1], "todo"))

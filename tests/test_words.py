@@ -39,3 +39,19 @@ def test_every_policy_is_told_of(tmp_path: Path, settings: tuple[str, ...], word
 def test_all_seeds_are_named_once(tmp_path: Path) -> None:
     runs = [tiny_run(tmp_path / str(seed), f"seed={seed}") for seed in (3, 4)]
     assert dict(described(runs))["Seeds"] == "3, 4 of weights, order and augmentation; 0 of the order of the data."
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "words"),
+    [
+        (("network.residual=true",), "Blocks", "batch norm, the input added where a block keeps its shape; precision"),
+        (("train.schedule=cosine",), "Training", "learning rate 0.1, falling to 0 by half a cosine, momentum 0.9, w"),
+        (("train.label_smoothing=0.1",), "Training", "weight decay 0.0005, label smoothing 0.1; "),
+        (("train.keep=best",), "Training", "at a time. The point of least training risk is kept."),
+        (("augment.cutout=2",), "Augmentation", "a square of 2 × 2 pixels cut out; stages past"),
+        (("compress.keep=0.5",), "Compression", "from stage 0 on: 4 → 2, 8 → 4; the head is then tuned for 20 epochs"),
+        (("stages.1.compress.keep=0.5",), "By stage", "stage 1: compress.keep = 0.5."),
+    ],
+)
+def test_what_is_not_the_papers_code_is_told(tmp_path: Path, settings: tuple[str, ...], what: str, words: str) -> None:
+    assert words in dict(described([tiny_run(tmp_path / "run", *settings)]))[what]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.acceptance import accept_stale
 from pipeline.checkpoint import read_position
@@ -10,7 +11,7 @@ from pipeline.experiments.end_to_end import NAME, end_to_end
 from pipeline.experiments.linear_transfer import key_of_depth, read_transfer
 from pipeline.experiments.places import BASELINES, COMMANDS, PROBE_RECORD, SEEDS, TRANSFER, TRANSFER_RECORD
 from pipeline.experiments.probes import KINDS, Kind, LinearRecord, cnn_problem, linear_fields, probe_folder, read_probe
-from pipeline.experiments.seeds import seeds_there
+from pipeline.experiments.seedstates import described_seeds, seed_states
 from pipeline.keys import Fields, differences
 from pipeline.paths import matching
 from pipeline.problem import Problem
@@ -20,15 +21,19 @@ from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed
 from pipeline.status import refit_status
 
+Kinds = Literal["refit", "baseline", "probe", "transfer", "seeds"]
+
 
 @dataclass(frozen=True)
 class Beside:
     """One row: a refit, the network end to end, a probe, a transfer, or the seeds of a sweep."""
 
+    kind: Kinds
     what: str
+    """As in "end to end", "linear on x_2"."""
     state: str
     """done; damaged (a file is missing or not whole); partial (some epochs); stale (trained with other settings alone);
-    begun (its own run folders say how far they are)."""
+    begun (of a sweep, while a seed of it is not done)."""
     test_accuracy: float | None
     """Percent; None of what has several."""
     path: str
@@ -99,10 +104,11 @@ def command_of(folder: Path) -> str:
 def _refit(refit: Refit) -> Beside:
     """The last stage again, with another head."""
     row, what = refit_status(refit), f"last stage, head {refit.head_width}"
-    return Beside(what, row.state, row.test_accuracy, str(refit.folder.path), row.reason)
+    return Beside("refit", what, row.state, row.test_accuracy, str(refit.folder.path), row.reason)
 
 
 def _of_problem(run: RunFolder, problem: Problem, command: str) -> Beside | None:
+    kind: Kinds = "baseline" if command == "baseline" else "probe"
     folder = problem.folder
     position = read_position(folder)  # before the record, which comes before the checkpoints go
     record = folder.record
@@ -110,12 +116,12 @@ def _of_problem(run: RunFolder, problem: Problem, command: str) -> Beside | None
         missing = folder.missing
         reason = f"{', '.join(missing)} missing: delete {folder.path} and {run.command(command)}" if missing else ""
         state = "damaged" if missing else "done"
-        return Beside(problem.what, state, record.test_accuracy, str(folder.path), reason)
+        return Beside(kind, problem.what, state, record.test_accuracy, str(folder.path), reason)
     if position is None:
         return None
     done = f"{position.epochs} of {problem.epochs} epochs"
     done += f" and {position.consumed} images" if position.consumed else ""
-    return Beside(problem.what, "partial", None, str(folder.path), f"{done}: {run.command(command)}")
+    return Beside(kind, problem.what, "partial", None, str(folder.path), f"{done}: {run.command(command)}")
 
 
 def _stale(run: RunFolder) -> Beside | None:
@@ -127,7 +133,7 @@ def _stale(run: RunFolder) -> Beside | None:
     if not known:
         return None
     changed, _, path, record = min(known, key=lambda one: (len(one[0]), one[1]))
-    return Beside(NAME, "stale", record.test_accuracy, str(path), "; ".join(changed))
+    return Beside("baseline", NAME, "stale", record.test_accuracy, str(path), "; ".join(changed))
 
 
 def _probe(run: RunFolder, j: int, kind: Kind) -> Beside | None:
@@ -138,7 +144,7 @@ def _probe(run: RunFolder, j: int, kind: Kind) -> Beside | None:
     if not (path / PROBE_RECORD).exists():
         return None
     record = read_probe(run, j, kind)
-    return Beside(f"{kind} on x_{j}", "done", record.test_accuracy if record else None, str(path), "")
+    return Beside("probe", f"{kind} on x_{j}", "done", record.test_accuracy if record else None, str(path), "")
 
 
 def _place(run: RunFolder, j: int, kind: Kind) -> Path | None:
@@ -156,20 +162,22 @@ def _transfer(run: RunFolder, path: Path) -> Beside:
         run.check_unlinked(path)
         record = read_transfer(path)
     except CorruptDataError as error:
-        return Beside("transfer", "damaged", None, str(folder), first_line(error))
+        return Beside("transfer", "transfer", "damaged", None, str(folder), first_line(error))
     assert record is not None, "its file was found"
     what = f"to {record.data}, {record.per_class} a class, {record.splits} splits"
     keys = {key_of_depth(run, j) for j in range(len(run.stages) + 1)}
     rows = [row for row in record.rows if row.key in keys]
     if not rows:
-        return Beside("transfer", "stale", None, str(folder), f"{what}: of blocks with other settings")
+        return Beside("transfer", "transfer", "stale", None, str(folder), f"{what}: of blocks with other settings")
     shown = ", ".join(f"x_{row.j} {row.accuracy}%" for row in rows)
-    return Beside("transfer", "done", None, str(folder), f"{what}: {shown}")
+    return Beside("transfer", "transfer", "done", None, str(folder), f"{what}: {shown}")
 
 
 def _seeds(run: RunFolder) -> Beside | None:
     """The seeds of a sweep that have a run folder."""
-    if not (seeds := seeds_there(run.path)):
+    if not (seeds := seed_states(run.path)):
         return None
-    what = f"seeds {', '.join(map(str, seeds))}"
-    return Beside(what, "begun", None, str(run.path / SEEDS), f"{run.command('sweep')} says what they scored")
+    what = f"seeds {', '.join(str(one.seed) for one in seeds)}"
+    state = "done" if all(one.state == "done" for one in seeds) else "begun"
+    reason = f"{described_seeds(seeds)}: {run.command('sweep')} says what they scored"
+    return Beside("seeds", what, state, None, str(run.path / SEEDS), reason)

@@ -56,6 +56,12 @@ def seeds_there(parent: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
+def reported(path: Path) -> list[Path]:
+    """The run folders of a sweep's seeds, where nothing is trained beside them in its own; else this one."""
+    seeds = [] if any((path / "stages").glob("[!.]*-*")) else seeds_there(path)
+    return [seed_folder(path, seed) for seed in seeds] or [path]
+
+
 def make_seed_folder(parent: Path, seed: int, settings: Sequence[str]) -> Path:
     """The run folder of a seed, its config written from the parent's with `settings` over it, its images the parent's.
 

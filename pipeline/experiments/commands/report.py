@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from pipeline.opening import open_run
 from pipeline.options import accept_option, json_option, set_option, shared_options
 
 
@@ -16,7 +15,8 @@ from pipeline.options import accept_option, json_option, set_option, shared_opti
     multiple=True,
     default=(".",),
     metavar="DIR",
-    help="Run folder; default: this one. Several that differ in their seeds give means and deviations.",
+    help="Run folder; default: this one; of a sweep its seeds. Several that differ in their seeds give means and "
+    "deviations, such as differ in more are compared.",
 )
 @click.option(
     "--out",
@@ -33,7 +33,7 @@ def report(
     run_paths: tuple[Path, ...], out: Path | None, settings: tuple[str, ...], accept_stale: bool, as_json: bool
 ) -> None:
     """Write one HTML page with figures on a run, finished or not: accuracy by depth and by epoch, the ensemble, time,
-    disk and memory beside what was planned, and what was run.
+    disk and memory beside what was planned, and what was run. Or on several, beside each other.
 
     The page needs no network and no script. With --json it is not written, and its numbers are printed.
     """
@@ -41,18 +41,16 @@ def report(
 
     from cache import replace_file
     from pipeline.errors import ConfigError
-    from pipeline.experiments.report.facts import run_facts
-    from pipeline.experiments.report.whole import check_alike, report_html, report_json
-    from pipeline.plan import as_planned
+    from pipeline.experiments.report.facts import reported_facts
+    from pipeline.experiments.report.whole import report_html, report_json
 
-    folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(run_paths)]
-    check_alike(folders)
-    out = folders[0].path / "report.html" if out is None else out
+    found = (one for path in run_paths for one in reported_facts(path, settings, accepting=accept_stale))
+    facts = list({one.run.path: one for one in found}.values())
+    out = run_paths[0] / "report.html" if out is None else out
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page, and its name does not end in .html\nnext: a name that does")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}\nnext: make it, or give another file")
-    facts = [run_facts(folder, accepting=accept_stale) for folder in folders]
     if as_json:
         click.echo(report_json(facts))
         return

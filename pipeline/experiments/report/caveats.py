@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from pipeline.acceptance import describe_accepted
+from pipeline.errors import CascadeError
 from pipeline.experiments.report.stages import StageFacts
 from pipeline.progress import size
 from pipeline.runfolder import RunFolder
@@ -11,6 +12,14 @@ WAITS_FROM = 0.2
 """Share of a stage's training spent waiting for data from which a report says so."""
 SATURATES_FROM = 0.01
 """Share of stored activations cut off from which a report says so."""
+
+
+class Notes(list[str]):
+    """What went wrong on the way, a line each."""
+
+    def add(self, error: CascadeError) -> None:
+        """What an error says is wrong, and what to do."""
+        self.append("; next: ".join(part for part in str(error).split("\nnext: ") if part))
 
 
 def caveats(run: RunFolder, stages: Sequence[StageFacts]) -> Iterator[str]:

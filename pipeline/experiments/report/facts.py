@@ -1,8 +1,7 @@
 """What is known of a run at this moment, finished or not, for a report: nothing is written, no weights are read."""
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,32 +10,29 @@ import torch
 from cache import StoreError
 from cascade import ensemble
 from pipeline.acceptance import accept_stale
-from pipeline.config_file import CONFIG_NAME
+from pipeline.config_file import CONFIG_NAME, load_config
 from pipeline.data_info import X_0
-from pipeline.errors import CascadeError, ConfigError, first_line
+from pipeline.errors import CascadeError, first_line
 from pipeline.evaluation import kept_logits, score
-from pipeline.experiments.end_to_end import end_to_end
-from pipeline.experiments.probes import KINDS, read_probe
-from pipeline.experiments.report.caveats import caveats
+from pipeline.experiments.linear_transfer import Transfer
+from pipeline.experiments.report.beside import (
+    Refitted,
+    Separability,
+    end_to_end_of,
+    refits_of,
+    separability_of,
+    transfers_of,
+)
+from pipeline.experiments.report.caveats import Notes, caveats
 from pipeline.experiments.report.stages import StageFacts
+from pipeline.experiments.seeds import reported
 from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.networks import read_encoding
-from pipeline.plan import Plan, read_plan
+from pipeline.plan import Plan, as_planned, read_plan
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
+from pipeline.shapes import stage_epochs
 from pipeline.status import OtherBranch, StageStatus, all_stored, other_branches, status
-
-
-@dataclass(frozen=True, kw_only=True)
-class Separability:
-    """How well what a probe learned on x_j tells the classes apart."""
-
-    probe: str
-    """As in "linear", "cnn-1"."""
-    j: int
-    """Index of x_j."""
-    test_accuracy: float
-    """Percent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +54,10 @@ class RunFacts:
     separability: Sequence[Separability]
     end_to_end: StageRecord | None
     """Of the same network trained as a whole, where it is."""
+    refits: Sequence[Refitted]
+    """The last stage with other heads, where it was trained so."""
+    transfers: Sequence[Transfer]
+    """To other images, with the rows of the present network."""
     warnings: Sequence[str]
     """What a reader must know beside the numbers, a line each."""
 
@@ -77,12 +77,24 @@ class RunFacts:
         return self.stages[:count]
 
 
-class Notes(list[str]):
-    """What went wrong on the way, a line each."""
-
-    def add(self, error: CascadeError) -> None:
-        """What an error says is wrong, and what to do."""
-        self.append("; next: ".join(part for part in str(error).split("\nnext: ") if part))
+def reported_facts(path: Path, settings: Sequence[str], *, accepting: bool) -> list[RunFacts]:
+    """Of a run folder; or of the seeds of its sweep, where no stage is trained in its own, with the network that was
+    trained end to end in its own."""
+    folders = reported(path)
+    found = [
+        run_facts(as_planned(RunFolder(folder, load_config(folder, settings), settings)), accepting=accepting)
+        for folder in folders
+    ]
+    if folders == [path]:
+        return found
+    parent, notes = RunFolder(path, load_config(path, settings), settings), Notes()
+    own = end_to_end_of(parent, notes)
+    return [
+        replace(one, end_to_end=own, warnings=[*one.warnings, *notes])
+        if one.seed == parent.config.seed and one.end_to_end is None
+        else one
+        for one in found
+    ]
 
 
 def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
@@ -103,8 +115,10 @@ def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
         branches=other_branches(look, accepting=accepting),
         images_bytes=sum(run.stored_bytes(0, split) for split in run.splits),
         stored_bytes=stored.nbytes,
-        separability=_separability(run, notes),
-        end_to_end=_end_to_end(run, notes),
+        separability=separability_of(run, notes),
+        end_to_end=end_to_end_of(run, notes),
+        refits=refits_of(run, notes),
+        transfers=transfers_of(run, notes),
         warnings=[*caveats(run, stages), *stored.unreadable, *notes],
     )
 
@@ -134,7 +148,7 @@ def _stage_facts(
     return StageFacts(
         status=row,
         shape=run.shapes[row.j],
-        due_epochs=run.config.for_stage(row.j).train.epochs,
+        due_epochs=stage_epochs(run.config, run.shapes[row.j]),
         record=record,
         ended=_time(folder.record_path) if record else None,
         epochs=epochs,
@@ -159,30 +173,6 @@ def _ensembles(run: RunFolder, notes: Notes) -> dict[int, float]:
     except (CascadeError, StoreError, OSError) as error:
         notes.append(first_line(error))
     return found
-
-
-def _separability(run: RunFolder, notes: Notes) -> list[Separability]:
-    """Of every probe that was made with the present settings."""
-    found = []
-    for j, kind in itertools.product(range(len(run.stages) + 1), KINDS):
-        try:
-            record = read_probe(run, j, kind)
-        except ConfigError:
-            continue  # the network has no such probe
-        except CascadeError as error:
-            notes.add(error)
-            continue
-        if record:
-            found.append(Separability(probe=kind, j=j, test_accuracy=record.test_accuracy))
-    return found
-
-
-def _end_to_end(run: RunFolder, notes: Notes) -> StageRecord | None:
-    try:
-        return end_to_end(run).folder.record
-    except CascadeError as error:
-        notes.add(error)
-        return None
 
 
 def _time(path: Path) -> datetime:

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Tone = Literal["test", "train", "validation", "ensemble", "whole", "predicted"]
-"""What a colour stands for, the same in every figure."""
+Meaning = Literal["test", "train", "validation", "ensemble", "whole", "predicted"]
+Rank = Literal["first", "second", "third", "fourth", "fifth", "sixth"]
+Tone = Meaning | Rank
+"""What a colour stands for, the same in every figure: a number's meaning, or where methods are compared one of them."""
+
+
+PERCENT = (0.0, 100.0)
+"""Limits of an axis."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,15 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A chart with its axes in words. Of bars the first series is drawn as bars and the second as marks across them."""
+    """A chart with its axes in words. Of bars the first series is drawn as bars and the second as marks across them; of
+    dots each x is a row, and y goes to the right."""
 
     name: str
     """Of letters and hyphens: its place in the page."""
     title: str
     description: str
     """What it shows, for whoever does not see it too."""
-    kind: Literal["lines", "bars"] = "lines"
+    kind: Literal["lines", "bars", "dots"] = "lines"
     x_name: str
     y_name: str
     x_range: tuple[float, float]
@@ -65,6 +72,8 @@ class Figure:
     """Decimals at the end of a line, or above a bar."""
     divisions: tuple[tuple[float, str], ...] = ()
     """Where along x something begins, and its name."""
+    rows: tuple[str, ...] = ()
+    """Names of the rows of dots, x = 0 first."""
     series: tuple[Series, ...]
 
     @property

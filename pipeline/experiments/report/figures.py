@@ -4,13 +4,17 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipeline.experiments.report.depth import by_stage, stage_axis, trained
+from pipeline.experiments.report.experiments import (
+    filters_kept,
+    last_heads,
+    separability_by_depth,
+    transfers_by_depth,
+)
 from pipeline.experiments.report.facts import RunFacts
-from pipeline.experiments.report.figure import Figure, Point, Tone, across, line
+from pipeline.experiments.report.figure import PERCENT, Figure, Point, across, line
 from pipeline.experiments.report.measured import disk, memory, signal_to_noise, throughput, training_time
 
-PERCENT = (0.0, 100.0)
 NO_LESS_THAN_0 = (0.0, math.inf)
-PROBE_TONES: tuple[Tone, ...] = ("test", "train", "validation", "ensemble")
 
 
 def figures(runs: Sequence[RunFacts]) -> list[Figure]:
@@ -19,6 +23,9 @@ def figures(runs: Sequence[RunFacts]) -> list[Figure]:
         accuracy_by_depth(runs),
         ensemble_by_depth(runs),
         separability_by_depth(runs),
+        last_heads(runs),
+        transfers_by_depth(runs),
+        filters_kept(runs),
         accuracy_by_epoch(runs),
         loss_by_epoch(runs),
         training_time(runs),
@@ -74,29 +81,6 @@ def ensemble_by_depth(runs: Sequence[RunFacts]) -> Figure:
             line("ensemble", "ensemble", by_stage(runs, lambda stage: stage.ensemble_accuracy)),
             line("end to end", "whole", level),
         ),
-    )
-
-
-def separability_by_depth(runs: Sequence[RunFacts]) -> Figure:
-    """The paper's Figure 2."""
-    probes = list(dict.fromkeys(one.probe for run in runs for one in run.separability))
-    found = [
-        line(
-            probe,
-            PROBE_TONES[index % len(PROBE_TONES)],
-            across([{one.j: one.test_accuracy for one in run.separability if one.probe == probe} for run in runs]),
-        )
-        for index, probe in enumerate(probes)
-    ]
-    return Figure(
-        name="separability",
-        title="Separability by depth",
-        description="Test accuracy of probes trained on x_j, the input of stage j; x_0 are the images.",
-        x_name="j",
-        y_name="test accuracy, %",
-        x_range=(-0.3, max((point.x for series in found for point in series.points), default=0.0) + 0.3),
-        y_limits=PERCENT,
-        series=tuple(found),
     )
 
 

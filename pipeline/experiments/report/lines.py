@@ -1,19 +1,34 @@
 """Lines of a figure, with bands, marks, and their names at their ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.experiments.report.figure import Figure, Point, Series, number
+from pipeline.experiments.report.figure import Figure, Point, Series, Tone, number
 from pipeline.experiments.report.frame import BOTTOM, HEIGHT, LETTER, LINE, TOP, Frame, text_at, whisker
 
 MOST_MARKED = 24
 """Points of a line that are marked; of more the line says enough."""
-MARKS = {
-    "test": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z",
-    "train": "M-3.5,-3.5h7v7h-7z",
-    "validation": "M0,-4.6L4.4,3.4H-4.4z",
-    "ensemble": "M0,-5L5,0L0,5L-5,0z",
+CIRCLE = "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z"
+SQUARE = "M-3.5,-3.5h7v7h-7z"
+TRIANGLE = "M0,-4.6L4.4,3.4H-4.4z"
+DIAMOND = "M0,-5L5,0L0,5L-5,0z"
+CROSS = "M-5,-1.6h3.4v-3.4h3.2v3.4h3.4v3.2h-3.4v3.4h-3.2v-3.4h-3.4z"
+TIP = "M0,4.6L4.4,-3.4H-4.4z"
+MARKS: Mapping[Tone, str] = {
+    "test": CIRCLE,
+    "train": SQUARE,
+    "validation": TRIANGLE,
+    "ensemble": DIAMOND,
+    "whole": CROSS,
+    "first": CIRCLE,
+    "second": SQUARE,
+    "third": TRIANGLE,
+    "fourth": DIAMOND,
+    "fifth": CROSS,
+    "sixth": TIP,
 }
 """A shape for each tone that stands at single points, for whoever does not tell the colours apart."""
+LEVELS: tuple[Tone, ...] = ("whole",)
+"""Tones of lines that are of no stage, and have no marks."""
 
 
 def room_of_labels(figure: Figure) -> float:
@@ -26,14 +41,15 @@ def lines(figure: Figure, frame: Frame) -> list[str]:
     bands = [_band(segment, series, frame) for series in figure.series for segment in series.segments]
     parts = [*filter(None, bands)]
     for series in figure.series:
-        is_marked = len(series.points) <= MOST_MARKED and series.tone in MARKS
+        is_marked = len(series.points) <= MOST_MARKED and series.tone not in LEVELS
         for segment in series.segments:
             path = "L".join(f"{frame.x(point.x):.1f},{frame.y(point.y):.1f}" for point in segment)
             parts.append(
                 f'<path class="line {series.tone}{" dense" if len(series.points) > MOST_MARKED else ""}" d="M{path}"/>'
             )
         alone = [segment[0] for segment in series.segments if len(segment) == 1]
-        parts += [_mark(point, series, frame) for point in (series.points if is_marked else alone)]
+        marked = series.points if is_marked else alone
+        parts += [mark(series, frame.x(point.x), frame.y(point.y)) for point in marked]
     return parts + _labels(figure, frame)
 
 
@@ -48,14 +64,18 @@ def _band(segment: Sequence[Point], series: Series, frame: Frame) -> str:
     return f'<path class="band {series.tone}" d="M{"L".join([*above, *below])}Z"/>'
 
 
-def _mark(point: Point, series: Series, frame: Frame) -> str:
-    place = f"translate({frame.x(point.x):.1f},{frame.y(point.y):.1f})"
-    return f'<path class="mark {series.tone}" transform="{place}" d="{MARKS.get(series.tone, MARKS["test"])}"/>'
+def mark(series: Series, x: float, y: float) -> str:
+    """The shape of a series at a place."""
+    shape = MARKS.get(series.tone, CIRCLE)
+    return f'<path class="mark {series.tone}" transform="translate({x:.1f},{y:.1f})" d="{shape}"/>'
 
 
 def _label(series: Series, figure: Figure) -> str:
-    """The name of a line and its last value."""
-    return f"{series.name} {number(series.points[-1].y, figure.label_digits)}" if series.points else ""
+    """The name of a line and its last value, told apart where the name ends in a number."""
+    if not series.points:
+        return ""
+    between = ": " if series.name[-1:].isdigit() else " "
+    return f"{series.name}{between}{number(series.points[-1].y, figure.label_digits)}"
 
 
 def _labels(figure: Figure, frame: Frame) -> list[str]:

@@ -102,7 +102,10 @@ def figure_table(figure: Figure) -> str:
     shown = [series for series in figure.series if series.points]
     places = [{point.x: point for point in series.points} for series in shown]
     xs = sorted({x for points in places for x in points if x.is_integer()})
-    rows = [[f"{x:,.0f}", *(_cell(points.get(x), figure.digits) for points in places)] for x in xs]
+    names = [figure.rows[int(x)] if figure.rows else f"{x:,.0f}" for x in xs]
+    rows = [
+        [name, *(_cell(points.get(x), figure.digits) for points in places)] for x, name in zip(xs, names, strict=True)
+    ]
     return table([figure.x_name, *(series.name for series in shown)], rows)
 
 

@@ -39,11 +39,11 @@ def head(runs: Sequence[RunFacts]) -> str:
     trained = min(len(facts.trained) for facts in runs)
     last = [facts.stages[trained - 1] for facts in runs] if trained else []
     tiles = [
-        *_tile(f"test accuracy of stage {trained - 1}", [stage.test_accuracy for stage in last]),
-        *_tile(f"of the ensemble of {trained} heads", [stage.ensemble_accuracy for stage in last if trained > 1]),
-        *_tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
+        *tile(f"test accuracy of stage {trained - 1}", [stage.test_accuracy for stage in last]),
+        *tile(f"of the ensemble of {trained} heads", [stage.ensemble_accuracy for stage in last if trained > 1]),
+        *tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
         ("stages trained", f"{sum(len(one.trained) for one in runs)} of {sum(len(one.stages) for one in runs)}"),
-        ("of training so far" if _is_open(runs) else "of training", duration(sum(map(_seconds, runs)))),
+        ("of training so far" if is_open(runs) else "of training", duration(sum(map(seconds, runs)))),
         ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
     ]
     return f"<header>{heading(title(runs))}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
@@ -58,10 +58,11 @@ def _lede(runs: Sequence[RunFacts]) -> str:
     return f"{what} Means of {len(runs)} runs, with standard deviations." if len(runs) > 1 else what
 
 
-def open_ends(runs: Sequence[RunFacts]) -> str:
-    """What is not finished, or stale, and what else a reader must know; "" where there is nothing."""
-    lines = [f"{_named(facts, runs)}{line}" for facts in runs for line in (*_unfinished(facts), *facts.warnings)]
-    lines += [f"{_named(facts, runs)}{line}" for facts in runs for line in _branches(facts)]
+def open_ends(runs: Sequence[tuple[str, RunFacts]]) -> str:
+    """What is not finished, or stale, and what else a reader must know, after each run's name; "" where there is
+    nothing."""
+    lines = [_after(name, line) for name, facts in runs for line in (*_unfinished(facts), *facts.warnings)]
+    lines += [_after(name, line) for name, facts in runs for line in _branches(facts)]
     return f'<div class="alarm">{bullets(lines)}</div>' if lines else ""
 
 
@@ -73,9 +74,9 @@ def runs_table(runs: Sequence[RunFacts]) -> str:
         [
             str(facts.seed),
             f"{len(facts.trained)} of {len(facts.stages)}",
-            _percent(facts.trained[-1].test_accuracy if facts.trained else None),
-            _percent(facts.trained[-1].ensemble_accuracy if facts.trained else None),
-            duration(_seconds(facts)),
+            percent(facts.trained[-1].test_accuracy if facts.trained else None),
+            percent(facts.trained[-1].ensemble_accuracy if facts.trained else None),
+            duration(seconds(facts)),
             str(facts.run.path),
         ]
         for facts in runs
@@ -89,8 +90,8 @@ def runs_table(runs: Sequence[RunFacts]) -> str:
     )
 
 
-def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
-    """Each stage in a row."""
+def stages_table(facts: RunFacts, name: str) -> str:
+    """Each stage in a row; folded away under the run's name, where it has one."""
     columns = [
         "stage",
         " state",
@@ -103,8 +104,8 @@ def stages_table(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
     ]
     columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time", " note"]
     whole = table(columns, [_stage_row(stage) for stage in facts.stages])
-    if len(runs) > 1:
-        return folded(f"The stages of {_name(facts, runs)}", whole)
+    if name:
+        return folded(f"The stages of {name}", whole)
     if len(facts.stages) > ROWS_SHOWN:
         return folded("The stages", whole)
     return subsection("The stages", whole)
@@ -128,13 +129,13 @@ def encodings_table(runs: Sequence[RunFacts]) -> str:
 
 def totals(runs: Sequence[RunFacts]) -> str:
     """The costs of all stages together, and what the plan said."""
-    measured = duration(sum(map(_seconds, runs)))
+    measured = duration(sum(map(seconds, runs)))
     due = sum(stage.planned.seconds for one in runs for stage in one.stages if stage.planned and not stage.record)
     rest = f" What is left is planned to take {duration(due)}." if due else ""
-    return f"Training took {measured} so far.{rest}" if _is_open(runs) else f"Training took {measured}."
+    return f"Training took {measured} so far.{rest}" if is_open(runs) else f"Training took {measured}."
 
 
-def provenance(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+def provenance(facts: RunFacts, name: str) -> str:
     """Where, when and by what command a run was made, and its config."""
     run = facts.run
     machines = dict.fromkeys(
@@ -149,7 +150,7 @@ def provenance(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
         ("Dates", f"{'; '.join(times)} (by the files' times)"),
         ("Content of the images", f"SHA-256 {run.info.digest[:16]}…"),
     ]
-    where = f"Where and when, {_name(facts, runs)}" if len(runs) > 1 else "Where and when"
+    where = ", ".join(filter(None, ["Where and when", name]))
     keys = [f"stage {stage.j}: {run.stages[stage.j].key[:16]}…" for stage in facts.stages if stage.record]
     return "".join(
         [
@@ -170,10 +171,10 @@ def _stage_row(stage: StageFacts) -> list[str]:
         f"{before} → {shape.out_channels}×{shape.out_side}×{shape.out_side}",
         f"{sum(record.parameters.values()):,}" if record else "–",
         f"{len(stage.epochs)} of {stage.due_epochs}",
-        _percent(stage.train_accuracy),
-        _percent(stage.validation_accuracy),
-        _percent(stage.test_accuracy),
-        _percent(stage.ensemble_accuracy),
+        percent(stage.train_accuracy),
+        percent(stage.validation_accuracy),
+        percent(stage.test_accuracy),
+        percent(stage.ensemble_accuracy),
         stage.status.input or "–",
         number(stage.images_per_second, 0) if stage.images_per_second else "–",
         duration(stage.seconds) if stage.seconds is not None else "–",
@@ -202,36 +203,34 @@ def _branches(facts: RunFacts) -> list[str]:
     ]
 
 
-def _name(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
-    """One of several runs by its seed, or its folder where others have that too."""
-    has_own_seed = [other.seed for other in runs].count(facts.seed) == 1
-    return f"seed {facts.seed}" if has_own_seed else facts.name
-
-
-def _named(facts: RunFacts, runs: Sequence[RunFacts]) -> str:
+def _after(name: str, line: str) -> str:
     """Which run is meant, where there are several."""
-    return f"{_name(facts, runs)}: " if len(runs) > 1 else ""
+    return f"{name}: {line}" if name else line
 
 
-def _tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:
+def tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:
     """A number in percent, the mean where there are several; none where there is none."""
     found = across([{0.0: value} for value in values if value is not None])
-    return [(what, _percent(point.y) + _deviation(point.deviation) + "\N{NARROW NO-BREAK SPACE}%") for point in found]
+    return [(what, percent(point.y) + deviation(point.deviation) + "\N{NARROW NO-BREAK SPACE}%") for point in found]
 
 
-def _deviation(value: float | None) -> str:
+def deviation(value: float | None) -> str:
+    """As in " ± 0.31"; "" of one run."""
     return "" if value is None else f" ± {value:.2f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A number with two decimals, or a dash."""
     return "–" if value is None else f"{value:.2f}"
 
 
-def _seconds(facts: RunFacts) -> float:
+def seconds(facts: RunFacts) -> float:
+    """Of training, so far."""
     return sum(stage.seconds or 0.0 for stage in facts.stages)
 
 
-def _is_open(runs: Sequence[RunFacts]) -> bool:
+def is_open(runs: Sequence[RunFacts]) -> bool:
+    """Whether something is still to be trained."""
     return any(len(facts.trained) < len(facts.stages) for facts in runs)
 
 

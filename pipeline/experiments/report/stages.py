@@ -20,7 +20,7 @@ class StageFacts:
     status: StageStatus
     shape: StageShape
     due_epochs: int
-    """By the config."""
+    """By the config, those after a compression included."""
     record: StageRecord | None
     ended: datetime | None
     """When its record was written, by the file's time; None where it is not finished."""

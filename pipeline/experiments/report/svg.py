@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from pipeline.experiments.report.bars import bars
+from pipeline.experiments.report.dots import dots, height_of
 from pipeline.experiments.report.figure import Figure, number, step_digits, ticks
 from pipeline.experiments.report.frame import BOTTOM, HEIGHT, LETTER, RIGHT, TOP, WIDTH, Frame, text_at
 from pipeline.experiments.report.lines import lines, room_of_labels
@@ -17,6 +18,17 @@ DIVIDED_FROM = 8
 
 def drawn(figure: Figure) -> str:
     """The figure as an <svg> element with a title and a description."""
+    height, parts = (height_of(figure), dots(figure)) if figure.kind == "dots" else (HEIGHT, _framed(figure))
+    name, title, description = figure.name, escape(figure.title), escape(figure.description)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-title {name}-description">'
+        f'<title id="{name}-title">{title}</title><desc id="{name}-description">{description}</desc>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _framed(figure: Figure) -> list[str]:
+    """Lines or bars, with their axes."""
     y_ticks = _y_ticks(figure)
     digits = step_digits(y_ticks)
     names = [number(tick, digits) for tick in y_ticks]
@@ -24,13 +36,7 @@ def drawn(figure: Figure) -> str:
     right = WIDTH - RIGHT - (room_of_labels(figure) if figure.kind == "lines" else 0.0)
     frame = Frame(*figure.x_range, y_ticks[0], y_ticks[-1], left, right)
     inside = lines(figure, frame) if figure.kind == "lines" else bars(figure, frame)
-    parts = [*_axes(figure, frame, list(zip(y_ticks, names, strict=True))), *inside]
-    name, title, description = figure.name, escape(figure.title), escape(figure.description)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{name}-title {name}-description">'
-        f'<title id="{name}-title">{title}</title><desc id="{name}-description">{description}</desc>'
-        f"{''.join(parts)}</svg>"
-    )
+    return [*_axes(figure, frame, list(zip(y_ticks, names, strict=True))), *inside]
 
 
 def _y_ticks(figure: Figure) -> list[float]:

@@ -1,74 +1,52 @@
-"""A report: one HTML page on a run, finished or not, or on several that differ in their seeds alone."""
+"""A report: one HTML page on a run, finished or not, on several seeds of it, or on several methods."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-import msgspec
-
-from pipeline.config import Data
-from pipeline.data_info import moved_name
-from pipeline.errors import ConfigError
-from pipeline.experiments.report import sections
+from pipeline.experiments.report import comparison, sections
+from pipeline.experiments.report.compared import compared_figures
+from pipeline.experiments.report.experiments import refits_table, transfers_table
 from pipeline.experiments.report.facts import RunFacts
 from pipeline.experiments.report.figure import Figure
 from pipeline.experiments.report.figures import figures
-from pipeline.experiments.report.page import figure_grid, footer, page, paragraph, section, terms
+from pipeline.experiments.report.methods import Method, sorted_out
+from pipeline.experiments.report.page import figure_grid, folded, footer, page, paragraph, section, terms
 from pipeline.experiments.report.words import described
-from pipeline.keys import differences
-from pipeline.runfolder import RunFolder
 from pipeline.tables import as_json
 
-RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "separability")
+RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "separability", "filters")
+BESIDE = ("last-heads", "transfer")
+COMPARED = ("accuracy-by-depth", "where-each-ends", "ensemble-by-depth", "training-by-depth", "separability")
 TRAINING = ("accuracy-by-epoch", "loss-by-epoch")
 COSTS = ("time", "throughput", "disk", "memory")
 ROUNDING = ("signal-to-noise",)
 
 
-def check_alike(runs: Sequence[RunFolder]) -> None:
-    """Raise ConfigError where runs differ in more than their seeds: their mean would be of nothing."""
-    for other in runs[1:]:
-        if found := _difference(runs[0], other):
-            raise ConfigError(
-                f"{runs[0].path} and {other.path} differ in more than their seeds: {found}\n"
-                f"next: a report of each, or of runs that differ in seed and data.seed alone"
-            )
-
-
-def _difference(run: RunFolder, other: RunFolder) -> str:
-    """What differs beside the seeds; "" where nothing does."""
-    if len(run.stages) != len(other.stages):
-        return f"network.stages {len(run.stages)} -> {len(other.stages)}"
-    data, others = (_beside_seed(one.info.data) for one in (run, other))
-    if data != others:
-        return "the images, by the [data] section"
-    if run.info.data.seed == other.info.data.seed and run.info.digest != other.info.digest:
-        return "the images, by their content"
-    for j, (then, now) in enumerate(zip(run.fields, other.fields, strict=True)):
-        if found := differences({**then, "seed": 0}, {**now, "seed": 0}):
-            return f"stage {j} {', '.join(found)}"
-    return ""
-
-
-def _beside_seed(data: Data) -> tuple[Data, tuple[str, str]]:
-    """A [data] section without its seed, of the address what stays where files move."""
-    return msgspec.structs.replace(data, seed=0, source=""), moved_name(data.source)
-
-
 def report_json(runs: Sequence[RunFacts]) -> str:
-    """`{"runs": [{"path", "seed", "stages": [...], "warnings": [...]}], "figures": [{"name", "series": [{"name",
-    "segments": [[{"x", "y", "deviation", "n"}]]}], ...}]}`, the stages as `status --json` has them."""
+    """`{"methods": [{"name", "settings": {...}, "runs": [path]}], "runs": [{"path", "seed", "stages": [...],
+    "warnings": [...], "refits": [...], "transfers": [...]}], "figures": [{"name", "series": [{"name", "segments":
+    [[{"x", "y", "deviation", "n"}]]}], ...}]}`, the stages as `status --json` has them; settings are those in which
+    methods differ."""
+    methods = sorted_out(runs)
     found = [
         {
             "path": str(facts.run.path),
             "seed": facts.seed,
             "stages": [asdict(stage.status) for stage in facts.stages],
             "warnings": facts.warnings,
+            "refits": facts.refits,
+            "transfers": facts.transfers,
         }
         for facts in runs
     ]
-    return as_json({"runs": found, "figures": [_plain(figure) for figure in figures(runs)]})
+    called = [
+        {"name": one.name, "settings": one.settings, "runs": [str(facts.run.path) for facts in one.runs]}
+        for one in methods
+    ]
+    made = figures(runs) if len(methods) == 1 else compared_figures(methods)
+    return as_json({"methods": called, "runs": found, "figures": [_plain(figure) for figure in made]})
 
 
 def _plain(figure: Figure) -> dict[str, object]:
@@ -77,30 +55,85 @@ def _plain(figure: Figure) -> dict[str, object]:
 
 
 def report_html(runs: Sequence[RunFacts], *, now: datetime) -> str:
-    """The page, made `now`."""
-    made = {figure.name: figure for figure in figures(runs)}
+    """The page, made `now`. Raises ConfigError of more methods than it tells apart."""
+    methods = sorted_out(runs)
+    made = footer(f"Made {now.strftime(sections.TIME)} by cascade {_version()}.")
+    return _of_several(methods, made) if len(methods) > 1 else _of_one(methods[0], made)
 
-    def grid(*names: str) -> str:
-        return figure_grid([made[name] for name in names if name in made])
 
-    title = sections.title(runs)
+def _of_one(method: Method, made: str) -> str:
+    """One method, of one seed or several."""
+    runs = method.runs
+    named = [(method.named(facts, alone=True), facts) for facts in runs]
+    grid = _Grid(figures(runs))
     return page(
-        f"{title}: report",
+        f"{sections.title(runs)}: report",
         sections.head(runs),
-        sections.open_ends(runs),
+        sections.open_ends(named),
         section(
-            "Results", grid(*RESULTS), sections.runs_table(runs), *(sections.stages_table(one, runs) for one in runs)
+            "Results",
+            grid.of(RESULTS),
+            sections.runs_table(runs),
+            *(sections.stages_table(facts, name) for name, facts in named),
         ),
-        section("Training", grid(*TRAINING)),
-        section("What it took", paragraph(sections.totals(runs)), grid(*COSTS)),
-        section("Rounding", grid(*ROUNDING), sections.encodings_table(runs)),
+        section("Beside the stages", grid.of(BESIDE), *_beside(named)),
+        section("Training", grid.of(TRAINING)),
+        section("What it took", paragraph(sections.totals(runs)), grid.of(COSTS)),
+        section("Rounding", grid.of(ROUNDING), sections.encodings_table(runs)),
         section(
             "What was run",
             terms(described([facts.run for facts in runs])),
-            *(sections.provenance(one, runs) for one in runs),
+            *(sections.provenance(facts, name) for name, facts in named),
         ),
-        footer(f"Made {now.strftime(sections.TIME)} by cascade {_version()}."),
+        made,
     )
+
+
+def _of_several(methods: Sequence[Method], made: str) -> str:
+    """Methods beside each other."""
+    named = [(method.named(facts), facts) for method in methods for facts in method.runs]
+    grid = _Grid(compared_figures(methods))
+    return page(
+        f"{comparison.comparison_title(methods)}: report",
+        comparison.comparison_head(methods),
+        sections.open_ends(named),
+        section(
+            "Results",
+            comparison.settings_table(methods),
+            grid.of(COMPARED),
+            comparison.methods_table(methods),
+            comparison.by_stage_table(methods),
+            comparison.differences_table(methods),
+        ),
+        section("Beside the stages", *_beside(named)),
+        section("What it took", grid.of(COSTS)),
+        section("The runs", *(sections.stages_table(facts, name) for name, facts in named)),
+        section("What was run", *map(_what_was_run, methods)),
+        made,
+    )
+
+
+def _beside(named: Sequence[tuple[str, RunFacts]]) -> list[str]:
+    tables = (refits_table, transfers_table)
+    return [made(facts, name) for made in tables for name, facts in named]
+
+
+def _what_was_run(method: Method) -> str:
+    """One of several methods, in words."""
+    runs = [facts.run for facts in method.runs]
+    provenance = "".join(sections.provenance(facts, method.named(facts)) for facts in method.runs)
+    return folded(method.in_full, terms(described(runs)) + provenance)
+
+
+class _Grid:
+    """Figures by their names."""
+
+    def __init__(self, made: Sequence[Figure]) -> None:
+        self._made = {figure.name: figure for figure in made}
+
+    def of(self, names: Sequence[str]) -> str:
+        """Those of them that there are, beside each other."""
+        return figure_grid([self._made[name] for name in names if name in self._made])
 
 
 def _version() -> str:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from pipeline.config import Augment, Config, Train
 from pipeline.runfolder import RunFolder
 from pipeline.tables import count
@@ -15,7 +17,8 @@ def described(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
         ("Images", _images(run)),
         ("Blocks", _blocks(run)),
         ("Heads", _heads(run)),
-        ("Training", _training(config.train, config.order.window)),
+        ("Training", _training(config.train, config.order.window) + _start_and_end(config.train)),
+        *([("Compression", _compression(config, run))] if any(one.cut_from for one in run.shapes) else []),
         ("Augmentation", _augmentation(config.augment)),
         ("Rounding", f"x_j is stored, or replayed, as {config.store.encoding}."),
         *([("By stage", _overrides(config))] if config.stages else []),
@@ -44,8 +47,9 @@ def _blocks(run: RunFolder) -> str:
     at = [shape.j for shape in shapes if shape.downsample]
     down = f"{network.downsample} down-sampling at j = {', '.join(map(str, at))}" if at else "no down-sampling"
     norm = "batch norm" if network.batch_norm else "no batch norm"
+    residual = ", the input added where a block keeps its shape" if network.residual else ""
     number = f"{count(len(shapes), 'block')} of one 3 × 3 convolution"
-    return f"{number}, {width}, {down}, {norm}; precision {network.precision}."
+    return f"{number}, {width}, {down}, {norm}{residual}; precision {network.precision}."
 
 
 def _heads(run: RunFolder) -> str:
@@ -64,11 +68,30 @@ def _training(train: Train, window: int) -> str:
         if train.lr_drop_every < train.epochs
         else ""
     )
-    reset = ", forgotten at each drop" if train.reset_momentum and drops else ""
+    if train.schedule == "cosine":
+        drops = ", falling to 0 by half a cosine"
+    reset = ", forgotten at each drop" if train.reset_momentum and drops and train.schedule == "step" else ""
+    smoothing = f", label smoothing {train.label_smoothing:g}" if train.label_smoothing else ""
+    rate = f"learning rate {train.lr:g}{drops}, momentum {train.momentum:g}{reset}"
     return (
-        f"Each stage for {epochs} by SGD in batches of {train.batch_size}, learning rate {train.lr:g}{drops}, momentum "
-        f"{train.momentum:g}{reset}, weight decay {train.weight_decay:g}; {window:,} samples mixed at a time."
+        f"Each stage for {epochs} by SGD in batches of {train.batch_size}, {rate}, "
+        f"weight decay {train.weight_decay:g}{smoothing}; {window:,} samples mixed at a time."
     )
+
+
+def _start_and_end(train: Train) -> str:
+    """Where a stage starts and what is kept of it, where that is not as in the paper's code."""
+    start = " Stages past the first start from the identity and the head before." if train.start == "identity" else ""
+    return start + (" The point of least training risk is kept." if train.keep == "best" else "")
+
+
+def _compression(config: Config, run: RunFolder) -> str:
+    cut = [shape for shape in run.shapes if shape.cut_from is not None]
+    kept = ", ".join(f"{shape.cut_from} → {shape.out_channels}" for shape in cut)
+    compress = config.for_stage(cut[0].j).compress
+    epochs = count(compress.epochs, "epoch")
+    which = f"Filters of each block, by their Taylor criterion, from stage {cut[0].j} on: {kept}"
+    return f"{which}; the head is then tuned for {epochs} at a learning rate of {compress.lr:g}."
 
 
 def _augmentation(augment: Augment) -> str:
@@ -76,6 +99,7 @@ def _augmentation(augment: Augment) -> str:
         *([f"{count(augment.padding, 'pixel')} of padding and a random crop"] if augment.padding else []),
         *([f"crops of {augment.crop} × {augment.crop}"] if augment.crop else []),
         *(["flips"] if augment.flip else []),
+        *([f"a square of {augment.cutout} × {augment.cutout} pixels cut out"] if augment.cutout else []),
     ]
     past = {
         "recompute": "stages past the first draw anew, through the prefix",
@@ -92,7 +116,7 @@ def _overrides(config: Config) -> str:
     found = [
         f"stage {j}: {section}.{name} = {value}"
         for j, own in sorted(config.stages.items(), key=lambda item: int(item[0]))
-        for section, values in (("head", own.head), ("train", own.train), ("store", own.store))
+        for section, values in msgspec.to_builtins(own).items()
         for name, value in values.items()
     ]
     return "; ".join(found) + "."
