@@ -217,7 +217,7 @@ class Budget(Section, frozen=True, kw_only=True):
     """Memory of the host that reading takes: two windows of samples, and in what is left decoded chunks, which are then
     read from disk only once. "free" is half of it."""
     disk: Bytes = "free"
-    """Of the run folder, x_0 included."""
+    """Of the run folder, x_0 included; of all seeds of a sweep together."""
 
 
 class Evaluate(Section, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.anchors import Choices, Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
+from pipeline.disk import of_all_seeds
 from pipeline.errors import ConfigError, DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Sampled, weakest
 from pipeline.measured import Measured, measured_stages
@@ -216,8 +217,9 @@ def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskErr
     """Of a budget that does not even hold the images, and what there is and will be whatever is stored."""
     beside = f", and what is no store {size(budgets.beside)}: weights, checkpoints, records" if budgets.beside else ""
     gc = f"{run.command('gc')} lists what can be freed; or " if run is not None else ""
+    whose = of_all_seeds(run.path) if run is not None else ""
     return DiskError(
-        f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}\n"
+        f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}{whose}\n"
         f"next: {gc}a larger budget, or a smaller data.canvas"
     )
 

@@ -15,9 +15,11 @@ from pipeline.disk import (
     NOTHING,
     SMALL_FILES,
     StoreSize,
+    budgeted_folder,
     check_room,
     described_room,
     folder_size,
+    of_all_seeds,
     room,
     run_bytes,
     store_size,
@@ -87,7 +89,8 @@ def say_over_budget(run: RunFolder, report: Reporter) -> None:
     freed = sum(one.nbytes for one in find_garbage(run))
     gc = f"{run.command('gc')} lists what can be freed, {size(freed)}; or " if freed else ""
     report.say(
-        f"{run.path} takes {size(there)}, {size(there - budget)} more than budget.disk, {size(budget)}\n"
+        f"{budgeted_folder(run.path)} takes {size(there)}, {size(there - budget)} more than budget.disk, "
+        f"{size(budget)}{of_all_seeds(run.path)}\n"
         f"next: {gc}raise budget.disk"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from cache import replace_file
-from pipeline.config import Budget, Config, budget_bytes
+from pipeline.config import Config, budget_bytes
 from pipeline.config_file import load_config
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes, run_bytes
@@ -93,30 +93,24 @@ def _train(
 ) -> None:
     folder = seed_folder(parent, seed)
     with lock_folder(folder, "beginning") as lock:
-        own = msgspec.structs.replace(config, seed=seed, budget=_budget_left(parent, seed, config))
-        run = RunFolder(folder, own)
+        _check_budget(parent, seed, config)
+        run = RunFolder(folder, msgspec.structs.replace(config, seed=seed))
         run_stages(run, 0, last, device, report, plan_to=last, lock=lock, strict=strict, should_stop=should_stop)
         if config.cache.keep == "auto":
             stores = as_planned(run).config.cache.keep
             free_stores(run.following(stores if isinstance(stores, list) else [], frees=True), report)
 
 
-def _budget_left(parent: Path, seed: int, config: Config) -> Budget:
-    """The budget of one seed: on the disk what all others leave, x_0 being part of each.
-
-    Raises DiskError where that is nothing.
-    """
+def _check_budget(parent: Path, seed: int, config: Config) -> None:
+    """Raise DiskError where what other seeds keep on the disk leaves nothing of its budget to this one."""
     total = budget_bytes(config.budget.disk)
-    if total is None:
-        return config.budget
     x_0 = folder_bytes((parent / X_0).resolve())
     others = run_bytes(parent) - x_0 - folder_bytes(seed_folder(parent, seed))
-    if total <= others:
+    if total is not None and total <= others:
         raise DiskError(
             f"budget.disk = {size(total)} is of all seeds together, and others keep {size(others)}\n"
             f"next: a larger budget.disk, or cascade gc --run {parent / SEEDS}/SEED, which lists what can be freed"
         )
-    return msgspec.structs.replace(config.budget, disk=total - others)
 
 
 def _take_rates(parent: Path, seed: int, seeds: Sequence[int]) -> None:
