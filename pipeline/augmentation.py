@@ -1,4 +1,4 @@
-"""Random crop, flip and cutout of stored images or features, batched, on the device.
+"""Random crop, resizing, flip and cutout of stored images or features, batched, on the device.
 
 Which window a sample gets is drawn outside, as a pure function of its sample id (`fresh_draws`, `view_draws`,
 `canvas_draws`), so that a batch can be made again, in any company and on any device.
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.config import Augment
 from pipeline.draws import Purpose, below, draw
+from pipeline.resizing import Sizes, drawn_sizes, resized, taps
 from pipeline.transfer import to_device
 
 PHASES = np.array([(0, 0), (1, 1), (0, 1), (1, 0)])
@@ -32,6 +33,8 @@ class Windows:
     left: NDArray[np.int64]
     flip: NDArray[np.bool_]
     holes: "Holes | None" = None
+    sizes: Sizes | None = None
+    """Of what is resized to the windows; None where they are cut as they are."""
 
 
 @dataclass(frozen=True)
@@ -97,24 +100,37 @@ def _drawn(
     augment: Augment, image_side: int, seed: int, purpose: Purpose, *indices: int | NDArray[np.int64]
 ) -> Windows:
     side = augment.crop or image_side
-    positions = image_side + 2 * augment.padding - side + 1
-    top, left, flip = (draw(seed, purpose, *indices, axis) for axis in range(3))
-    mirrored = below(2, flip).astype(bool) & augment.flip
-    holes = None
+    field = image_side + 2 * augment.padding
+
+    def numbers(axis: int) -> NDArray[np.uint64]:
+        return draw(seed, purpose, *indices, axis)
+
+    holes, sizes = None, None
     if augment.cutout:
-        row, column = (below(side, draw(seed, purpose, *indices, axis)) for axis in (3, 4))
-        holes = Holes(augment.cutout, row, column)
-    return Windows(side, augment.padding, below(positions, top), below(positions, left), mirrored, holes)
+        holes = Holes(augment.cutout, below(side, numbers(3)), below(side, numbers(4)))
+    if augment.scale:
+        sizes = drawn_sizes(augment.scale, augment.ratio, field, lambda axis: numbers(5 + axis))
+    height, width = (sizes.height, sizes.width) if sizes else (side, side)
+    top, left = below(field - height + 1, numbers(0)), below(field - width + 1, numbers(1))
+    mirrored = below(2, numbers(2)).astype(bool) & augment.flip
+    return Windows(side, augment.padding, top, left, mirrored, holes, sizes)
 
 
 def cut(x: Tensor, windows: Windows) -> Tensor:
-    """The windows of images or features x, (N, C, H, W); (N, C, side, side), in channels-last memory."""
-    device, side = x.device, windows.side
+    """The windows of images or features x, (N, C, H, W); (N, C, side, side), in channels-last memory.
+
+    Those that are resized are of float32, in the range of x.
+    """
+    device, side, sizes = x.device, windows.side, windows.sizes
     padded = F.pad(x, [windows.padding] * 4) if windows.padding else x
-    steps = torch.arange(side, device=device)
-    rows = to_device(windows.top, device)[:, None] + steps
-    flip = to_device(windows.flip, device)[:, None]
-    columns = to_device(windows.left, device)[:, None] + torch.where(flip, side - 1 - steps, steps)
+    down = torch.arange(side, device=device)
+    across = torch.where(to_device(windows.flip, device)[:, None], side - 1 - down, down)
+    if sizes is not None:
+        field = padded.shape[-1]
+        of_rows = taps(windows.top, sizes.height, down[None], field=field)
+        return resized(padded, of_rows, taps(windows.left, sizes.width, across, field=field))
+    rows = to_device(windows.top, device)[:, None] + down
+    columns = to_device(windows.left, device)[:, None] + across
     sample = torch.arange(len(x), device=device)[:, None, None]
     return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

@@ -98,23 +98,32 @@ class Bench:
         quantiser = Quantiser(config.store.encoding, shape.out_channels).to(self.device)
         batch = min(config.train.batch_size, self.outline.samples["train"])
 
-        def tested(x: Tensor) -> Tensor:
-            (x.amax() - x.amin()).isfinite()  # as `Feed.sequential` looks at it
-            return learner.logits(x)
-
-        learner.train(True)
-        step = self._per_sample(lambda count: self._step(learner, shape, count), batch)
+        step = self.step(learner, shape, batch)
         part = self._part(learner, shape, batch, step)
-        learner.train(False)
         return StageSeconds(
             step=step,
             part=part,
-            test=self._per_sample(self._inference(tested, shape), self.config.order.run),
+            test=self.test(learner, shape),
             forward=self._per_sample(self._inference(lambda x: quantiser(block(x)), shape), batch),
             scale=self._scaling(block, quantiser, shape),
             checkpoint=self._keeping(learner, folder / TRIAL_FILE),
             begin=begin,
         )
+
+    def step(self, learner: Learner, shape: StageShape, batch: int) -> float:
+        """Seconds of a sample in training steps on batches of x_j, of `shape` its input, as large as that at most."""
+        learner.train(True)
+        return self._per_sample(lambda count: self._step(learner, shape, count), batch)
+
+    def test(self, learner: Learner, shape: StageShape) -> float:
+        """Seconds of a sample in evaluation."""
+
+        def tested(x: Tensor) -> Tensor:
+            (x.amax() - x.amin()).isfinite()  # as `Feed.sequential` looks at it
+            return learner.logits(x)
+
+        learner.train(False)
+        return self._per_sample(self._inference(tested, shape), self.config.order.run)
 
     def _step(self, learner: Learner, shape: StageShape, count: int, *, parts: int = 1) -> Work:
         """Training steps, each on a batch in parts that are made for it and freed by it, as a run's are."""

@@ -65,8 +65,8 @@ def deletable(run: RunFolder, stages: int) -> dict[int, int]:
 
 
 def beside_bytes(run: RunFolder, stages: int) -> int:
-    """What is taken off the disk budget of a plan of so many stages before stores are chosen: all that is in the folder
-    but x_0 and what the plan may delete, and what is to come."""
+    """What is taken off the disk budget of a plan of so many stages before stores are chosen: all that it is of but
+    x_0 and what the plan may delete, and what is to come."""
     untrained = [j for j in range(stages) if run.stages[j].record is None]
     images = sum(folder_bytes(run.store(0, split)) for split in run.splits)
     begun = sum(_own_bytes(run, j) for j in untrained)

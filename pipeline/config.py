@@ -84,6 +84,14 @@ class Augment(Section, frozen=True, kw_only=True):
     """Black pixels added on each side before the random crop."""
     flip: bool = False
     """Flip half of the images horizontally."""
+    scale: Annotated[list[Annotated[float, Meta(gt=0, le=1)]], Meta(max_length=2)] = []
+    """Least and largest share of the image that a training window shows, resized to its side: RandomResizedCrop
+    (Szegedy et al., 2015), [0.08, 1.0] being usual for ImageNet; [] cuts windows as they are. Without padding, and
+    not under the policy "canvas"."""
+    ratio: Annotated[list[Annotated[float, Meta(ge=0.01, le=100)]], Meta(min_length=2, max_length=2)] = msgspec.field(
+        default_factory=lambda: [3 / 4, 4 / 3]
+    )
+    """Least and largest width by height, evenly in its logarithm, of what is resized so."""
     cutout: Pixels = 0
     """Side of a square of mean grey, in pixels, somewhere in each training image (DeVries and Taylor, 2017), in stored
     views too; under the policy "canvas" only where images are read."""
@@ -105,6 +113,11 @@ class Augment(Section, frozen=True, kw_only=True):
         if self.policy == "canvas" and self.phases > 1:
             return f"canvas-{self.phases}"
         return f"views-{self.views}" if self.policy == "views" else self.policy
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two draws of an image may differ."""
+        return bool(self.crop or self.padding or self.flip or self.cutout or self.scale)
 
     @property
     def stored_views(self) -> int:
@@ -204,7 +217,7 @@ class Budget(Section, frozen=True, kw_only=True):
     """Memory of the host that reading takes: two windows of samples, and in what is left decoded chunks, which are then
     read from disk only once. "free" is half of it."""
     disk: Bytes = "free"
-    """Of the run folder, x_0 included."""
+    """Of the run folder, x_0 included; of all seeds of a sweep together."""
 
 
 class Evaluate(Section, frozen=True, kw_only=True):

@@ -263,6 +263,25 @@ def _unused(augment: Augment) -> list[str]:
     ]
 
 
+def _faults_of_scale(augment: Augment) -> list[str]:
+    """What is wrong with how much of an image a window shows, and why stored features cannot be resized."""
+    faults, scale, ratio = [], augment.scale, augment.ratio
+    if len(scale) == 1 or scale != sorted(scale):
+        faults.append(f"augment.scale = {scale}: expected the least and the largest share, as in [0.08, 1.0], or []")
+    if ratio != sorted(ratio):
+        faults.append(f"augment.ratio = {ratio}: expected the least and the largest, as in [0.75, 1.333]")
+    if not scale and ratio != Augment().ratio:
+        faults.append(f"augment.ratio = {ratio}: without augment.scale it would do nothing; set that too, or leave it")
+    if scale and augment.padding:
+        faults.append(f"augment.padding = {augment.padding}: with augment.scale images are not padded; set it to 0")
+    if scale and augment.policy == "canvas":
+        faults.append(
+            f'augment.scale = {scale}: under policy = "canvas" windows are cut from stored features, which do not '
+            f'resize so; set augment.policy = "views" or "recompute", or leave augment.scale out'
+        )
+    return faults
+
+
 def _faults_together(sections: Mapping[str, Any]) -> list[str]:
     """What is wrong between fields, in sections that are sound each by itself."""
     names = ("data", "network", "augment", "order", "cache", "budget")
@@ -291,10 +310,13 @@ def _faults_together(sections: Mapping[str, Any]) -> list[str]:
         faults.append(f"augment.cutout = {augment.cutout}: expected at most augment.crop = {augment.crop}")
     if augment:
         faults += _unused(augment)
+        faults += _faults_of_scale(augment)
+    if augment and augment.policy == "views" and augment.views > 1 and not augment.is_random:
+        faults.append(
+            'augment.views: without crop, padding, flip, scale or cutout all views are equal; set policy = "none"'
+        )
     is_moved = augment and (augment.crop or augment.padding or augment.flip)
-    if augment and augment.policy == "views" and augment.views > 1 and not (is_moved or augment.cutout):
-        faults.append('augment.views: without crop, padding, flip or cutout all views are equal; set policy = "none"')
-    if augment and augment.policy == "canvas" and not is_moved:
+    if augment and augment.policy == "canvas" and not (is_moved or augment.scale):
         faults.append('augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"')
     if budget:
         for name in ("device", "host", "disk"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cache import CodecName, chunk_samples, packed_share
 from pipeline.data_info import X_0
 from pipeline.errors import NoRoomError
+from pipeline.experiments.places import SEEDS
 from pipeline.progress import size
 
 MARGIN = 1.1
@@ -57,10 +58,22 @@ def room(run_folder: Path, budget: int | None) -> int:
     return free if budget is None else max(min(free, budget - run_bytes(run_folder)), 0)
 
 
+def budgeted_folder(run_folder: Path) -> Path:
+    """The folder that a disk budget is of: the run folder, or that of the whole sweep where it is one of its seeds."""
+    folder = run_folder.resolve()
+    sweep = folder.parent.parent
+    is_seed = folder.parent.name == SEEDS and (folder / X_0).resolve() == (sweep / X_0).resolve()
+    return sweep if is_seed else run_folder
+
+
 def run_bytes(run_folder: Path) -> int:
-    """Bytes of all files of a run folder, x_0 included, also where it is a link; other links are not followed."""
-    x_0 = run_folder / X_0
-    return folder_bytes(run_folder) + (folder_bytes(x_0.resolve()) if x_0.is_symlink() else 0)
+    """Bytes of all files that a disk budget of a run folder is of, all seeds of a sweep together.
+
+    x_0 is included, also where it is a link; other links are not followed.
+    """
+    folder = budgeted_folder(run_folder)
+    x_0 = folder / X_0
+    return folder_bytes(folder) + (folder_bytes(x_0.resolve()) if x_0.is_symlink() else 0)
 
 
 def folder_size(path: Path) -> StoreSize:
@@ -126,8 +139,14 @@ def check_room(
 
 
 def described_room(run_folder: Path, budget: int | None) -> str:
-    """What there is, as in "3.1 GB are free on the disk of runs/c10" or "are left of budget.disk = 50 GB"."""
+    """What there is, as in "3.1 GB are free on the disk of runs/c10" or "are left of budget.disk, 50 GB"."""
     left = size(room(run_folder, budget))
     if budget is None or budget - run_bytes(run_folder) > free_bytes(run_folder):
         return f"{left} are free on the disk of {run_folder}"
-    return f"{left} are left of budget.disk, {size(budget)}"
+    return f"{left} are left of budget.disk, {size(budget)}{of_all_seeds(run_folder)}"
+
+
+def of_all_seeds(run_folder: Path) -> str:
+    """To be said of the budget of a seed of a sweep, as in " of all seeds of runs/c10 together"; else ""."""
+    folder = budgeted_folder(run_folder)
+    return "" if folder == run_folder else f" of all seeds of {folder} together"

@@ -36,9 +36,15 @@ def draw(seed: int, purpose: Purpose, *indices: ArrayLike) -> NDArray[np.uint64]
     return state
 
 
-def below(bound: int, numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Map 64-bit draws to 0..bound-1, evenly to within bound / 2^32."""
-    return ((numbers >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
+def below(bound: int | NDArray[np.int64], numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Map 64-bit draws to 0..bound-1, evenly to within bound / 2^32; each by a bound of its own, where there are
+    several."""
+    return ((numbers >> np.uint64(32)) * np.asarray(bound, np.uint64) >> np.uint64(32)).astype(np.int64)
+
+
+def unit(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Map 64-bit draws to the multiples of 2^-53 from 0 to 1, which is left out, evenly."""
+    return (numbers >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def symmetric(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:

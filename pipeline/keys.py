@@ -37,7 +37,7 @@ OF_THE_STAGE = frozenset(
             )
         ),
         *("head." + name for name in ("k", "width", "pool", "average", "pooled_norm")),
-        *("augment." + name for name in ("crop", "padding", "flip", "cutout")),
+        *("augment." + name for name in ("crop", "padding", "flip", "cutout", "scale", "ratio")),
         *("train." + name for name in ("epochs", "batch_size", "lr", "schedule", "lr_drop_every", "lr_drop_factor")),
         *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "label_smoothing")),
         *("train." + name for name in ("start", "keep")),
@@ -55,6 +55,8 @@ ADDED = {
     "train.keep": "last",
     "network.residual": False,
     "augment.cutout": 0,
+    "augment.scale": [],
+    "augment.ratio": [3 / 4, 4 / 3],
     "train.schedule": "step",
     "train.label_smoothing": 0.0,
 }
@@ -114,7 +116,7 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "precision": config.network.precision,
     }
     augment: Fields = {"crop": side, "padding": own.augment.padding, "flip": own.augment.flip}
-    augment["cutout"] = own.augment.cutout
+    augment |= {"cutout": own.augment.cutout, "scale": own.augment.scale, "ratio": own.augment.ratio}
     if shape.j > 0:  # stage 0 reads the images: every policy shares it
         augment["policy"] = own.augment.rendering
     if own.augment.policy == "canvas" and own.augment.last_anchor(shape.j) < shape.j:  # up to cut_at it changes nothing
@@ -201,6 +203,8 @@ def settings_of_views(fields: Fields, config: Config) -> list[str]:
         "augment.padding": config.augment.padding,
         "augment.flip": config.augment.flip,
         "augment.cutout": config.augment.cutout,
+        "augment.scale": config.augment.scale,
+        "augment.ratio": config.augment.ratio,
         "order.run": config.order.run,
     }
     had = {name: fields.get(name, ADDED.get(name)) for name in now}

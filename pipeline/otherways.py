@@ -40,8 +40,8 @@ def other_ways(config: Config) -> Iterator[OtherWay]:
                     other = _with_store(config, stages, {setting: value})
                     yield OtherWay(f"{table}.{setting} = {value}", other, changes_results=setting == "encoding")
     augment = config.augment
-    for policy in POLICIES if augment.crop or augment.padding or augment.flip or augment.cutout else ():
-        if policy != augment.policy:
+    for policy in POLICIES if augment.is_random else ():
+        if policy != augment.policy and not (policy == "canvas" and augment.scale):
             changed = msgspec.structs.replace(augment, policy=policy)
             other = msgspec.structs.replace(config, augment=changed)
             yield OtherWay(f"augment.policy = {changed.rendering}", other, changes_results=True)

@@ -81,6 +81,8 @@ class Work:
     """Of stored images, in pixels; 0 is the side of their windows."""
     canvas_side: int = 0
     """Of the padded images whose features are stored, under the policy "canvas"; 0 where windows are stored."""
+    resized_from: int = 0
+    """Side of the images that training windows are resized from, in pixels; 0 where they are cut."""
     cut_at: int = 0
     """i of the x_i past which no canvases are stored: later stages' windows are cut from it; 0 is none."""
     recompute: bool = False
@@ -124,8 +126,8 @@ class Work:
         """Whether x_{j+1} may be stored."""
         return self.writes and not 0 < self.cut_at <= self.j
 
-    def replayed(self, start: int, *, to: Literal["train", "test", "write"] = "test") -> Replayed:
-        """x_j from x_start: windows to train or test on, or fields to write x_{j+1} of."""
+    def replayed(self, start: int, *, to: Literal["train", "test", "scale", "write"] = "test") -> Replayed:
+        """x_j from x_start: windows to train or test on, or to take a scale of, or fields to write x_{j+1} of."""
         is_canvas = self.canvas_side > 0 and (self.j > 0 or to == "write")
         is_cut = is_canvas and to != "write"
         cut_from = self.cut_from if is_cut else self.j
@@ -136,6 +138,7 @@ class Work:
             after_cut=_shortened(layers[cut_from:]),
             stored=(self.shapes[start].in_channels, side, side),
             window=self.shapes[cut_from].in_side if is_cut else 0,
+            resized_from=self.resized_from if start == 0 and to != "test" else 0,
             is_cut_stored=to == "train" and start == cut_from,
             encoding=self.encodings[start - 1] if start else IMAGES,
             batch_norm=self.batch_norm,
@@ -233,7 +236,7 @@ def predicted_peak(work: Work, micro_batch: int, *, beside: int = WORKSPACE_BYTE
         calibration=constant
         + room_bytes(layers)
         + work.stored_bytes(0, run)
-        + _calibrating(frozen, work.replayed(0), work.encodings[-1]).peak(run, without=own)
+        + _calibrating(frozen, work.replayed(0, to="scale"), work.encodings[-1]).peak(run, without=own)
         if work.writes
         else 0,
         write_back=constant + stored_run + written if work.is_written else 0,
@@ -265,6 +268,7 @@ def stage_work(
         run_samples=config.order.run,
         image_side=outline.side,
         canvas_side=canvas_side(config, outline.side) if config.augment.policy == "canvas" else 0,
+        resized_from=outline.side if config.augment.scale else 0,
         cut_at=config.augment.cut_at if config.augment.policy == "canvas" else 0,
         recompute=recompute,
         device_type=device_type,

@@ -12,6 +12,7 @@ from pipeline.alternatives import Alternative, alternatives, at_a_time, least
 from pipeline.anchors import Route, route_of, shortest_route
 from pipeline.config import Budget, Config, Evaluate
 from pipeline.costs import Parts
+from pipeline.disk import of_all_seeds
 from pipeline.errors import DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Known, Sampled, weakest
 from pipeline.gc import freeable
@@ -219,8 +220,9 @@ def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskErr
     """Of a budget that does not even hold the images, and what there is and will be whatever is stored."""
     beside = f", and what is no store {size(budgets.beside)}: weights, checkpoints, records" if budgets.beside else ""
     gc = freeable(run) if run is not None else ""
+    whose = of_all_seeds(run.path) if run is not None else ""
     return DiskError(
-        f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}\n"
+        f"x_0 alone takes {size(load.known[0].nbytes)}{beside}, and the disk budget is {size(budgets.disk)}{whose}\n"
         f"next: {f'{gc}; or ' if gc else ''}a larger budget, or a smaller data.canvas"
     )
 

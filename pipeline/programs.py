@@ -5,9 +5,10 @@ written down once more, without files.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from pipeline.config import Train
 from pipeline.device import autocast
 from pipeline.learner import make_optimiser
 from pipeline.ledger import Name, Program
+from pipeline.resizing import Sizes
 from pipeline.step import Optimiser, train_step
 
 PARAMETERS, BUFFERS, MOMENTUM = "parameters", "buffers", "momentum"
@@ -102,6 +104,8 @@ class Replayed:
     """(C, H, W) of x_i as it is stored; of images, what is cut from them first."""
     window: int = 0
     """Side of the windows that are cut; 0 where fields are taken whole."""
+    resized_from: int = 0
+    """Side of images whose windows are resized, in pixels; 0 where they are cut as they are."""
     is_cut_stored: bool = False
     """Whether windows are cut from stored numbers, before these are decoded."""
     encoding: str
@@ -261,6 +265,10 @@ def _rendered(
 ) -> Tensor:
     """x_j, as `rendering.Renderer` makes it of stored numbers."""
     (channels, height, width), (before, after) = replayed.stored, prefixes
+    if side := replayed.resized_from:
+        images = _stored(replayed, (samples, channels, side, side), device)
+        name(STORED, [images])
+        return _through(replayed, before, _decoded(replayed, _resized(images, width)))
     stored = _stored(replayed, (samples, channels, height, width), device)
     name(STORED, [stored])  # which waits until x_j is made
     if not replayed.window:
@@ -279,6 +287,12 @@ def _through(replayed: Replayed, prefix: Prefix, x: Tensor) -> Tensor:
 def _cut(x: Tensor, side: int) -> Tensor:
     """Windows of fields."""
     return cut(x, centre_of(x.shape[-1], side, len(x)))
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    """Windows of images, resized from the whole of them."""
+    whole = np.full(len(images), images.shape[-1])
+    return cut(images, replace(centre_of(side, side, len(images)), sizes=Sizes(whole, whole)))
 
 
 def _stored(replayed: Replayed, shape: Sequence[int], device: torch.device) -> Tensor:

@@ -80,7 +80,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     store_seconds: float
     """Of a store of all splits that is written, the same."""
     image_seconds: float
-    """To cut a window of an image and normalise it, by a number of it."""
+    """To cut a window of an image, resized where training windows are, and normalise it, by a number of it."""
     decode_seconds: dict[str, float]
     """Of each encoding, to make an activation of a stored number, by a number."""
     cut_seconds: float
@@ -152,7 +152,8 @@ def network_digest(outline: Outline) -> str:
     config = outline.config
     stages = [[asdict(shape), *settings_timed(config, shape.j)] for shape in outline.shapes]
     own = [stages, config.network.batch_norm, outline.classes, config.order.run, config.machine.threads]
-    return hashlib.sha256(msgspec.json.encode(own)).hexdigest()
+    resized = [outline.side] if config.augment.scale else []
+    return hashlib.sha256(msgspec.json.encode([*own, *resized])).hexdigest()
 
 
 def measure(folder: Path, outline: Outline, device: torch.device, report: Reporter) -> Rates:

@@ -15,9 +15,11 @@ from pipeline.disk import (
     NOTHING,
     SMALL_FILES,
     StoreSize,
+    budgeted_folder,
     check_room,
     described_room,
     folder_size,
+    of_all_seeds,
     room,
     run_bytes,
     store_size,
@@ -103,7 +105,8 @@ def over_budget(run: RunFolder) -> OverBudget | None:
     return OverBudget(
         nbytes=there,
         budget_bytes=budget,
-        reason=f"{run.path} takes {size(there)}, {size(there - budget)} more than budget.disk, {size(budget)}",
+        reason=f"{budgeted_folder(run.path)} takes {size(there)}, {size(there - budget)} more than budget.disk, "
+        f"{size(budget)}{of_all_seeds(run.path)}",
         next=f"{gc}; or raise budget.disk" if gc else "raise budget.disk",
     )
 

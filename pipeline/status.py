@@ -145,7 +145,7 @@ def _frozen(run: RunFolder, j: int) -> str:
     """Of its augmentation: a cache freezes it."""
     augment = run.config.augment
     if j == 0 or augment.policy == "recompute":
-        return "fresh augmentation" if augment.crop or augment.padding or augment.flip or augment.cutout else ""
+        return "fresh augmentation" if augment.is_random else ""
     if augment.policy == "none":
         return "trained on one frozen rendering"
     if augment.policy == "canvas":

@@ -103,6 +103,9 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("store.encoding=bfloat16", "Expected one of 'float32', 'float16', 'uint8', 'uint4'"),
         ("augment.policy=fresh", "Expected one of 'recompute', 'views', 'canvas', 'none'"),
         ("augment.phases=3", "Expected one of 1, 2, 4"),
+        ("augment.scale=[0, 1]", "Expected float > 0.0 - at $[0]"),
+        ("augment.scale=[0.1, 1.5]", "Expected float <= 1.0 - at $[1]"),
+        ("augment.ratio=[1]", "Expected array of length >= 2"),
         ("cache.keep=some", "Expected one of 'auto', 'all', 'needed', 'none', a list"),
         ("cache.keep=[0]", "Expected int >= 1 - at $[0]"),
         ("machine.threads=1000000", "Expected int <= 1000"),
@@ -131,11 +134,36 @@ def test_value_of_a_wrong_type_or_out_of_range_is_a_fault(tmp_path: Path, settin
         (("data.canvas=16", "augment.crop=32"), "augment.crop = 32: expected at most data.canvas = 16"),
         (
             ("augment.flip=false",),
-            'augment.views: without crop, padding, flip or cutout all views are equal; set policy = "none"',
+            'augment.views: without crop, padding, flip, scale or cutout all views are equal; set policy = "none"',
         ),
         (
             ("augment.flip=false", "augment.policy=canvas"),
             'augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"',
+        ),
+        (
+            ("augment.scale=[0.5]",),
+            "augment.scale = [0.5]: expected the least and the largest share, as in [0.08, 1.0], or []",
+        ),
+        (
+            ("augment.scale=[1, 0.5]",),
+            "augment.scale = [1.0, 0.5]: expected the least and the largest share, as in [0.08, 1.0], or []",
+        ),
+        (
+            ("augment.scale=[0.5, 1]", "augment.ratio=[2, 1]"),
+            "augment.ratio = [2.0, 1.0]: expected the least and the largest, as in [0.75, 1.333]",
+        ),
+        (
+            ("augment.ratio=[0.5, 2]",),
+            "augment.ratio = [0.5, 2.0]: without augment.scale it would do nothing; set that too, or leave it",
+        ),
+        (
+            ("augment.scale=[0.08, 1]", "augment.padding=2"),
+            "augment.padding = 2: with augment.scale images are not padded; set it to 0",
+        ),
+        (
+            ("augment.scale=[0.08, 1]", "augment.policy=canvas"),
+            'augment.scale = [0.08, 1.0]: under policy = "canvas" windows are cut from stored features, which do not '
+            'resize so; set augment.policy = "views" or "recompute", or leave augment.scale out',
         ),
         (
             ("budget.host=much",),

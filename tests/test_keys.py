@@ -93,6 +93,8 @@ OTHER_VALUES: dict[str, Any] = {
     "augment.padding": 1,
     "augment.flip": False,
     "augment.cutout": 4,
+    "augment.scale": [0.5, 1.0],
+    "augment.ratio": [0.5, 2.0],
     "augment.policy": "recompute",
     "augment.views": 2,
     "augment.phases": 2,
@@ -152,6 +154,7 @@ TRIED_BELOW = (*OF_CANVASES, *OF_COMPRESSION, "train.start")
 TAKES: dict[str, dict[str, Any]] = {
     "train.start": {"network__batch_norm": False},
     "head.average": {"augment__crop": 14},
+    "augment.ratio": {"augment__scale": [0.5, 1.0]},
     "augment.phases": CANVAS,
     "augment.cut_at": CANVAS,
 }
@@ -339,8 +342,12 @@ def test_a_stage_fits_in_the_place_of_one_of_the_same_network_head_and_classes(s
 def test_stores_hold_other_views_under_another_seed_padding_or_flip_and_other_chunks_in_other_runs(
     setting: str,
 ) -> None:
-    is_another = setting in ("seed", "augment.padding", "augment.flip", "augment.cutout", "order.run")
-    assert is_rendered_alike(stage_fields(usual())[1], usual(setting)) != is_another
+    is_another = setting in (
+        "seed",
+        *("augment." + name for name in ("padding", "flip", "cutout", "scale", "ratio")),
+        "order.run",
+    )
+    assert is_rendered_alike(stage_fields(usual(like=setting))[1], usual(setting)) != is_another
 
 
 def test_what_another_algorithm_stored_holds_other_views() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedError, Stopped
 from pipeline.experiments import linear_transfer
-from pipeline.experiments.linear_transfer import Settings, Transfer, transfer
+from pipeline.experiments.linear_transfer import Settings, Transfer, read_transfer, transfer
 from pipeline.experiments.overview import beside
 from pipeline.gc import collect, find_garbage
 from pipeline.progress import Reporter
@@ -55,8 +55,9 @@ def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_transfer, "PART", 16)
 
 
-def settings(data: str, *, per_class: int = 3, splits: int = 2, seed: int = 0, skip_small: bool = False) -> Settings:
-    return Settings(data=data, per_class=per_class, splits=splits, seed=seed, skip_small=skip_small)
+def settings(data: str, *, per_class: int = 3, splits: int = 2, seed: int = 0, **skips: bool) -> Settings:
+    asked = {"skip_small": False, "skip_bad": False, **skips}
+    return Settings(data=data, per_class=per_class, splits=splits, seed=seed, **asked)
 
 
 def transferred(run: RunFolder, data: str, *depths: int, **options: object) -> Transfer:
@@ -166,6 +167,29 @@ def test_small_classes_are_refused_or_left_out_and_named(run: RunFolder, images:
         transferred(run, images, per_class=6)
     record = transferred(run, images, per_class=6, skip_small=True)
     assert (record.left_out, record.classes, record.images) == (["cat"], ["ant", "bee"], 28)
+
+
+def test_damaged_images_are_refused_or_left_out_and_named(
+    run: RunFolder, images: str, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    sound = transferred(run, images, 1, skip_small=True)
+    assert transferred(run, images, 1, skip_small=True, skip_bad=True) == sound, "none is damaged"
+    root = Path(shutil.copytree(images.removeprefix("folder:"), tmp_path / "images"))
+    for name in ("ant/03.png", "bee/13.png"):
+        (root / name).write_bytes(b"nothing")
+    asked = ("transfer", "--data", f"folder:{root}", "--run", run.path, "--per-class", 3, "--splits", 2, "--j", 1)
+    code, _, err = cascade(*asked)
+    assert (code, "or with --skip-bad, which leaves damaged ones out" in err) == (4, True)
+    code, out, _ = cascade(*asked, "--skip-bad")
+    assert (code, "damaged images, left out: 2, " in out, "ant/03.png (not recognised" in out) == (0, True, True)
+    (path,) = (one for one in (run.path / "transfer").glob("*/record.json") if sound.key[:8] not in str(one))
+    record = read_transfer(path)
+    assert record is not None
+    assert (record.images, len(record.skipped), record.classes) == (30, 2, ["ant", "bee", "cat"])
+    for name in ("ant/03.png", "bee/13.png"):
+        (root / name).unlink()
+    taken_away = transferred(run, f"folder:{root}", 1)
+    assert [row.by_split for row in taken_away.rows] == [row.by_split for row in record.rows]
 
 
 def test_depths_that_are_not_there_are_refused(run: RunFolder, images: str) -> None:

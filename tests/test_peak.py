@@ -176,6 +176,19 @@ def test_windows_are_cut_before_decoding_only_to_train_where_they_are_cut_from_w
     assert (first.replayed(0).stored[1:], first.replayed(0).window) == ((16, 16), 0)
 
 
+def test_resizing_takes_what_it_allocates_where_training_images_are_rendered_and_nowhere_else() -> None:
+    plain, asked = (work(shapes=shapes(side=32), anchor=0, resized_from=side) for side in (0, 48))
+    for to, side in (("train", 48), ("write", 48), ("scale", 48), ("test", 0)):
+        assert asked.replayed(0, to=to).resized_from == side  # type: ignore[arg-type]
+        assert asked.replayed(1, to=to).resized_from == 0, "x_1 is of windows"  # type: ignore[arg-type]
+    found = asked.replayed(0, to="train")
+    predicted = memory_of(lambda: replaying(found)).peak(144)
+    assert 0.97 * (measured := measured_peak(replaying(found), 144, CPU)) <= predicted <= 1.1 * measured
+    without, peak = predicted_peak(plain, 64), predicted_peak(asked, 64)
+    assert peak.replay > without.replay
+    assert peak.evaluation == without.evaluation
+
+
 def test_past_cut_at_blocks_are_replayed_on_windows_and_nothing_is_written() -> None:
     deep = shapes(8)[:4]
     late, early = (predicted_peak(work(shapes=deep, anchor=1, canvas_side=24, cut_at=i), 32) for i in (0, 1))

@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.device import choose_device
 from pipeline.errors import DiskError
 from pipeline.footprint import known_store, unwritten
+from pipeline.otherways import other_ways
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.plantable import plan_json, plan_table
@@ -138,6 +139,16 @@ def test_alternatives_have_their_price_and_say_what_does_not_fit(outline: Outlin
     assert found["store.encoding = uint4"].anchors == [0, 1, 2]  # a quarter of the bytes
     assert found["augment.policy = recompute"].anchors == [0]
     assert "does not fit on the disk" in plan_table(plan)
+
+
+@pytest.mark.parametrize(("settings", "others"), [((), 2), (("augment.scale=[0.5, 1.0]",), 1)])
+def test_canvases_are_no_alternative_to_windows_that_are_resized(
+    tmp_path: Path, settings: tuple[str, ...], others: int
+) -> None:
+    config = loaded(tmp_path, "augment.policy=recompute", *settings, *SETTINGS[:-1])
+    named = [way.name for way in other_ways(config) if way.name.startswith("augment.policy = ")]
+    assert ("augment.policy = canvas" in named) == (others == 2)
+    assert {"augment.policy = views-4", "augment.policy = none"} <= set(named)
 
 
 def test_the_plan_of_given_stores_is_theirs(outline: Outline) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from cache import speed
 from cascade import StageShape
@@ -33,6 +34,9 @@ from tests.trained import CPU, whole
 
 __all__ = ["whole"]
 MADE_UP = made_up_rates(3)
+
+
+RESIZED = ("augment.scale=[0.5, 1.0]", "augment.padding=0")
 
 
 class Said(Reporter):
@@ -102,6 +106,16 @@ def test_rates_of_another_format_are_measured_again(empty: Path) -> None:
     plan_run(empty, load_config(empty), CPU, said)
     assert "measuring" in said.lines[0]
     assert msgspec.json.decode((empty / rates.RATES).read_bytes(), type=rates.KeptRates).format == rates.FORMAT
+
+
+def test_images_that_are_resized_are_measured_as_such(empty: Path) -> None:
+    outlines = [
+        read_outline(empty, load_config(empty, settings)) for settings in ([], RESIZED, [*RESIZED, "augment.flip=true"])
+    ]
+    plain, resized, flipped = map(rates.network_digest, outlines)
+    assert plain != resized == flipped
+    seconds = [Bench(outline, CPU, torch.float32).image() for outline in outlines[:2]]
+    assert seconds[1] > seconds[0]
 
 
 def test_stages_of_one_shape_are_measured_once(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,13 @@ SMALL = 8 * ROUNDING
 """Of labels, places and counts, which are not predicted."""
 POLICIES = {
     "views": ("augment.policy=views",),
+    "resized views": (
+        "augment.policy=views",
+        "augment.scale=[0.2, 1.0]",
+        "data.canvas=32",
+        "augment.crop=24",
+        "augment.padding=0",
+    ),
     "canvas": ("augment.policy=canvas",),
     "canvas cut at 1": ("augment.policy=canvas", "augment.cut_at=1"),
 }

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Two stages, a refit of the last, and a transfer of x_1."""
     run = reported_run(tmp_path_factory.mktemp("experiments") / "run")
     refit_last(run, 4, "cpu", Reporter())
-    asked = Settings(data=run.config.data.source, per_class=2, splits=2, seed=0, skip_small=True)
+    asked = Settings(data=run.config.data.source, per_class=2, splits=2, seed=0, skip_small=True, skip_bad=False)
     transfer(run, asked, [1], CPU, Reporter())
     return open_to_look(run.path, (), False)
 

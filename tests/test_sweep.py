@@ -1,12 +1,16 @@
 """cascade sweep: a run folder a seed on one x_0, resumable, within one budget."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline.beside import beside_bytes
+from pipeline.config_file import load_config
+from pipeline.disk import budgeted_folder, folder_bytes, room, run_bytes
 from pipeline.errors import DiskError, Stopped
 from pipeline.experiments.places import SEEDS, SUMMARY
 from pipeline.experiments.scores import scored
@@ -14,12 +18,17 @@ from pipeline.experiments.seeds import seed_folder
 from pipeline.experiments.sweep import read_summary, summarise, sweep
 from pipeline.gc import find_garbage
 from pipeline.lock import lock_folder
+from pipeline.plan import make_plan
+from pipeline.planning import budgets_of
 from pipeline.presets import write_preset
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, size
+from pipeline.runfolder import RunFolder
 from pipeline.runs import run_stages
+from pipeline.workload import Budgets
 from tests.conftest import Outcome
 from tests.images import arrays, npz
 from tests.runs import SMALL, TINY, bytes_of, reopened
+from tests.test_plan import CPU, made_up_rates
 from tests.trained import files_of
 
 
@@ -108,6 +117,38 @@ def test_a_disk_budget_is_of_all_seeds_together(parent: Path) -> None:
         assert is_named == bool(find_garbage(reopened(seed_folder(parent, seed))))
     sweep(parent, [2], ["budget.disk=2 MB"], None, "cpu", Reporter())
     assert "2 MB" not in (seed_folder(parent, 2) / "cascade.toml").read_text()
+
+
+def test_a_seed_that_is_run_by_hand_shares_the_budget_with_the_others(
+    parent: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(seed_folder(parent, 1) / "stages")
+    (seed_folder(parent, 0) / "of_mine").write_bytes(bytes(1_000_000))
+    monkeypatch.chdir(seed_folder(parent, 1))
+    there, here = run_bytes(parent), Path()
+    assert run_bytes(here) == there > 1_000_000
+    assert room(here, there + 1000) == 1000
+    config = load_config(here, [f"budget.disk={there + 10**6}"])
+    assert budgets_of(here, config).disk == there + 10**6
+    run = RunFolder(here, config)
+    assert 1_000_000 < beside_bytes(run, 2) < there + 10**6
+    code, _, err = cascade("run", "--disk", there + 1000, "--set", "cache.keep=all")
+    assert (code, f"of budget.disk, {size(there + 1000)} of all seeds of {parent} together" in err) == (6, True)
+    with pytest.raises(DiskError, match=f"the disk budget is 1.0 KB of all seeds of {parent} together"):
+        make_plan(run.outline, made_up_rates(2), Budgets(1000, 10**9), device=CPU, run=run)
+    code, _, err = cascade("run", "--disk", 900_000, "--set", "cache.keep=none")
+    assert code == 0
+    assert re.search(f"{parent} takes .*, .* more than budget.disk, 900 KB of all seeds of {parent} together", err)
+
+
+def test_images_elsewhere_and_a_folder_called_seeds_make_no_sweep(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / SEEDS / "1"
+    folder.mkdir(parents=True)
+    (folder / "x_0").symlink_to(trained / "x_0")
+    assert budgeted_folder(folder) == folder
+    assert run_bytes(folder) > folder_bytes(folder) + 1000
+    assert budgeted_folder(seed_folder(trained, 1)) == trained.resolve()
+    assert budgeted_folder(trained) == trained
 
 
 def test_under_auto_a_trained_seed_leaves_no_store_that_nothing_reads(parent: Path) -> None:

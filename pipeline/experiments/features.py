@@ -1,6 +1,6 @@
 """Features of images at every depth of a trained network: x_j, averaged over its pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -18,8 +18,10 @@ from pipeline.images import GREY_MODES, to_canvas
 from pipeline.networks import ImageWindow, load_block, load_quantiser
 from pipeline.ondevice import choose_on_device
 from pipeline.prefix import on_device
+from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
 from pipeline.shapes import canvas_side
+from pipeline.stopping import check_stop, never
 
 Features = dict[int, Tensor]
 """j -> averages of x_j, (N, C) float32."""
@@ -108,13 +110,45 @@ def _submitted(
 
 def _image(run: RunFolder, pool: Pool, row: int) -> NDArray[np.uint8]:
     try:
-        image = pool.load(row)
-        if run.info.channels == 1 and image.mode not in GREY_MODES and not image.mode.startswith(("I", "F")):
-            image = image.convert("L")
-        return to_canvas(image, run.info.side, run.info.channels, resize=True)
+        return _canvas(run, pool, row)
     except Exception as error:
         if is_of_the_machine(error):
             raise
         raise CorruptDataError(
-            f"{printable(pool.name(row))}: {reason_of(error)}\nnext: mend it or take it away, then the same command"
+            f"{printable(pool.name(row))}: {reason_of(error)}\n"
+            f"next: mend it or take it away, then the same command; or with --skip-bad, which leaves damaged ones out"
         ) from error
+
+
+def _canvas(run: RunFolder, pool: Pool, row: int) -> NDArray[np.uint8]:
+    image = pool.load(row)
+    if run.info.channels == 1 and image.mode not in GREY_MODES and not image.mode.startswith(("I", "F")):
+        image = image.convert("L")
+    return to_canvas(image, run.info.side, run.info.channels, resize=True)
+
+
+def damaged(run: RunFolder, pool: Pool, report: Reporter, *, should_stop: Callable[[], bool] = never) -> dict[int, str]:
+    """The images of a pool that cannot be decoded, and what is wrong with them. Raises Stopped."""
+    found: dict[int, str] = {}
+    count, size = len(pool.labels), run.config.order.run
+    with (
+        ThreadPoolExecutor(run.config.machine.threads) as threads,
+        report.task("looking for damaged images", count) as task,
+    ):
+        for first in range(0, count, size):
+            check_stop(should_stop, "looking for damaged images")
+            rows = range(first, min(first + size, count))
+            reasons = zip(rows, threads.map(lambda row: _damage(run, pool, row), rows), strict=True)
+            found |= {row: reason for row, reason in reasons if reason}
+            task.update(rows.stop)
+    return found
+
+
+def _damage(run: RunFolder, pool: Pool, row: int) -> str:
+    try:
+        _canvas(run, pool, row)
+    except Exception as error:  # a decoder raises anything
+        if is_of_the_machine(error):
+            raise
+        return reason_of(error)
+    return ""

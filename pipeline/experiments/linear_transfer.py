@@ -20,10 +20,10 @@ from pipeline.bad_images import printable
 from pipeline.config import budget_bytes
 from pipeline.disk import described_room, room
 from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedError
-from pipeline.experiments.features import Depths, channels_of, decoded
+from pipeline.experiments.features import Depths, channels_of, damaged, decoded
 from pipeline.experiments.folds import COMPONENTS, Fold, fold, training_rows
 from pipeline.experiments.places import FEATURES, TRANSFER, TRANSFER_RECORD
-from pipeline.experiments.pool import Pool, open_pool, with_enough
+from pipeline.experiments.pool import Pool, open_pool, with_enough, without
 from pipeline.experiments.statistics import Mean, mean_of
 from pipeline.lock import Lock, lock_folder
 from pipeline.ondevice import limit_device
@@ -62,6 +62,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Of all fits; features not counted."""
 
 
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that is left out."""
+
+    name: str
+    """Its file, or what else to call it."""
+    reason: str
+    """What is wrong with it."""
+
+
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """transfer/KEY/record.json."""
 
@@ -84,6 +93,8 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     rows: list[Row]
     """Of the present network, and of others before it."""
+    skipped: list[Skipped] = []
+    """Damaged images that are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +108,8 @@ class Settings:
     seed: int
     skip_small: bool
     """Leave out classes of too few images."""
+    skip_bad: bool
+    """Leave out damaged images, for which all are decoded once more."""
 
 
 def transfer(
@@ -115,10 +128,13 @@ def transfer(
     Raises ConfigError, RefusedError where a block is not trained, CorruptDataError of an image, DiskError, Stopped.
     """
     depths = _checked(run, depths)
-    pool, left_out = with_enough(open_pool(asked.data), asked.per_class, skip_small=asked.skip_small)
+    whole = open_pool(asked.data)
+    bad = damaged(run, whole, report, should_stop=should_stop) if asked.skip_bad else {}
+    pool, left_out = with_enough(without(whole, bad), asked.per_class, skip_small=asked.skip_small)
     for note in pool.notes:
         report.say(printable(note))
-    record = _empty(pool, asked, left_out, device)
+    skipped = [Skipped(name=printable(whole.name(row)), reason=reason) for row, reason in bad.items()]
+    record = _empty(pool, asked, left_out, skipped, device)
     place = run.path / TRANSFER / record.key[:KEY_DIGITS]
     with lock_folder(run.path, f"transfer to {asked.data}") as lock:
         run.check_unlinked(place / FEATURES)
@@ -157,7 +173,7 @@ def _checked(run: RunFolder, depths: Sequence[int]) -> list[int]:
     return sorted(set(depths)) or list(range(1, trained + 1))
 
 
-def _empty(pool: Pool, asked: Settings, left_out: list[str], device: torch.device) -> Transfer:
+def _empty(pool: Pool, asked: Settings, left_out: list[str], skipped: list[Skipped], device: torch.device) -> Transfer:
     import scipy
     import sklearn
 
@@ -174,6 +190,7 @@ def _empty(pool: Pool, asked: Settings, left_out: list[str], device: torch.devic
         device=str(device),
         versions={"torch": str(torch.__version__), "scikit-learn": sklearn.__version__, "scipy": scipy.__version__},
         rows=[],
+        skipped=skipped,
     )
 
 

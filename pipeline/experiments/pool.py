@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,14 +124,25 @@ def with_enough(pool: Pool, per_class: int, *, skip_small: bool) -> tuple[Pool, 
         )
     if not small.size:
         return pool, []
-    rows = np.flatnonzero(np.isin(pool.labels, kept))
-    labels = np.searchsorted(kept, pool.labels[rows])
-    smaller = Pool(
-        labels,
-        lambda i: pool.load(int(rows[i])),
-        lambda i: pool.name(int(rows[i])),
-        tuple(pool.classes[label] for label in kept),
-        pool.digest,
-        pool.notes,
-    )
+    some = _of_rows(pool, np.flatnonzero(np.isin(pool.labels, kept)))
+    classes = tuple(pool.classes[label] for label in kept)
+    smaller = replace(some, labels=np.searchsorted(kept, some.labels), classes=classes)
     return smaller, [pool.classes[label] for label in small]
+
+
+def without(pool: Pool, rows: Collection[int]) -> Pool:
+    """The pool without some of its images, known by which they are; where there are none the same."""
+    if not rows:
+        return pool
+    digest = hashlib.sha256(msgspec.json.encode([pool.digest, sorted(rows)])).hexdigest()
+    return replace(_of_rows(pool, np.setdiff1d(np.arange(len(pool.labels)), list(rows))), digest=digest)
+
+
+def _of_rows(pool: Pool, rows: NDArray[np.int64]) -> Pool:
+    """Some of the images, of the same classes and with the same digest."""
+    return replace(
+        pool,
+        labels=pool.labels[rows],
+        load=lambda i: pool.load(int(rows[i])),
+        name=lambda i: pool.name(int(rows[i])),
+    )

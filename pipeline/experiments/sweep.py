@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from cache import replace_file
-from pipeline.config import Budget, Config, budget_bytes
+from pipeline.config import Config, budget_bytes
 from pipeline.config_file import load_config
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes, run_bytes
@@ -94,31 +94,25 @@ def _train(
 ) -> None:
     folder = seed_folder(parent, seed)
     with lock_folder(folder, "beginning") as lock:
-        own = msgspec.structs.replace(config, seed=seed, budget=_budget_left(parent, seed, config))
-        run = RunFolder(folder, own)
+        _check_budget(parent, seed, config)
+        run = RunFolder(folder, msgspec.structs.replace(config, seed=seed))
         run_stages(run, 0, last, device, report, plan_to=last, lock=lock, strict=strict, should_stop=should_stop)
         if config.cache.keep == "auto":
             stores = as_planned(run).config.cache.keep
             free_stores(run.following(stores if isinstance(stores, list) else [], frees=True), report)
 
 
-def _budget_left(parent: Path, seed: int, config: Config) -> Budget:
-    """The budget of one seed: on the disk what all others leave, x_0 being part of each.
-
-    Raises DiskError where that is nothing.
-    """
+def _check_budget(parent: Path, seed: int, config: Config) -> None:
+    """Raise DiskError where what other seeds keep on the disk leaves nothing of its budget to this one."""
     total = budget_bytes(config.budget.disk)
-    if total is None:
-        return config.budget
     x_0 = folder_bytes((parent / X_0).resolve())
     others = run_bytes(parent) - x_0 - folder_bytes(seed_folder(parent, seed))
-    if total <= others:
+    if total is not None and total <= others:
         gc = [text for text in map(_freeable, [parent, *_others(parent, seed)]) if text]
         raise DiskError(
             f"budget.disk = {size(total)} is of all seeds together, and others keep {size(others)}\n"
             f"next: {'; or '.join(['a larger budget.disk', *gc])}"
         )
-    return msgspec.structs.replace(config.budget, disk=total - others)
 
 
 def _others(parent: Path, seed: int) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from pipeline.experiments.folds import COMPONENTS
 from pipeline.experiments.linear_transfer import Transfer
+from pipeline.experiments.pool import SHOWN
 from pipeline.progress import duration
 from pipeline.tables import as_json, as_text, new_table
 
@@ -9,7 +10,7 @@ from pipeline.tables import as_json, as_text, new_table
 def transfer_json(record: Transfer) -> str:
     """The record as it is kept, with the rows asked for: `{"key", "data", "classes", "left_out", "images", "per_class",
     "splits", "seed", "device", "versions", "rows": [{"j", "key", "features", "components", "accuracy": {"mean",
-    "deviation", "n"}, "by_split", "converged", "seconds"}]}`, in percent."""
+    "deviation", "n"}, "by_split", "converged", "seconds"}], "skipped": [{"name", "reason"}]}`, in percent."""
     return as_json(record)
 
 
@@ -32,4 +33,8 @@ def transfer_table(record: Transfer) -> str:
         lines.append(f"SAGA was stopped by scikit-learn's 100 passes: {shown} of {record.splits}")
     if record.left_out:
         lines.append(f"classes of too few images, left out: {', '.join(record.left_out)}")
+    if record.skipped:
+        first = ", ".join(f"{image.name} ({image.reason})" for image in record.skipped[:SHOWN])
+        more = f" and {len(record.skipped) - SHOWN:,} more" if len(record.skipped) > SHOWN else ""
+        lines.append(f"damaged images, left out: {len(record.skipped):,}, {first}{more}")
     return "\n".join(lines)

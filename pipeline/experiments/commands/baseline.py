@@ -25,10 +25,12 @@ from pipeline.options import (
     type=click.IntRange(min=1),
     help="baseline.head_width: channels of the head; default: the last stage's.",
 )
+@click.option("--plan", "is_planned", is_flag=True, help="Only say how long it takes; nothing is trained.")
 @shared_options(run_option, set_option, budget_options, device_option, strict_option, json_option)
 def baseline(
     epochs: int | None,
     head_width: int | None,
+    is_planned: bool,
     run_path: Path,
     settings: tuple[str, ...],
     device: str | None,
@@ -38,12 +40,18 @@ def baseline(
     """Train the same network end to end, all blocks and the last stage's head at once, to compare the stages with.
 
     On the images in the order, batches and augmentation of stage 0, by the section [baseline] of the config.
+    With --plan some steps are timed and what the device's memory takes is predicted, or refused as the training is.
     """
     from pipeline.experiments.baseline import baseline_json, baseline_table, compared, train_baseline
+    from pipeline.experiments.foreseen import plan_baseline, planned_json, planned_text
 
     given = {"baseline.train.epochs": epochs, "baseline.head_width": head_width}
     settings += tuple(f"{name}={value}" for name, value in given.items() if value is not None)
     run = open_run(run_path, settings)
+    if is_planned:
+        planned = plan_baseline(run, device_of(run, device))
+        click.echo(planned_json(planned) if as_json else planned_text(planned))
+        return
     record = train_baseline(run, device_of(run, device), reporter(), strict=strict, should_stop=should_stop())
     rows = compared(run, record)
     click.echo(baseline_json(rows) if as_json else baseline_table(rows))

@@ -35,7 +35,8 @@ def sweep(
 ) -> None:
     """Train all stages with each of several seeds, skipping what is done, and say what they scored.
 
-    Each seed has a run folder of its own, DIR/seeds/SEED, on the images of DIR. Budgets are of all together.
+    Each seed has a run folder of its own, DIR/seeds/SEED, on the images of DIR. The disk budget is of all together,
+    also where one is run by hand.
     """
     from pipeline.experiments.seeds import parse_seeds
     from pipeline.experiments.seedtables import summary_json, summary_table

@@ -25,6 +25,7 @@ from pipeline.options import (
 @click.option("--splits", type=click.IntRange(min=1, max=1000), default=10, help="Random ones; 10.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, help="Of the splits.")
 @click.option("--skip-small", is_flag=True, help="Leave out classes of too few images.")
+@click.option("--skip-bad", is_flag=True, help="Leave out damaged images; all are decoded once more to find them.")
 @shared_options(
     run_option,
     set_option,
@@ -40,6 +41,7 @@ def transfer(
     splits: int,
     seed: int,
     skip_small: bool,
+    skip_bad: bool,
     run_path: Path,
     settings: tuple[str, ...],
     device: str | None,
@@ -58,6 +60,8 @@ def transfer(
 
     folder = open_to_look(run_path, settings, accept_stale)
     address = absolute_source(data, Path.cwd())
-    asked = Settings(data=address, per_class=per_class, splits=splits, seed=seed, skip_small=skip_small)
+    asked = Settings(
+        data=address, per_class=per_class, splits=splits, seed=seed, skip_small=skip_small, skip_bad=skip_bad
+    )
     found = transfer_to(folder, asked, depths, device_of(folder, device), reporter(), should_stop=should_stop())
     click.echo(transfer_json(found) if as_json else transfer_table(found))

@@ -97,7 +97,8 @@ def _compression(config: Config, run: RunFolder) -> str:
 def _augmentation(augment: Augment) -> str:
     steps = [
         *([f"{count(augment.padding, 'pixel')} of padding and a random crop"] if augment.padding else []),
-        *([f"crops of {augment.crop} × {augment.crop}"] if augment.crop else []),
+        *([f"crops of {augment.crop} × {augment.crop}"] if augment.crop and not augment.scale else []),
+        *([_resizing(augment)] if augment.scale else []),
         *(["flips"] if augment.flip else []),
         *([f"a square of {augment.cutout} × {augment.cutout} pixels cut out"] if augment.cutout else []),
     ]
@@ -110,6 +111,13 @@ def _augmentation(augment: Augment) -> str:
     }
     said = f"{', '.join(steps) or 'none of the images'}; {past[augment.policy]}."
     return said[0].upper() + said[1:]
+
+
+def _resizing(augment: Augment) -> str:
+    """As in "crops of 8% to 100% of the image, resized to 224 × 224"."""
+    least, most = augment.scale
+    to = f" to {augment.crop} × {augment.crop}" if augment.crop else ""
+    return f"crops of {least:.0%} to {most:.0%} of the image, resized{to}"
 
 
 def _overrides(config: Config) -> str:
