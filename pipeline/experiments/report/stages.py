@@ -31,7 +31,7 @@ class StageFacts:
     encoding: EncodingRecord | None
     """How x_{j+1} is rounded, where that is known."""
     planned: StagePlan | None
-    """What the plan that is kept said of it."""
+    """What was predicted of all of it, under the same settings and stores; None where nothing was."""
 
     @property
     def j(self) -> int:
@@ -54,8 +54,8 @@ class StageFacts:
 
     @property
     def planned_seconds(self) -> float | None:
-        """Of its epochs with their validation; None where none were left when the plan was made."""
-        return (self.planned.training_seconds or None) if self.planned else None
+        """Of its epochs with their validation."""
+        return self.planned.training_seconds if self.planned else None
 
     @property
     def planned_images_per_second(self) -> float | None:
@@ -68,8 +68,15 @@ class StageFacts:
 
     @property
     def planned_store_bytes(self) -> int | None:
-        """Of x_{j+1}, if it is to be stored; before compression a bound."""
-        return self.planned.written_bytes if self.planned and self.planned.written_basis else None
+        """Of x_{j+1}, if it is to be stored and was not there yet."""
+        return (
+            self.planned.written_bytes if self.planned and self.planned.written_basis not in (None, "stored") else None
+        )
+
+    @property
+    def planned_store_is_bound(self) -> bool:
+        """Whether that is before compression."""
+        return self.planned is not None and self.planned.written_basis == "bound"
 
     @property
     def peak_memory_bytes(self) -> int | None:
