@@ -1,5 +1,6 @@
 """What a report says beside its figures."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pipeline.experiments.report import sections
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.report.methods import Method
 from pipeline.opening import open_to_look
+from pipeline.progress import size
 from tests.reports import reported_run
 
 
@@ -79,6 +81,24 @@ def test_the_first_numbers_are_of_the_last_stage_that_all_runs_have(facts: RunFa
 def test_nothing_trained_has_no_accuracy_and_no_time_left_unsaid(facts: RunFacts) -> None:
     assert "accuracy" not in sections.head([in_states(facts, "todo", "todo")])
     assert "What is left is planned to take 6.0 s." in sections.totals([in_states(facts, "todo", "todo")])
+
+
+def test_images_that_seeds_share_are_counted_once(facts: RunFacts, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    shutil.copytree(facts.run.path, linked, ignore=shutil.ignore_patterns("x_0"))
+    (linked / "x_0").symlink_to(facts.run.path / "x_0")
+    other = run_facts(open_to_look(linked, (), False))
+    once = size(2 * facts.stored_bytes - facts.images_bytes)
+    assert f"<dt>stored on disk now</dt><dd>{once}</dd>" in sections.head([facts, other])
+    own = run_facts(open_to_look(Path(shutil.copytree(facts.run.path, tmp_path / "own")), (), False))
+    assert f"<dd>{size(2 * facts.stored_bytes)}</dd>" in sections.head([facts, own])
+
+
+def test_a_folder_is_not_titled_by_what_it_lies_in_because_its_name_is_a_number(
+    facts: RunFacts, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(facts.run.path, tmp_path / "2024"))
+    assert sections.title([run_facts(open_to_look(folder, (), False))]) == "2024"
 
 
 def test_folders_that_are_only_seeds_are_titled_by_what_they_are_of(facts: RunFacts, tmp_path: Path) -> None:

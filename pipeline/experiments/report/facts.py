@@ -77,6 +77,12 @@ class RunFacts:
         return self.stages[:count]
 
 
+def stored_together(runs: Sequence[RunFacts]) -> int:
+    """Bytes of all stores of some run folders; images that they share, as the seeds of a sweep do, count once."""
+    images = {(facts.run.path / X_0).resolve(): facts.images_bytes for facts in runs}
+    return sum(facts.stored_bytes - facts.images_bytes for facts in runs) + sum(images.values())
+
+
 def reported_facts(path: Path, settings: Sequence[str], *, accepting: bool) -> list[RunFacts]:
     """Of a run folder; or of the seeds of its sweep, where no stage is trained in its own, with the network that was
     trained end to end in its own."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pipeline.evaluation import span
-from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.places import SEEDS
+from pipeline.experiments.report.facts import RunFacts, stored_together
 from pipeline.experiments.report.figure import across, number
 from pipeline.experiments.report.page import (
     bullets,
@@ -28,10 +29,9 @@ TIME = "%d %B %Y, %H:%M %Z"
 
 
 def title(runs: Sequence[RunFacts]) -> str:
-    """The names of the run folders; where they are but the seeds' numbers, as in DIR/seeds/0, that of DIR."""
-    if all(facts.name.isdecimal() for facts in runs):
-        return runs[0].run.path.resolve().parent.parent.name
-    return ", ".join(facts.name for facts in runs)
+    """The names of the run folders; of the seeds of a sweep, as in DIR/seeds/0, that of DIR."""
+    folders = [facts.run.path.resolve() for facts in runs]
+    return ", ".join(dict.fromkeys(one.parent.parent.name if one.parent.name == SEEDS else one.name for one in folders))
 
 
 def head(runs: Sequence[RunFacts]) -> str:
@@ -44,7 +44,7 @@ def head(runs: Sequence[RunFacts]) -> str:
         *tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
         ("stages trained", f"{sum(len(one.trained) for one in runs)} of {sum(len(one.stages) for one in runs)}"),
         ("of training so far" if is_open(runs) else "of training", duration(sum(map(seconds, runs)))),
-        ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
+        ("stored on disk now", size(stored_together(runs))),
     ]
     return f"<header>{heading(title(runs))}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
 
