@@ -203,6 +203,29 @@ def test_a_damaged_record_among_several_runs_is_named(
     assert not out.exists()
 
 
+def test_one_training_is_not_counted_as_two(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    first, out, link = seeds[0].run.path, tmp_path / "page.html", tmp_path / "link"
+    copy = Path(shutil.copytree(first, tmp_path / "copy"))
+    code, _, err = cascade("report", "--run", first, "--run", copy, "--out", out)
+    assert (code, out.exists()) == (2, False)
+    assert f"{first} and {copy} hold the same training, of seed 0: it would count twice\nnext: " in err
+    link.symlink_to(first)
+    assert cascade("report", "--run", first, "--run", link, "--out", out)[0] == 0
+    assert "Means of" not in out.read_text(), "it is the same folder"
+
+
+def test_a_training_of_the_same_seed_that_came_out_otherwise_is_another(seeds: list[RunFacts]) -> None:
+    first, last = seeds[0].stages
+    assert last.record is not None
+    content = {**last.record.content, "block": "of another machine"}
+    other = replace(
+        seeds[0], stages=[first, replace(last, record=msgspec.structs.replace(last.record, content=content))]
+    )
+    assert "Means of 2 runs" in report_html([seeds[0], other], now=NOW)
+
+
 def test_of_a_sweep_its_seeds_are_reported(
     seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:

@@ -45,7 +45,7 @@ def report(
     from pipeline.experiments.report.whole import report_html, report_json
 
     found = (one for path in run_paths for one in reported_facts(path, settings, accepting=accept_stale))
-    facts = list({one.run.path: one for one in found}.values())
+    facts = list({one.run.path.resolve(): one for one in found}.values())
     out = run_paths[0] / "report.html" if out is None else out
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page, and its name does not end in .html\nnext: a name that does")
