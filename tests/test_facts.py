@@ -1,6 +1,7 @@
 """What a report knows of a run: trained, in the middle, damaged, or only ingested."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -87,6 +88,15 @@ def test_a_store_that_was_there_is_no_prediction(run: RunFolder) -> None:
     there = [msgspec.structs.replace(one, written_basis="stored") for one in plan.stages]
     write_sealed(run.path / PLAN, msgspec.structs.replace(plan, stages=there))
     assert run_facts(run).stages[0].planned_store_bytes is None
+
+
+def test_accuracies_are_of_the_weights_that_are_kept(whole: RunFolder) -> None:
+    stage = run_facts(whole).stages[0]
+    assert stage.record is not None
+    kept = msgspec.structs.replace(stage.record, train_accuracy=12.5, validation_accuracy=25.0)
+    assert stage.epochs[-1].train_accuracy != 12.5
+    best = replace(stage, record=kept)
+    assert (best.train_accuracy, best.validation_accuracy) == (12.5, 25.0)
 
 
 def test_the_ensemble_by_depth_ends_in_what_evaluate_says(whole: RunFolder) -> None:

@@ -9,7 +9,7 @@ from cascade import StageShape
 from pipeline.metrics import EpochRecord
 from pipeline.networks import EncodingRecord
 from pipeline.plan import StagePlan
-from pipeline.record import StageRecord
+from pipeline.record import Kept, StageRecord
 from pipeline.status import StageStatus
 
 
@@ -44,13 +44,22 @@ class StageFacts:
 
     @property
     def train_accuracy(self) -> float | None:
-        """Of the last epoch so far, over its augmented samples, in percent."""
+        """Percent: as the record has it, before that of the last epoch so far, over its samples."""
+        if self.record:
+            return self.record.train_accuracy
         return self.epochs[-1].train_accuracy if self.epochs else None
 
     @property
     def validation_accuracy(self) -> float | None:
-        """After the last epoch so far, in percent."""
+        """Percent: of the weights that are kept, before that after the last epoch so far."""
+        if self.record:
+            return self.record.validation_accuracy
         return self.epochs[-1].validation_accuracy if self.epochs else None
+
+    @property
+    def best(self) -> Kept | None:
+        """The point of least training risk, where that is kept."""
+        return self.record.best if self.record else None
 
     @property
     def planned_seconds(self) -> float | None:

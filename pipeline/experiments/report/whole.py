@@ -16,9 +16,16 @@ from pipeline.experiments.report.page import figure_grid, folded, footer, page, 
 from pipeline.experiments.report.words import described
 from pipeline.tables import as_json
 
-RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "separability", "filters")
+RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "training-risk", "separability", "filters")
 BESIDE = ("last-heads", "transfer")
-COMPARED = ("accuracy-by-depth", "where-each-ends", "ensemble-by-depth", "training-by-depth", "separability")
+COMPARED = (
+    "accuracy-by-depth",
+    "where-each-ends",
+    "ensemble-by-depth",
+    "training-by-depth",
+    "training-risk",
+    "separability",
+)
 TRAINING = ("accuracy-by-epoch", "loss-by-epoch")
 COSTS = ("time", "throughput", "disk", "memory")
 ROUNDING = ("signal-to-noise",)
