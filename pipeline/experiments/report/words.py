@@ -30,7 +30,9 @@ def of_training(runs: Sequence[RunFolder]) -> str:
     """What the training accuracy of a stage is over, in words: of the last epoch's images, or of the best point's."""
     keeps = {run.config.for_stage(shape.j).train.keep for run in runs for shape in run.shapes}
     last, best = f"the {training_images(runs)} of its last epoch", "all training images at the point that is kept"
-    return {("last",): last, ("best",): best}.get(tuple(keeps), f"{last}, or {best}")
+    if len(keeps) > 1:
+        return f"{last}, or {best}"
+    return best if "best" in keeps else last
 
 
 def training_images(runs: Sequence[RunFolder]) -> str:
