@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.experiments.report import sections
@@ -11,6 +12,7 @@ from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.report.methods import Method
 from pipeline.opening import open_to_look
 from pipeline.progress import size
+from pipeline.record import Kept
 from tests.reports import reported_run
 
 
@@ -40,11 +42,34 @@ def open_ends(*runs: RunFacts) -> str:
 
 
 def test_what_is_not_finished_is_said_once_in_a_row_and_with_its_reason(facts: RunFacts) -> None:
-    said = open_ends(in_states(facts, "done", "trained", "partial", "stale", "stale", "todo", "todo"))
+    run, said = facts.run, open_ends(in_states(facts, "done", "trained", "partial", "stale", "stale", "todo", "todo"))
     assert said.count("<li>") == 4
     assert "<li>Stage 1 is trained: reason 1</li><li>Stage 2 is partial: reason 2</li>" in said
-    assert "<li>Stages 3..4 are stale: reason 3</li><li>Stages 5..6 are not trained yet: reason 5</li>" in said
+    assert "<li>Stages 3..4 are stale: reason 3</li><li>Stages 5..6 are not trained yet: " in said
+    assert f"not trained yet: {run.command('run')}</li>" in said
     assert open_ends(in_states(facts, "done", "done")) == ""
+
+
+def test_what_is_typed_trains_all_that_is_left(facts: RunFacts) -> None:
+    begun = in_states(facts, "partial", "todo")
+    reason = f"1 of 2 epochs: {facts.run.train_command(0)}"
+    first = replace(begun.stages[0], status=replace(begun.stages[0].status, reason=reason))
+    said = open_ends(replace(begun, stages=[first, begun.stages[1]]))
+    assert f"<li>Stage 0 is partial: 1 of 2 epochs: {facts.run.command('run')}</li>" in said
+    assert "train-stage" not in said
+
+
+def test_notes_stand_below_the_stages_once_for_those_in_a_row(facts: RunFacts) -> None:
+    noted = in_states(facts, "done", "done", "done")
+    stages = [replace(one, status=replace(one.status, reason="a note" if one.j else "")) for one in noted.stages]
+    shown = sections.stages_table(replace(noted, stages=stages), "")
+    assert shown.endswith("</table></div><ul class=note><li>Stages 1..2: a note</li></ul>")
+    assert "note</th>" not in shown
+    record = noted.stages[2].record
+    assert record is not None
+    best = msgspec.structs.replace(record, best=Kept(epochs=1, risk=0.5, accuracy=50.0, start_risk=1.0))
+    shown = sections.stages_table(replace(noted, stages=[*stages[:2], replace(stages[2], record=best)]), "")
+    assert "<li>Stage 1: a note</li><li>Stage 2: kept after 1 epoch; a note</li>" in shown
 
 
 def test_a_stage_that_only_waits_for_others_has_no_reason_of_its_own(facts: RunFacts) -> None:

@@ -21,6 +21,8 @@ from pipeline.experiments.report.page import (
 from pipeline.experiments.report.stages import StageFacts
 from pipeline.experiments.report.words import source_name
 from pipeline.progress import duration, size
+from pipeline.runfolder import RunFolder
+from pipeline.status import StageStatus
 from pipeline.tables import count
 
 ROWS_SHOWN = 16
@@ -102,8 +104,8 @@ def stages_table(facts: RunFacts, name: str) -> str:
         "validation,\N{NO-BREAK SPACE}%",
         "test,\N{NO-BREAK SPACE}%",
     ]
-    columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time", " note"]
-    whole = table(columns, [_stage_row(stage) for stage in facts.stages])
+    columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time"]
+    whole = table(columns, [_stage_row(stage) for stage in facts.stages]) + bullets(list(_notes(facts)), "note")
     if name:
         return folded(f"The stages of {name}", whole)
     if len(facts.stages) > ROWS_SHOWN:
@@ -178,22 +180,40 @@ def _stage_row(stage: StageFacts) -> list[str]:
         stage.status.input or "–",
         number(stage.images_per_second, 0) if stage.images_per_second else "–",
         duration(stage.seconds) if stage.seconds is not None else "–",
-        stage.status.reason if stage.status.state == "done" else "",
     ]
 
 
+def _notes(facts: RunFacts) -> Iterator[str]:
+    """What a reader of the table should know of finished stages, of those in a row once."""
+    for note, row in groupby(facts.stages, key=_note):
+        stages = list(row)
+        if note:
+            yield f"{span(stages[0].j, stages[-1].j).capitalize()}: {note}"
+
+
+def _note(stage: StageFacts) -> str:
+    best = f"kept after {count(stage.best.epochs, 'epoch')}" if stage.best else ""
+    return "; ".join(filter(None, [best, stage.status.reason if stage.status.state == "done" else ""]))
+
+
 def _unfinished(facts: RunFacts) -> Iterator[str]:
-    """What to type where a stage is in the middle, damaged, or has something left; of those not begun, or stale, for
-    the first in a row."""
+    """What to type where a stage is in the middle, damaged, or has something left; of those not begun, or stale, once
+    for all in a row."""
+    run = facts.run
     for state, row in groupby(facts.stages, key=lambda stage: stage.status.state):
         stages = list(row)
-        if state in ("todo", "stale"):
-            which = span(stages[0].j, stages[-1].j).capitalize()
-            what = "not trained yet" if state == "todo" else state
-            why = f": {stages[0].status.reason}" if stages[0].status.input or state == "stale" else ""
-            yield f"{which} {'is' if len(stages) == 1 else 'are'} {what}{why}"
+        which = f"{span(stages[0].j, stages[-1].j).capitalize()} {'is' if len(stages) == 1 else 'are'}"
+        if state == "todo":
+            yield f"{which} not trained yet" + (f": {run.run_command(stages[0].j)}" if stages[0].status.input else "")
+        elif state == "stale":
+            yield f"{which} stale: {stages[0].status.reason}"
         elif state != "done":
-            yield from (f"Stage {stage.j} is {state}: {stage.status.reason}" for stage in stages)
+            yield from (f"Stage {stage.j} is {state}: {_with_run(run, stage.status)}" for stage in stages)
+
+
+def _with_run(run: RunFolder, row: StageStatus) -> str:
+    """Why a stage is in its state, and what trains it: with the command that does all that is left."""
+    return row.reason.replace(run.train_command(row.j), run.run_command(row.j))
 
 
 def _branches(facts: RunFacts) -> list[str]:
