@@ -1,5 +1,6 @@
 """cascade report: a page of one run, finished or not, or of several seeds."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def test_a_page_holds_all_of_a_finished_run(seeds: list[RunFacts]) -> None:
 def test_a_page_of_an_unfinished_run_says_what_is_left(tmp_path: Path) -> None:
     page = report_html([run_facts(tiny_run(tmp_path / "run"))], now=NOW)
     sound(page)
-    assert "<li>Stages 0..1 are not trained yet: cascade train-stage --j 0 --run" in page
+    assert "<li>Stages 0..1 are not trained yet: cascade run --run" in page
     assert "0 of 2" in page
 
 
@@ -250,6 +251,28 @@ def test_a_place_that_no_page_belongs_in_is_refused(
     assert (folder / "cascade.toml").read_bytes() == before
     code, _, err = cascade("report", "--run", folder, "--out", tmp_path / "no" / "page.html")
     assert (code, "there is no folder" in err) == (2, True)
+
+
+def test_a_page_that_is_written_meanwhile_is_not_touched(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    other = tmp_path / ".page.html.new"
+    other.write_text("of another process")
+    assert cascade("report", "--run", seeds[0].run.path, "--out", tmp_path / "page.html")[0] == 0
+    assert other.read_text() == "of another process"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "page.html"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_with_another_place(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *parts: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("cache.files.write_synced", refuse)
+    out = tmp_path / "page.html"
+    code, _, err = cascade("report", "--run", seeds[0].run.path, "--out", out)
+    assert (code, f"{out} cannot be written: Read-only file system\nnext: --out FILE.html" in err) == (1, True)
 
 
 def test_a_folder_without_images_says_what_makes_them(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
