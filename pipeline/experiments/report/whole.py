@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pipeline.experiments.report import comparison, sections
 from pipeline.experiments.report.compared import compared_figures
-from pipeline.experiments.report.experiments import refits_table, transfers_table
+from pipeline.experiments.report.experiments import compression_table, refits_table, transfers_table
 from pipeline.experiments.report.facts import RunFacts
 from pipeline.experiments.report.figure import Figure
 from pipeline.experiments.report.figures import figures
@@ -121,7 +121,7 @@ def _of_several(methods: Sequence[Method], made: str) -> str:
 
 
 def _beside(named: Sequence[tuple[str, RunFacts]]) -> list[str]:
-    tables = (refits_table, transfers_table)
+    tables = (compression_table, refits_table, transfers_table)
     return [made(facts, name) for made in tables for name, facts in named]
 
 
