@@ -67,9 +67,10 @@ def test_notes_stand_below_the_stages_once_for_those_in_a_row(facts: RunFacts) -
     assert "note</th>" not in shown
     record = noted.stages[2].record
     assert record is not None
-    best = msgspec.structs.replace(record, best=Kept(epochs=1, risk=0.5, accuracy=50.0, start_risk=1.0))
-    shown = sections.stages_table(replace(noted, stages=[*stages[:2], replace(stages[2], record=best)]), "")
-    assert "<li>Stage 1: a note</li><li>Stage 2: kept after 1 epoch; a note</li>" in shown
+    for epochs, said in ((0, "kept as it started"), (1, "kept after 1 epoch")):
+        best = msgspec.structs.replace(record, best=Kept(epochs=epochs, risk=0.5, accuracy=50.0, start_risk=1.0))
+        shown = sections.stages_table(replace(noted, stages=[*stages[:2], replace(stages[2], record=best)]), "")
+        assert f"<li>Stage 1: a note</li><li>Stage 2: {said}; a note</li>" in shown
 
 
 def test_a_stage_that_only_waits_for_others_has_no_reason_of_its_own(facts: RunFacts) -> None:

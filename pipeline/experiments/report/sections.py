@@ -192,8 +192,9 @@ def _notes(facts: RunFacts) -> Iterator[str]:
 
 
 def _note(stage: StageFacts) -> str:
-    best = f"kept after {count(stage.best.epochs, 'epoch')}" if stage.best else ""
-    return "; ".join(filter(None, [best, stage.status.reason if stage.status.state == "done" else ""]))
+    epochs = stage.best.epochs if stage.best else None
+    kept = "" if epochs is None else f"kept after {count(epochs, 'epoch')}" if epochs else "kept as it started"
+    return "; ".join(filter(None, [kept, stage.status.reason if stage.status.state == "done" else ""]))
 
 
 def _unfinished(facts: RunFacts) -> Iterator[str]:
