@@ -29,6 +29,7 @@ def in_states(facts: RunFacts, *states: str) -> RunFacts:
             stage,
             status=replace(stage.status, j=j, state=state, reason=f"reason {j}"),
             record=stage.record if state in ("done", "trained") else None,
+            epochs=[] if state == "todo" else stage.epochs,
         )
         for j, state in enumerate(states)
     ]
@@ -125,6 +126,21 @@ def test_a_folder_is_not_titled_by_what_it_lies_in_because_its_name_is_a_number(
 ) -> None:
     folder = Path(shutil.copytree(facts.run.path, tmp_path / "2024"))
     assert sections.title([run_facts(open_to_look(folder, (), False))]) == "2024"
+
+
+def test_what_is_left_of_a_stage_in_the_middle_are_the_epochs_that_it_has_not_had(facts: RunFacts) -> None:
+    stage = replace(facts.stages[0], record=None)
+    assert stage.planned is not None
+    assert (stage.due_epochs, len(stage.epochs), stage.planned.training_seconds) == (2, 2, 2.0)
+    images = facts.run.info.samples["train"]
+    planned = msgspec.structs.replace(stage.planned, images_per_second=float(images))
+    begun = replace(stage, epochs=stage.epochs[:1], planned=planned)
+    untouched = replace(begun, epochs=[])
+    assert [one.planned_left(images) for one in (untouched, begun)] == [3.0, 2.0]
+    of_the_rest = replace(begun, planned=msgspec.structs.replace(planned, training_seconds=1.0))
+    assert of_the_rest.planned_left(images) == 2.0, "a plan that was made in the middle"
+    assert replace(begun, record=facts.stages[0].record).planned_left(images) == 0
+    assert "What is left is planned to take 2.0 s." in sections.totals([replace(facts, stages=[begun])])
 
 
 def test_folders_that_are_only_seeds_are_titled_by_what_they_are_of(facts: RunFacts, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def encodings_table(runs: Sequence[RunFacts]) -> str:
 def totals(runs: Sequence[RunFacts]) -> str:
     """The costs of all stages together, and what the plan said."""
     measured = duration(sum(map(seconds, runs)))
-    due = sum(stage.planned.seconds for one in runs for stage in one.stages if stage.planned and not stage.record)
+    due = sum(stage.planned_left(one.run.info.samples["train"]) for one in runs for stage in one.stages)
     rest = f" What is left is planned to take {duration(due)}." if due else ""
     return f"Training took {measured} so far.{rest}" if is_open(runs) else f"Training took {measured}."
 

@@ -66,6 +66,15 @@ class StageFacts:
         """Of its epochs with their validation."""
         return self.planned.training_seconds if self.planned else None
 
+    def planned_left(self, images: int) -> float:
+        """Seconds of what is left of it, with its end: of a stage in the middle the epochs of `images` that it has not
+        had, without their validation; 0 where nothing was predicted or it is trained."""
+        if self.planned is None or self.planned.images_per_second is None or self.record is not None:
+            return 0.0
+        epochs = (self.due_epochs - len(self.epochs)) * images / self.planned.images_per_second
+        done = self.planned.training_seconds - epochs if self.epochs else 0.0
+        return self.planned.seconds - max(done, 0.0)
+
     @property
     def planned_images_per_second(self) -> float | None:
         return self.planned.images_per_second if self.planned else None
