@@ -14,12 +14,14 @@ import pytest
 
 from pipeline.device import choose_device
 from pipeline.experiments.baseline import train_baseline
+from pipeline.experiments.report.compared import compared_figures
 from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.experiments.report.methods import sorted_out
 from pipeline.experiments.report.whole import report_html
 from pipeline.lock import lock_folder
 from pipeline.opening import open_to_look
 from pipeline.progress import Reporter
-from pipeline.record import StageRecord
+from pipeline.record import Kept, StageRecord
 from tests.conftest import Outcome
 from tests.reports import reported_run
 from tests.runs import reopened, tiny_run
@@ -160,6 +162,21 @@ def test_methods_are_told_apart_and_their_seeds_are_means(
     (last,) = [one for one in figure["series"] if one["name"] == "last stage"]
     assert [point["n"] for point in last["segments"][0]] == [2, 1]
     assert last["segments"][0][1]["y"] == run_facts(other).stages[1].test_accuracy
+
+
+def test_the_risk_of_methods_is_of_those_that_keep_their_best_point(seeds: list[RunFacts]) -> None:
+    best = Kept(epochs=1, risk=0.25, accuracy=50.0, start_risk=1.0)
+    kept = replace(
+        seeds[0],
+        stages=[
+            replace(one, record=one.record and msgspec.structs.replace(one.record, best=best))
+            for one in seeds[0].stages
+        ],
+        run=reopened(seeds[0].run.path, "train.keep=best"),
+    )
+    (figure,) = [one for one in compared_figures(sorted_out([*seeds, kept])) if one.name == "training-risk"]
+    assert [[point.y for point in series.points] for series in figure.series] == [[], [0.25, 0.25]]
+    assert "Training risk by depth" not in report_html(seeds, now=NOW)
 
 
 def test_methods_of_which_nothing_is_trained_have_a_page_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.experiments.report import sections
+from pipeline.experiments.report import openends, sections
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.report.methods import Method
 from pipeline.opening import open_to_look
@@ -39,7 +39,7 @@ def in_states(facts: RunFacts, *states: str) -> RunFacts:
 def open_ends(*runs: RunFacts) -> str:
     """Of the runs of one method."""
     method = Method("", {}, runs, "first")
-    return sections.open_ends([(method.named(facts, alone=True), facts) for facts in runs])
+    return openends.open_ends([(method.named(facts, alone=True), facts) for facts in runs])
 
 
 def test_what_is_not_finished_is_said_once_in_a_row_and_with_its_reason(facts: RunFacts) -> None:

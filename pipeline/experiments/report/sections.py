@@ -21,8 +21,6 @@ from pipeline.experiments.report.page import (
 from pipeline.experiments.report.stages import StageFacts
 from pipeline.experiments.report.words import source_name
 from pipeline.progress import duration, size
-from pipeline.runfolder import RunFolder
-from pipeline.status import StageStatus
 from pipeline.tables import count
 
 ROWS_SHOWN = 16
@@ -58,14 +56,6 @@ def _lede(runs: Sequence[RunFacts]) -> str:
     k = f"k = {run.config.head.k}".replace(" ", "\N{NO-BREAK SPACE}")
     what = f"{blocks} on {source_name(run)} with {k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
     return f"{what} Means of {len(runs)} runs, with standard deviations." if len(runs) > 1 else what
-
-
-def open_ends(runs: Sequence[tuple[str, RunFacts]]) -> str:
-    """What is not finished, or stale, and what else a reader must know, after each run's name; "" where there is
-    nothing."""
-    lines = [_after(name, line) for name, facts in runs for line in (*_unfinished(facts), *facts.warnings)]
-    lines += [_after(name, line) for name, facts in runs for line in _branches(facts)]
-    return f'<div class="alarm">{bullets(lines)}</div>' if lines else ""
 
 
 def runs_table(runs: Sequence[RunFacts]) -> str:
@@ -195,38 +185,6 @@ def _note(stage: StageFacts) -> str:
     epochs = stage.best.epochs if stage.best else None
     kept = "" if epochs is None else f"kept after {count(epochs, 'epoch')}" if epochs else "kept as it started"
     return "; ".join(filter(None, [kept, stage.status.reason if stage.status.state == "done" else ""]))
-
-
-def _unfinished(facts: RunFacts) -> Iterator[str]:
-    """What to type where a stage is in the middle, damaged, or has something left; of those not begun, or stale, once
-    for all in a row."""
-    run = facts.run
-    for state, row in groupby(facts.stages, key=lambda stage: stage.status.state):
-        stages = list(row)
-        which = f"{span(stages[0].j, stages[-1].j).capitalize()} {'is' if len(stages) == 1 else 'are'}"
-        if state == "todo":
-            yield f"{which} not trained yet" + (f": {run.run_command(stages[0].j)}" if stages[0].status.input else "")
-        elif state == "stale":
-            yield f"{which} stale: {stages[0].status.reason}"
-        elif state != "done":
-            yield from (f"Stage {stage.j} is {state}: {_with_run(run, stage.status)}" for stage in stages)
-
-
-def _with_run(run: RunFolder, row: StageStatus) -> str:
-    """Why a stage is in its state, and what trains it: with the command that does all that is left."""
-    return row.reason.replace(run.train_command(row.j), run.run_command(row.j))
-
-
-def _branches(facts: RunFacts) -> list[str]:
-    return [
-        f"Stage {one.j} is also there with other settings, test {one.test_accuracy:.2f}%: {'; '.join(one.changes)}"
-        for one in facts.branches
-    ]
-
-
-def _after(name: str, line: str) -> str:
-    """Which run is meant, where there are several."""
-    return f"{name}: {line}" if name else line
 
 
 def tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from pipeline.experiments.report.facts import RunFacts
 from pipeline.experiments.report.figure import Figure
 from pipeline.experiments.report.figures import figures
 from pipeline.experiments.report.methods import Method, sorted_out
+from pipeline.experiments.report.openends import open_ends
 from pipeline.experiments.report.page import figure_grid, folded, footer, page, paragraph, section, terms
 from pipeline.experiments.report.words import described
 from pipeline.tables import as_json
@@ -76,7 +77,7 @@ def _of_one(method: Method, made: str) -> str:
     return page(
         f"{sections.title(runs)}: report",
         sections.head(runs),
-        sections.open_ends(named),
+        open_ends(named),
         section(
             "Results",
             grid.of(RESULTS),
@@ -103,7 +104,7 @@ def _of_several(methods: Sequence[Method], made: str) -> str:
     return page(
         f"{comparison.comparison_title(methods)}: report",
         comparison.comparison_head(methods),
-        sections.open_ends(named),
+        open_ends(named),
         section(
             "Results",
             comparison.settings_table(methods),
