@@ -184,11 +184,10 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
 def _say_room(run: RunFolder, first: int, last: int, report: Reporter, *, is_planned: bool) -> None:
     """Say what the stores may take. Raises DiskError where already the first cannot fit, which a plan has seen to."""
     if any(stage.record is None for stage in run.stages[first : last + 1]):
-        at_a_time = " at a time" if run.frees else ""
-        report.say(
-            f"stores past the images: at most {size(kept_bytes(run))}{at_a_time} before compression; "
-            f"{described_room(run.path, budget_bytes(run.config.budget.disk))}"
-        )
+        kept, at_a_time = kept_bytes(run), " at a time" if run.frees else ""
+        at_most = f"stores past the images: at most {size(kept)}{at_a_time} before compression"
+        stores = at_most if kept else "no stores past the images"
+        report.say(f"{stores}; {described_room(run.path, budget_bytes(run.config.budget.disk))}")
     if is_planned:
         return
     if (due := next((j for j in range(first, last + 1) if output_is_due(run, j)), None)) is not None:

@@ -30,7 +30,7 @@ def test_a_row_stands_for_each_thing_and_a_mark_for_each_number() -> None:
 
 def test_numbers_of_one_row_are_pushed_apart() -> None:
     near = dots_figure(Point(0, 98.5), Point(1, 50.0), ensemble=(Point(0, 98.6),))
-    texts = [text for text in of_class(parsed(near), "label") if text.text in ("98.5", "98.6")]
+    texts = [text for text in of_class(parsed(near), "label") if text.text in ("98.50", "98.60")]
     boxes = sorted(box(text) for text in texts)
     assert len(boxes) == 2
     assert all(after[0] > before[1] for before, after in pairwise(boxes))

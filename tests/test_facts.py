@@ -1,8 +1,10 @@
 """What a report knows of a run: trained, in the middle, damaged, or only ingested."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.device import choose_device
@@ -15,11 +17,14 @@ from pipeline.experiments.report.beside import Separability
 from pipeline.experiments.report.facts import run_facts
 from pipeline.metrics import read_metrics
 from pipeline.opening import open_to_look
+from pipeline.plan import PLAN
+from pipeline.planning import outcomes
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.sealed import write_sealed
 from pipeline.stopping import never
 from pipeline.training import train_stage
-from tests.reports import reported_run
+from tests.reports import made_plan, reported_run
 from tests.runs import reopened, tiny_run
 
 CPU = choose_device("cpu")
@@ -53,6 +58,45 @@ def test_a_finished_run_is_known_as_its_records_have_it(whole: RunFolder) -> Non
     assert facts.stages[1].encoding is None, "nothing reads x_2"
     assert facts.config_text == (whole.path / "cascade.toml").read_text()
     assert facts.images_bytes > 0
+
+
+def test_predictions_stay_once_a_plan_is_of_what_is_left(run: RunFolder) -> None:
+    plan = made_plan(run)
+    left = [
+        msgspec.structs.replace(
+            one, training_seconds=0.0, images_per_second=None, written_basis="stored", written_bytes=1
+        )
+        for one in plan.stages
+    ]
+    write_sealed(run.path / PLAN, msgspec.structs.replace(plan, predicted=plan.stages, stages=left))
+    for stage, then in zip(run_facts(run).stages, (one.predicted for one in outcomes(run)), strict=True):
+        assert stage.planned == then == plan.stages[stage.j]
+    assert [stage.planned_store_bytes for stage in run_facts(run).stages] == [2000, None]
+
+
+def test_a_prediction_is_of_the_settings_that_it_was_made_under(run: RunFolder) -> None:
+    changed = open_to_look(run.path, ("train.epochs=1",), False)
+    assert [stage.planned for stage in run_facts(changed).stages] == [None, None]
+    accepted = open_to_look(run.path, ("train.lr=0.05",), False)
+    write_sealed(run.path / PLAN, made_plan(accepted))
+    stand_ins = run_facts(accepted, accepting=True).stages
+    assert [stage.planned for stage in stand_ins] == [None, None], "it is of what they stand in for"
+
+
+def test_a_store_that_was_there_is_no_prediction(run: RunFolder) -> None:
+    plan = made_plan(run)
+    there = [msgspec.structs.replace(one, written_basis="stored") for one in plan.stages]
+    write_sealed(run.path / PLAN, msgspec.structs.replace(plan, stages=there))
+    assert run_facts(run).stages[0].planned_store_bytes is None
+
+
+def test_accuracies_are_of_the_weights_that_are_kept(whole: RunFolder) -> None:
+    stage = run_facts(whole).stages[0]
+    assert stage.record is not None
+    kept = msgspec.structs.replace(stage.record, train_accuracy=12.5, validation_accuracy=25.0)
+    assert stage.epochs[-1].train_accuracy != 12.5
+    best = replace(stage, record=kept)
+    assert (best.train_accuracy, best.validation_accuracy) == (12.5, 25.0)
 
 
 def test_the_ensemble_by_depth_ends_in_what_evaluate_says(whole: RunFolder) -> None:

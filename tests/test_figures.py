@@ -9,6 +9,10 @@ import pytest
 
 from pipeline.experiments.report.beside import Separability
 from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.experiments.report.figure import PERCENT
+from pipeline.experiments.report.svg import drawn
+from pipeline.progress import Reporter
+from pipeline.runs import run_stages
 from tests.reports import by_name, reported_run, values
 from tests.runs import tiny_run
 
@@ -64,6 +68,27 @@ def test_an_axis_holds_the_stages_that_are_not_trained_yet(facts: RunFacts) -> N
     assert figure.x_range == pytest.approx((-0.3, 1.3))
     assert values(figure, "test").keys() == {0}
     assert values(by_name([first])["time"], "predicted").keys() == {0, 1}
+
+
+def test_percents_are_labelled_with_the_decimals_of_the_tables(facts: RunFacts) -> None:
+    probes = [Separability(probe="linear", j=1, test_accuracy=51.75)]
+    shown = by_name([replace(facts, separability=probes)])
+    percents = [figure for figure in shown.values() if figure.y_limits == PERCENT]
+    assert {(figure.digits, figure.label_digits) for figure in percents} == {(2, 2)}
+    assert "linear 51.75" in drawn(shown["separability"])
+
+
+def test_the_risk_of_stages_that_keep_their_best_point_has_a_line(facts: RunFacts, tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", "train.keep=best", "augment.padding=0", "augment.policy=none")
+    run_stages(run, None, None, "cpu", Reporter())
+    best = [stage.record.best for stage in run.stages if stage.record]
+    made = by_name([run_facts(run)])
+    assert values(made["training-risk"], "start") == {j: one.start_risk for j, one in enumerate(best) if one}
+    assert values(made["training-risk"], "kept") == {j: one.risk for j, one in enumerate(best) if one}
+    assert "on all training images at the point that is kept." in made["accuracy-by-depth"].description
+    assert not any("augmented" in figure.description for figure in made.values())
+    assert "training-risk" not in by_name([facts])
+    assert "on the augmented training images of its last epoch." in by_name([facts])["accuracy-by-depth"].description
 
 
 def test_what_is_not_there_has_no_figure(facts: RunFacts, tmp_path: Path) -> None:

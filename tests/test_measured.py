@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pipeline.experiments.report.facts import RunFacts, run_facts
@@ -23,6 +24,14 @@ def test_costs_stand_beside_what_was_planned(facts: RunFacts) -> None:
     assert disk.keys() == {0, 1}
     assert disk[0] / disk[1] == pytest.approx(facts.images_bytes / facts.stages[0].status.store_bytes)
     assert values(made["disk"], "predicted").keys() == {1}
+
+
+def test_only_a_prediction_before_compression_is_called_a_bound(facts: RunFacts) -> None:
+    first = facts.stages[0]
+    assert first.planned is not None
+    bound = replace(first, planned=msgspec.structs.replace(first.planned, written_basis="bound"))
+    assert "bound" not in by_name([facts])["disk"].description
+    assert "is a bound, before compression" in by_name([replace(facts, stages=[bound])])["disk"].description
 
 
 def test_the_time_of_a_stage_in_the_middle_is_shown_and_is_no_part_of_a_mean(facts: RunFacts) -> None:

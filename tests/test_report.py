@@ -1,5 +1,6 @@
 """cascade report: a page of one run, finished or not, or of several seeds."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -13,12 +14,14 @@ import pytest
 
 from pipeline.device import choose_device
 from pipeline.experiments.baseline import train_baseline
+from pipeline.experiments.report.compared import compared_figures
 from pipeline.experiments.report.facts import RunFacts, run_facts
+from pipeline.experiments.report.methods import sorted_out
 from pipeline.experiments.report.whole import report_html
 from pipeline.lock import lock_folder
 from pipeline.opening import open_to_look
 from pipeline.progress import Reporter
-from pipeline.record import StageRecord
+from pipeline.record import Kept, StageRecord
 from tests.conftest import Outcome
 from tests.reports import reported_run
 from tests.runs import reopened, tiny_run
@@ -80,7 +83,7 @@ def test_a_page_holds_all_of_a_finished_run(seeds: list[RunFacts]) -> None:
 def test_a_page_of_an_unfinished_run_says_what_is_left(tmp_path: Path) -> None:
     page = report_html([run_facts(tiny_run(tmp_path / "run"))], now=NOW)
     sound(page)
-    assert "<li>Stages 0..1 are not trained yet: cascade train-stage --j 0 --run" in page
+    assert "<li>Stages 0..1 are not trained yet: cascade run --run" in page
     assert "0 of 2" in page
 
 
@@ -161,6 +164,21 @@ def test_methods_are_told_apart_and_their_seeds_are_means(
     assert last["segments"][0][1]["y"] == run_facts(other).stages[1].test_accuracy
 
 
+def test_the_risk_of_methods_is_of_those_that_keep_their_best_point(seeds: list[RunFacts]) -> None:
+    best = Kept(epochs=1, risk=0.25, accuracy=50.0, start_risk=1.0)
+    kept = replace(
+        seeds[0],
+        stages=[
+            replace(one, record=one.record and msgspec.structs.replace(one.record, best=best))
+            for one in seeds[0].stages
+        ],
+        run=reopened(seeds[0].run.path, "train.keep=best"),
+    )
+    (figure,) = [one for one in compared_figures(sorted_out([*seeds, kept])) if one.name == "training-risk"]
+    assert [[point.y for point in series.points] for series in figure.series] == [[], [0.25, 0.25]]
+    assert "Training risk by depth" not in report_html(seeds, now=NOW)
+
+
 def test_methods_of_which_nothing_is_trained_have_a_page_too(tmp_path: Path) -> None:
     runs = [run_facts(tiny_run(tmp_path / name, f"network.width={width}")) for name, width in (("a", 4), ("b", 6))]
     page = report_html(runs, now=NOW)
@@ -203,6 +221,29 @@ def test_a_damaged_record_among_several_runs_is_named(
     assert not out.exists()
 
 
+def test_one_training_is_not_counted_as_two(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    first, out, link = seeds[0].run.path, tmp_path / "page.html", tmp_path / "link"
+    copy = Path(shutil.copytree(first, tmp_path / "copy"))
+    code, _, err = cascade("report", "--run", first, "--run", copy, "--out", out)
+    assert (code, out.exists()) == (2, False)
+    assert f"{first} and {copy} hold the same training, of seed 0: it would count twice\nnext: " in err
+    link.symlink_to(first)
+    assert cascade("report", "--run", first, "--run", link, "--out", out)[0] == 0
+    assert "Means of" not in out.read_text(), "it is the same folder"
+
+
+def test_a_training_of_the_same_seed_that_came_out_otherwise_is_another(seeds: list[RunFacts]) -> None:
+    first, last = seeds[0].stages
+    assert last.record is not None
+    content = {**last.record.content, "block": "of another machine"}
+    other = replace(
+        seeds[0], stages=[first, replace(last, record=msgspec.structs.replace(last.record, content=content))]
+    )
+    assert "Means of 2 runs" in report_html([seeds[0], other], now=NOW)
+
+
 def test_of_a_sweep_its_seeds_are_reported(
     seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
 ) -> None:
@@ -227,6 +268,28 @@ def test_a_place_that_no_page_belongs_in_is_refused(
     assert (folder / "cascade.toml").read_bytes() == before
     code, _, err = cascade("report", "--run", folder, "--out", tmp_path / "no" / "page.html")
     assert (code, "there is no folder" in err) == (2, True)
+
+
+def test_a_page_that_is_written_meanwhile_is_not_touched(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    other = tmp_path / ".page.html.new"
+    other.write_text("of another process")
+    assert cascade("report", "--run", seeds[0].run.path, "--out", tmp_path / "page.html")[0] == 0
+    assert other.read_text() == "of another process"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "page.html"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_with_another_place(
+    seeds: list[RunFacts], tmp_path: Path, cascade: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *parts: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("cache.files.write_synced", refuse)
+    out = tmp_path / "page.html"
+    code, _, err = cascade("report", "--run", seeds[0].run.path, "--out", out)
+    assert (code, f"{out} cannot be written: Read-only file system\nnext: --out FILE.html" in err) == (1, True)
 
 
 def test_a_folder_without_images_says_what_makes_them(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:

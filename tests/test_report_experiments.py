@@ -11,7 +11,7 @@ from pipeline.experiments.linear_transfer import Row, Settings, Transfer, transf
 from pipeline.experiments.places import TRANSFER
 from pipeline.experiments.refit import refit_last
 from pipeline.experiments.report.beside import Refitted
-from pipeline.experiments.report.experiments import refits_table, transfers_table
+from pipeline.experiments.report.experiments import compression_table, refits_table, transfers_table
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from pipeline.experiments.statistics import Mean
 from pipeline.opening import open_to_look
@@ -142,10 +142,17 @@ def test_compression_shows_filters_before_and_after_and_its_epochs(tmp_path: Pat
     assert values(figures["filters"], "as trained") == {0: 4, 1: 8}
     assert [(stage.due_epochs, len(stage.epochs)) for stage in facts.stages] == [(3, 3), (3, 3)]
     assert figures["accuracy-by-epoch"].x_range == (0, 6)
+    before, after = facts.stages[1].epochs[1], facts.stages[1].record
+    assert after is not None
+    values_of = (before.train_accuracy, before.validation_accuracy, after.train_accuracy, after.validation_accuracy)
+    cells = "".join(f"<td class=number>{value:.2f}</td>" for value in (*values_of, after.test_accuracy))
+    assert f"<td class=number>8 → 4</td>{cells}" in compression_table(facts)
+    assert compression_table(facts).count("<tr>") == 1 + 2
 
 
 def test_a_network_that_is_not_cut_has_no_figure_of_filters(facts: RunFacts) -> None:
     assert "filters" not in by_name([facts])
+    assert compression_table(facts) == ""
 
 
 def test_the_last_head_is_a_row_though_the_stage_itself_is_not_there(facts: RunFacts) -> None:

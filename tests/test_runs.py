@@ -61,6 +61,16 @@ def test_windows_of_the_largest_store_to_come_have_to_fit_in_the_host_memory(
         check_host_memory(run.outline, range(3), run.config.keeps, needed - 1)
 
 
+@pytest.mark.parametrize(
+    ("keep", "said"), [("none", "no stores past the images; "), ("all", "stores past the images: at most ")]
+)
+def test_what_the_stores_take_is_said_where_there_will_be_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: str, said: str
+) -> None:
+    run_stages(tiny_run(tmp_path / "run", "train.epochs=1", f"cache.keep={keep}"), 0, 0, "cpu", Reporter())
+    assert capsys.readouterr().err.startswith(said)
+
+
 def test_a_stop_is_before_the_first_stage_with_something_to_do_and_a_finished_run_is_not_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

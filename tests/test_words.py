@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.experiments.report.words import described
-from tests.runs import tiny_run
+from pipeline.experiments.report.words import described, of_training
+from tests.runs import reopened, tiny_run
 
 
 def test_a_config_is_told_in_words(tmp_path: Path) -> None:
@@ -55,3 +55,15 @@ def test_all_seeds_are_named_once(tmp_path: Path) -> None:
 )
 def test_what_is_not_the_papers_code_is_told(tmp_path: Path, settings: tuple[str, ...], what: str, words: str) -> None:
     assert words in dict(described([tiny_run(tmp_path / "run", *settings)]))[what]
+
+
+def test_what_training_accuracies_are_over_is_told_of_all_runs(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run")
+    best = reopened(run.path, "train.keep=best")
+    plain = reopened(run.path, "augment.padding=0", "augment.policy=none")
+    assert of_training([run]) == "the augmented training images of its last epoch"
+    assert of_training([plain]) == "the training images of its last epoch"
+    assert of_training([best]) == "all training images at the point that is kept"
+    assert of_training([best, plain]) == (
+        "the augmented training images of its last epoch, or all training images at the point that is kept"
+    )

@@ -25,7 +25,7 @@ class Trained:
     validation_accuracy: float | None
     """Percent; None where nothing is held out."""
     train_accuracy: float
-    """Percent, over the last epoch's augmented samples."""
+    """Percent, over the last epoch's augmented samples; of the best point over all training samples."""
     epochs: int
     parameters: int
     """Of what was trained at once, the head included."""

@@ -24,7 +24,7 @@ class Scored:
     test: dict[str, float]
     """"stage J", or "ensemble" once all stages are trained -> test accuracy, percent."""
     train: dict[str, float]
-    """"stage J" -> training accuracy over the last epoch, percent."""
+    """"stage J" -> training accuracy as its record has it, percent."""
 
 
 def scores_of(path: Path) -> dict[int, Scored]:

@@ -37,7 +37,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     test: Mean
     """Test accuracy, percent."""
     train: Mean | None
-    """Training accuracy over the last epoch, percent; None of the ensemble."""
+    """Training accuracy as the records have it, percent; None of the ensemble."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

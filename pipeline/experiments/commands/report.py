@@ -1,5 +1,8 @@
 """`cascade report`."""
 
+import errno
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -39,13 +42,12 @@ def report(
     """
     from datetime import datetime
 
-    from cache import replace_file
     from pipeline.errors import ConfigError
     from pipeline.experiments.report.facts import reported_facts
     from pipeline.experiments.report.whole import report_html, report_json
 
     found = (one for path in run_paths for one in reported_facts(path, settings, accepting=accept_stale))
-    facts = list({one.run.path: one for one in found}.values())
+    facts = list({one.run.path.resolve(): one for one in found}.values())
     out = run_paths[0] / "report.html" if out is None else out
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page, and its name does not end in .html\nnext: a name that does")
@@ -54,5 +56,28 @@ def report(
     if as_json:
         click.echo(report_json(facts))
         return
-    replace_file(out, report_html(facts, now=datetime.now().astimezone()).encode())
+    _put(out, report_html(facts, now=datetime.now().astimezone()).encode())
     click.echo(f"{out} written")
+
+
+def _put(out: Path, page: bytes) -> None:
+    """Put a page in its place as a whole, by way of a file of this process alone: nobody holds the folder.
+
+    Raises CascadeError where nothing can be written there.
+    """
+    from cache.files import sync, write_synced
+    from pipeline.errors import CascadeError
+
+    beside = out.with_name(f".report.{os.getpid()}.new")
+    try:
+        write_synced(beside, page)
+        os.replace(beside, out)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise CascadeError(
+            f"{out} cannot be written: {error.strerror}\nnext: --out FILE.html, in a folder that can be written"
+        ) from error
+    sync(out.parent)

@@ -18,6 +18,7 @@ from pipeline.experiments.report.figure import (
     unit_of,
 )
 from pipeline.experiments.report.methods import Method
+from pipeline.experiments.report.words import of_training
 
 NO_LESS_THAN_0 = (0.0, math.inf)
 
@@ -44,9 +45,10 @@ def compared_figures(methods: Sequence[Method]) -> list[Figure]:
             methods,
             "training-by-depth",
             "Training accuracy by depth",
-            "Of each stage's own head, on the augmented training images of its last epoch.",
+            f"Of each stage's own head, on {of_training([facts.run for one in methods for facts in one.runs])}.",
             trained(lambda stage: stage.train_accuracy),
         ),
+        training_risk(methods),
         separability(methods),
         _measured(
             methods,
@@ -66,6 +68,26 @@ def compared_figures(methods: Sequence[Method]) -> list[Figure]:
         ),
     ]
     return [figure for figure in made if figure.points]
+
+
+def training_risk(methods: Sequence[Method]) -> Figure:
+    """Of those methods whose stages keep their best point."""
+    return Figure(
+        name="training-risk",
+        title="Training risk by depth",
+        description="Mean cross entropy over all training images, in evaluation, at each stage's best point; of "
+        "methods that keep it.",
+        x_name="stage",
+        y_name="cross entropy",
+        x_range=_all_stages(methods),
+        y_limits=NO_LESS_THAN_0,
+        digits=4,
+        label_digits=4,
+        series=tuple(
+            line(method.name, method.tone, by_stage(method.runs, lambda stage: stage.best.risk if stage.best else None))
+            for method in methods
+        ),
+    )
 
 
 def where_each_ends(methods: Sequence[Method]) -> Figure:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pipeline.errors import RefusedError
 from pipeline.experiments.compare import Difference, compared
 from pipeline.experiments.report.compared import ended
-from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.report.facts import RunFacts, stored_together
 from pipeline.experiments.report.figure import across
 from pipeline.experiments.report.methods import Method, source_said
 from pipeline.experiments.report.page import code, folded, heading, numbers, paragraph, subsection, table
@@ -37,7 +37,7 @@ def comparison_head(methods: Sequence[Method]) -> str:
     time = "of training so far" if is_open(runs) else "of training"
     tiles += [
         (time, duration(sum(map(seconds, runs)))),
-        ("stored on disk now", size(sum(one.stored_bytes for one in runs))),
+        ("stored on disk now", size(stored_together(runs))),
     ]
     title = comparison_title(methods)
     return f"<header>{heading(title)}{paragraph(_lede(methods), 'lede')}{numbers(tiles)}</header>"

@@ -134,6 +134,25 @@ def filters_kept(runs: Sequence[RunFacts]) -> Figure:
     )
 
 
+def compression_table(facts: RunFacts, name: str = "") -> str:
+    """Each stage whose filters are cut, before and after, a row each; "" without any."""
+    rows = []
+    for stage in facts.stages:
+        trained = facts.run.config.for_stage(stage.j).train.epochs
+        if stage.shape.cut_from is None or len(stage.epochs) < trained:
+            continue
+        before, record = stage.epochs[trained - 1], stage.record
+        after = (record.train_accuracy, record.validation_accuracy, record.test_accuracy) if record else (None,) * 3
+        filters = f"{stage.shape.cut_from} → {stage.shape.out_channels}"
+        then = (before.train_accuracy, before.validation_accuracy)
+        rows.append([str(stage.j), filters, *map(percent, (*then, *after))])
+    blank = "\N{NO-BREAK SPACE}%"
+    columns = ["stage", "filters", f"train before,{blank}", f"validation before,{blank}"]
+    columns += [f"train after,{blank}", f"validation after,{blank}", f"test after,{blank}"]
+    title = ", ".join(filter(None, ["Before and after the cut", name]))
+    return subsection(title, table(columns, rows)) if rows else ""
+
+
 def refits_table(facts: RunFacts, name: str = "") -> str:
     """The last stage and what it is with other heads, a row each; "" without any."""
     if not facts.refits:

@@ -28,7 +28,7 @@ from pipeline.experiments.report.stages import StageFacts
 from pipeline.experiments.seeds import reported
 from pipeline.metrics import EpochRecord, read_metrics
 from pipeline.networks import read_encoding
-from pipeline.plan import Plan, as_planned, read_plan
+from pipeline.plan import Plan, StagePlan, as_planned, read_plan
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
 from pipeline.shapes import stage_epochs
@@ -77,6 +77,12 @@ class RunFacts:
         return self.stages[:count]
 
 
+def stored_together(runs: Sequence[RunFacts]) -> int:
+    """Bytes of all stores of some run folders; images that they share, as the seeds of a sweep do, count once."""
+    images = {(facts.run.path / X_0).resolve(): facts.images_bytes for facts in runs}
+    return sum(facts.stored_bytes - facts.images_bytes for facts in runs) + sum(images.values())
+
+
 def reported_facts(path: Path, settings: Sequence[str], *, accepting: bool) -> list[RunFacts]:
     """Of a run folder; or of the seeds of its sweep, where no stage is trained in its own, with the network that was
     trained end to end in its own."""
@@ -105,7 +111,8 @@ def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
     run, notes = (accept_stale(look) if accepting else look), Notes()
     rows, plan = status(look, accepting=accepting), _plan(run, notes)
     together = _ensembles(run, notes)
-    stages = [_stage_facts(run, row, plan, together, notes) for row in rows]
+    planned = {row.j: plan.prediction(look.asked, row.j) for row in rows if plan and not run.is_stand_in(row.j)}
+    stages = [_stage_facts(run, row, planned.get(row.j), together, notes) for row in rows]
     stored = all_stored(run)
     return RunFacts(
         run=run,
@@ -132,9 +139,9 @@ def _plan(run: RunFolder, notes: Notes) -> Plan | None:
 
 
 def _stage_facts(
-    run: RunFolder, row: StageStatus, plan: Plan | None, together: dict[int, float], notes: Notes
+    run: RunFolder, row: StageStatus, planned: StagePlan | None, together: dict[int, float], notes: Notes
 ) -> StageFacts:
-    folder, planned = run.stages[row.j], {stage.j: stage for stage in plan.stages} if plan else {}
+    folder = run.stages[row.j]
     epochs: Sequence[EpochRecord] = []
     encoding, record = None, folder.record
     try:
@@ -154,7 +161,7 @@ def _stage_facts(
         epochs=epochs,
         ensemble_accuracy=together.get(row.j),
         encoding=encoding,
-        planned=planned.get(row.j),
+        planned=planned,
     )
 
 

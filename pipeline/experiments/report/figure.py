@@ -68,7 +68,7 @@ class Figure:
     """What the axis is never drawn past, as 0 and 100 for percent."""
     digits: int = 2
     """Decimals in the table."""
-    label_digits: int = 1
+    label_digits: int = 2
     """Decimals at the end of a line, or above a bar."""
     divisions: tuple[tuple[float, str], ...] = ()
     """Where along x something begins, and its name."""

@@ -13,6 +13,7 @@ from pipeline.experiments.report.experiments import (
 from pipeline.experiments.report.facts import RunFacts
 from pipeline.experiments.report.figure import PERCENT, Figure, Point, across, line
 from pipeline.experiments.report.measured import disk, memory, signal_to_noise, throughput, training_time
+from pipeline.experiments.report.words import of_training, training_images
 
 NO_LESS_THAN_0 = (0.0, math.inf)
 
@@ -22,6 +23,7 @@ def figures(runs: Sequence[RunFacts]) -> list[Figure]:
     made = [
         accuracy_by_depth(runs),
         ensemble_by_depth(runs),
+        risk_by_depth(runs),
         separability_by_depth(runs),
         last_heads(runs),
         transfers_by_depth(runs),
@@ -42,8 +44,8 @@ def accuracy_by_depth(runs: Sequence[RunFacts]) -> Figure:
     return Figure(
         name="accuracy-by-depth",
         title="Accuracy by depth",
-        description="Of each stage's own head: on the test images, on those held out for validation, and on the "
-        "augmented training images of its last epoch.",
+        description="Of each stage's own head: on the test images, on those held out for validation, and on "
+        f"{of_training([run.run for run in runs])}.",
         x_name="stage",
         y_name="accuracy, %",
         x_range=stage_axis(runs),
@@ -84,13 +86,33 @@ def ensemble_by_depth(runs: Sequence[RunFacts]) -> Figure:
     )
 
 
+def risk_by_depth(runs: Sequence[RunFacts]) -> Figure:
+    """Progressive improvement (Prop. 3.1), where stages keep their best point: their others have no such number."""
+    return Figure(
+        name="training-risk",
+        title="Training risk by depth",
+        description="Mean cross entropy over all training images, in evaluation: as each stage starts, and at its best "
+        "point, which is kept. A stage that starts from the identity and the head before it starts where that ended.",
+        x_name="stage",
+        y_name="cross entropy",
+        x_range=stage_axis(runs),
+        y_limits=NO_LESS_THAN_0,
+        digits=4,
+        label_digits=4,
+        series=(
+            line("start", "train", by_stage(runs, lambda stage: stage.best.start_risk if stage.best else None)),
+            line("kept", "test", by_stage(runs, lambda stage: stage.best.risk if stage.best else None)),
+        ),
+    )
+
+
 def accuracy_by_epoch(runs: Sequence[RunFacts]) -> Figure:
     """Of every stage, one after the other."""
     return Figure(
         name="accuracy-by-epoch",
         title="Accuracy while training",
-        description="After each epoch, the stages one after the other: on the epoch's augmented training images, and "
-        "on those held out for validation.",
+        description="After each epoch, the stages one after the other: on the epoch's "
+        f"{training_images([run.run for run in runs])}, and on those held out for validation.",
         x_name="epochs, all stages in turn",
         y_name="accuracy, %",
         y_limits=PERCENT,
@@ -108,7 +130,8 @@ def loss_by_epoch(runs: Sequence[RunFacts]) -> Figure:
     return Figure(
         name="loss-by-epoch",
         title="Loss while training",
-        description="Mean cross entropy over each epoch's augmented training images, the stages one after the other.",
+        description=f"Mean cross entropy over each epoch's {training_images([run.run for run in runs])}, the stages "
+        "one after the other.",
         x_name="epochs, all stages in turn",
         y_name="cross entropy",
         digits=4,

@@ -44,11 +44,12 @@ def disk(runs: Sequence[RunFacts]) -> Figure:
         {stage.j + 1.0: float(stage.planned_store_bytes) for stage in run.stages if stage.planned_store_bytes}
         for run in runs
     ]
+    is_bound = any(stage.planned_store_is_bound for run in runs for stage in run.stages)
     return _bars(
         "disk",
         "Bytes on disk",
         "Of each stored x_j, all splits; x_0 are the images. A store that was deleted, or never written, has no bar."
-        + (" Predictions before a stage is trained are bounds." if any(predicted) else ""),
+        + (" What is predicted is a bound, before compression." if is_bound else ""),
         [stored(run) for run in runs],
         predicted,
         x_name="j of x_j",

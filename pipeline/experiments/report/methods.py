@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -67,16 +68,40 @@ class Method:
 
 
 def sorted_out(runs: Sequence[RunFacts]) -> list[Method]:
-    """The methods of runs, in the order of their first. Raises ConfigError of more than MOST."""
+    """The methods of runs, in the order of their first.
+
+    Raises ConfigError of more than MOST, and where one training would count as two.
+    """
     groups: list[list[RunFacts]] = []
     for facts in runs:
         alike = next((group for group in groups if is_alike(group[0].run, facts.run)), None)
         groups.append([facts]) if alike is None else alike.append(facts)
+    for group in groups:
+        _check_once(group)
     if len(groups) > MOST:
         raise ConfigError(f"{len(groups)} methods: expected at most {MOST} on one page\nnext: less of --run")
     settings = _differing([settings_of(group[0].run) for group in groups])
     named = zip(_names(settings), settings, groups, strict=True)
     return [Method(name, own, group, TONES[i % len(TONES)]) for i, (name, own, group) in enumerate(named)]
+
+
+def _check_once(runs: Sequence[RunFacts]) -> None:
+    """Raise ConfigError where two runs of a method are one training: of the same seeds, and to the same bits, as far as
+    both are trained."""
+    for facts, other in combinations(runs, 2):
+        seeds = [(one.seed, one.run.config.data.seed) for one in (facts, other)]
+        if seeds[0] == seeds[1] and _ends_alike(facts, other):
+            raise ConfigError(
+                f"{facts.run.path} and {other.run.path} hold the same training, of seed {facts.seed}: it would count "
+                f"twice\nnext: one of the two as --run"
+            )
+
+
+def _ends_alike(facts: RunFacts, other: RunFacts) -> bool:
+    """Whether all stages that both runs have trained, at least one, have the same weights."""
+    pairs = zip(facts.stages, other.stages, strict=True)
+    both = [(one.record.content, two.record.content) for one, two in pairs if one.record and two.record]
+    return bool(both) and all(one == two for one, two in both)
 
 
 def is_alike(run: RunFolder, other: RunFolder) -> bool:

@@ -48,9 +48,13 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>" if text else ""
 
 
-def bullets(lines: Sequence[str]) -> str:
-    """A list, "" without lines."""
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
+def bullets(lines: Sequence[str], kind: str = "") -> str:
+    """A list, of a class where one is given; "" without lines."""
+    return (
+        f"<ul{f' class={kind}' if kind else ''}>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+        if lines
+        else ""
+    )
 
 
 def numbers(found: Sequence[tuple[str, str]]) -> str:

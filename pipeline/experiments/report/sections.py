@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pipeline.evaluation import span
-from pipeline.experiments.report.facts import RunFacts
+from pipeline.experiments.places import SEEDS
+from pipeline.experiments.report.facts import RunFacts, stored_together
 from pipeline.experiments.report.figure import across, number
 from pipeline.experiments.report.page import (
     bullets,
@@ -28,10 +29,9 @@ TIME = "%d %B %Y, %H:%M %Z"
 
 
 def title(runs: Sequence[RunFacts]) -> str:
-    """The names of the run folders; where they are but the seeds' numbers, as in DIR/seeds/0, that of DIR."""
-    if all(facts.name.isdecimal() for facts in runs):
-        return runs[0].run.path.resolve().parent.parent.name
-    return ", ".join(facts.name for facts in runs)
+    """The names of the run folders; of the seeds of a sweep, as in DIR/seeds/0, that of DIR."""
+    folders = [facts.run.path.resolve() for facts in runs]
+    return ", ".join(dict.fromkeys(one.parent.parent.name if one.parent.name == SEEDS else one.name for one in folders))
 
 
 def head(runs: Sequence[RunFacts]) -> str:
@@ -44,7 +44,7 @@ def head(runs: Sequence[RunFacts]) -> str:
         *tile("trained end to end", [facts.end_to_end.test_accuracy for facts in runs if facts.end_to_end]),
         ("stages trained", f"{sum(len(one.trained) for one in runs)} of {sum(len(one.stages) for one in runs)}"),
         ("of training so far" if is_open(runs) else "of training", duration(sum(map(seconds, runs)))),
-        ("stored on disk now", size(sum(facts.stored_bytes for facts in runs))),
+        ("stored on disk now", size(stored_together(runs))),
     ]
     return f"<header>{heading(title(runs))}{paragraph(_lede(runs), 'lede')}{numbers(tiles)}</header>"
 
@@ -56,14 +56,6 @@ def _lede(runs: Sequence[RunFacts]) -> str:
     k = f"k = {run.config.head.k}".replace(" ", "\N{NO-BREAK SPACE}")
     what = f"{blocks} on {source_name(run)} with {k}, seed{'s' if len(runs) > 1 else ''} {seeds}."
     return f"{what} Means of {len(runs)} runs, with standard deviations." if len(runs) > 1 else what
-
-
-def open_ends(runs: Sequence[tuple[str, RunFacts]]) -> str:
-    """What is not finished, or stale, and what else a reader must know, after each run's name; "" where there is
-    nothing."""
-    lines = [_after(name, line) for name, facts in runs for line in (*_unfinished(facts), *facts.warnings)]
-    lines += [_after(name, line) for name, facts in runs for line in _branches(facts)]
-    return f'<div class="alarm">{bullets(lines)}</div>' if lines else ""
 
 
 def runs_table(runs: Sequence[RunFacts]) -> str:
@@ -102,8 +94,8 @@ def stages_table(facts: RunFacts, name: str) -> str:
         "validation,\N{NO-BREAK SPACE}%",
         "test,\N{NO-BREAK SPACE}%",
     ]
-    columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time", " note"]
-    whole = table(columns, [_stage_row(stage) for stage in facts.stages])
+    columns += ["ensemble,\N{NO-BREAK SPACE}%", " starts from", "images/s", "time"]
+    whole = table(columns, [_stage_row(stage) for stage in facts.stages]) + bullets(list(_notes(facts)), "note")
     if name:
         return folded(f"The stages of {name}", whole)
     if len(facts.stages) > ROWS_SHOWN:
@@ -130,7 +122,7 @@ def encodings_table(runs: Sequence[RunFacts]) -> str:
 def totals(runs: Sequence[RunFacts]) -> str:
     """The costs of all stages together, and what the plan said."""
     measured = duration(sum(map(seconds, runs)))
-    due = sum(stage.planned.seconds for one in runs for stage in one.stages if stage.planned and not stage.record)
+    due = sum(stage.planned_left(one.run.info.samples["train"]) for one in runs for stage in one.stages)
     rest = f" What is left is planned to take {duration(due)}." if due else ""
     return f"Training took {measured} so far.{rest}" if is_open(runs) else f"Training took {measured}."
 
@@ -178,34 +170,21 @@ def _stage_row(stage: StageFacts) -> list[str]:
         stage.status.input or "–",
         number(stage.images_per_second, 0) if stage.images_per_second else "–",
         duration(stage.seconds) if stage.seconds is not None else "–",
-        stage.status.reason if stage.status.state == "done" else "",
     ]
 
 
-def _unfinished(facts: RunFacts) -> Iterator[str]:
-    """What to type where a stage is in the middle, damaged, or has something left; of those not begun, or stale, for
-    the first in a row."""
-    for state, row in groupby(facts.stages, key=lambda stage: stage.status.state):
+def _notes(facts: RunFacts) -> Iterator[str]:
+    """What a reader of the table should know of finished stages, of those in a row once."""
+    for note, row in groupby(facts.stages, key=_note):
         stages = list(row)
-        if state in ("todo", "stale"):
-            which = span(stages[0].j, stages[-1].j).capitalize()
-            what = "not trained yet" if state == "todo" else state
-            why = f": {stages[0].status.reason}" if stages[0].status.input or state == "stale" else ""
-            yield f"{which} {'is' if len(stages) == 1 else 'are'} {what}{why}"
-        elif state != "done":
-            yield from (f"Stage {stage.j} is {state}: {stage.status.reason}" for stage in stages)
+        if note:
+            yield f"{span(stages[0].j, stages[-1].j).capitalize()}: {note}"
 
 
-def _branches(facts: RunFacts) -> list[str]:
-    return [
-        f"Stage {one.j} is also there with other settings, test {one.test_accuracy:.2f}%: {'; '.join(one.changes)}"
-        for one in facts.branches
-    ]
-
-
-def _after(name: str, line: str) -> str:
-    """Which run is meant, where there are several."""
-    return f"{name}: {line}" if name else line
+def _note(stage: StageFacts) -> str:
+    epochs = stage.best.epochs if stage.best else None
+    kept = "" if epochs is None else f"kept after {count(epochs, 'epoch')}" if epochs else "kept as it started"
+    return "; ".join(filter(None, [kept, stage.status.reason if stage.status.state == "done" else ""]))
 
 
 def tile(what: str, values: Sequence[float | None]) -> list[tuple[str, str]]:

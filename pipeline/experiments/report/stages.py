@@ -9,7 +9,7 @@ from cascade import StageShape
 from pipeline.metrics import EpochRecord
 from pipeline.networks import EncodingRecord
 from pipeline.plan import StagePlan
-from pipeline.record import StageRecord
+from pipeline.record import Kept, StageRecord
 from pipeline.status import StageStatus
 
 
@@ -31,7 +31,7 @@ class StageFacts:
     encoding: EncodingRecord | None
     """How x_{j+1} is rounded, where that is known."""
     planned: StagePlan | None
-    """What the plan that is kept said of it."""
+    """What was predicted of all of it, under the same settings and stores; None where nothing was."""
 
     @property
     def j(self) -> int:
@@ -44,18 +44,36 @@ class StageFacts:
 
     @property
     def train_accuracy(self) -> float | None:
-        """Of the last epoch so far, over its augmented samples, in percent."""
+        """Percent: as the record has it, before that of the last epoch so far, over its samples."""
+        if self.record:
+            return self.record.train_accuracy
         return self.epochs[-1].train_accuracy if self.epochs else None
 
     @property
     def validation_accuracy(self) -> float | None:
-        """After the last epoch so far, in percent."""
+        """Percent: of the weights that are kept, before that after the last epoch so far."""
+        if self.record:
+            return self.record.validation_accuracy
         return self.epochs[-1].validation_accuracy if self.epochs else None
 
     @property
+    def best(self) -> Kept | None:
+        """The point of least training risk, where that is kept."""
+        return self.record.best if self.record else None
+
+    @property
     def planned_seconds(self) -> float | None:
-        """Of its epochs with their validation; None where none were left when the plan was made."""
-        return (self.planned.training_seconds or None) if self.planned else None
+        """Of its epochs with their validation."""
+        return self.planned.training_seconds if self.planned else None
+
+    def planned_left(self, images: int) -> float:
+        """Seconds of what is left of it, with its end: of a stage in the middle the epochs of `images` that it has not
+        had, without their validation; 0 where nothing was predicted or it is trained."""
+        if self.planned is None or self.planned.images_per_second is None or self.record is not None:
+            return 0.0
+        epochs = (self.due_epochs - len(self.epochs)) * images / self.planned.images_per_second
+        done = self.planned.training_seconds - epochs if self.epochs else 0.0
+        return self.planned.seconds - max(done, 0.0)
 
     @property
     def planned_images_per_second(self) -> float | None:
@@ -68,8 +86,15 @@ class StageFacts:
 
     @property
     def planned_store_bytes(self) -> int | None:
-        """Of x_{j+1}, if it is to be stored; before compression a bound."""
-        return self.planned.written_bytes if self.planned and self.planned.written_basis else None
+        """Of x_{j+1}, if it is to be stored and was not there yet."""
+        return (
+            self.planned.written_bytes if self.planned and self.planned.written_basis not in (None, "stored") else None
+        )
+
+    @property
+    def planned_store_is_bound(self) -> bool:
+        """Whether that is before compression."""
+        return self.planned is not None and self.planned.written_basis == "bound"
 
     @property
     def peak_memory_bytes(self) -> int | None:

@@ -7,18 +7,26 @@ from importlib.metadata import PackageNotFoundError, version
 
 from pipeline.experiments.report import comparison, sections
 from pipeline.experiments.report.compared import compared_figures
-from pipeline.experiments.report.experiments import refits_table, transfers_table
+from pipeline.experiments.report.experiments import compression_table, refits_table, transfers_table
 from pipeline.experiments.report.facts import RunFacts
 from pipeline.experiments.report.figure import Figure
 from pipeline.experiments.report.figures import figures
 from pipeline.experiments.report.methods import Method, sorted_out
+from pipeline.experiments.report.openends import open_ends
 from pipeline.experiments.report.page import figure_grid, folded, footer, page, paragraph, section, terms
 from pipeline.experiments.report.words import described
 from pipeline.tables import as_json
 
-RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "separability", "filters")
+RESULTS = ("accuracy-by-depth", "ensemble-by-depth", "training-risk", "separability", "filters")
 BESIDE = ("last-heads", "transfer")
-COMPARED = ("accuracy-by-depth", "where-each-ends", "ensemble-by-depth", "training-by-depth", "separability")
+COMPARED = (
+    "accuracy-by-depth",
+    "where-each-ends",
+    "ensemble-by-depth",
+    "training-by-depth",
+    "training-risk",
+    "separability",
+)
 TRAINING = ("accuracy-by-epoch", "loss-by-epoch")
 COSTS = ("time", "throughput", "disk", "memory")
 ROUNDING = ("signal-to-noise",)
@@ -69,7 +77,7 @@ def _of_one(method: Method, made: str) -> str:
     return page(
         f"{sections.title(runs)}: report",
         sections.head(runs),
-        sections.open_ends(named),
+        open_ends(named),
         section(
             "Results",
             grid.of(RESULTS),
@@ -96,7 +104,7 @@ def _of_several(methods: Sequence[Method], made: str) -> str:
     return page(
         f"{comparison.comparison_title(methods)}: report",
         comparison.comparison_head(methods),
-        sections.open_ends(named),
+        open_ends(named),
         section(
             "Results",
             comparison.settings_table(methods),
@@ -114,7 +122,7 @@ def _of_several(methods: Sequence[Method], made: str) -> str:
 
 
 def _beside(named: Sequence[tuple[str, RunFacts]]) -> list[str]:
-    tables = (refits_table, transfers_table)
+    tables = (compression_table, refits_table, transfers_table)
     return [made(facts, name) for made in tables for name, facts in named]
 
 

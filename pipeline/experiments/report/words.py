@@ -26,6 +26,22 @@ def described(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
     ]
 
 
+def of_training(runs: Sequence[RunFolder]) -> str:
+    """What the training accuracy of a stage is over, in words: of the last epoch's images, or of the best point's."""
+    keeps = {run.config.for_stage(shape.j).train.keep for run in runs for shape in run.shapes}
+    last, best = f"the {training_images(runs)} of its last epoch", "all training images at the point that is kept"
+    if len(keeps) > 1:
+        return f"{last}, or {best}"
+    return best if "best" in keeps else last
+
+
+def training_images(runs: Sequence[RunFolder]) -> str:
+    """What epochs are trained on, in words."""
+    augments = [run.config.augment for run in runs]
+    is_any = any(one.crop or one.padding or one.flip or one.cutout for one in augments)
+    return f"{'augmented ' if is_any else ''}training images"
+
+
 def source_name(run: RunFolder) -> str:
     """The address of the images, as it is read in a sentence."""
     return run.info.data.source.removesuffix(":")
