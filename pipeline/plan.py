@@ -17,6 +17,7 @@ from pipeline.errors import DeviceMemoryError, DiskError
 from pipeline.footprint import Basis, Known, Sampled, weakest
 from pipeline.gc import freeable
 from pipeline.measured import Measured, measured_stages
+from pipeline.metrics import read_metrics
 from pipeline.ondevice import OnDevice, choose_on_device
 from pipeline.outline import Outline
 from pipeline.paths import matching
@@ -74,6 +75,8 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a real step took beside what its code allocates, which is in the peak; None where none was run."""
     settings: str
     """Digest of what of the config it was predicted under."""
+    is_rest: bool = False
+    """Whether it began before: what is predicted is then of the epochs that are left."""
     key: str | None = None
     """Of the stage; None where it is of images that were not ingested yet."""
 
@@ -137,7 +140,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def prediction(self, config: Config, j: int) -> StagePlan | None:
         """What was predicted of all of stage j under the same settings and stores; None where nothing was."""
         rows, settings = (*self.predicted, *self.stages), settings_digest(config, j)
-        return next((one for one in rows if (one.j, one.settings) == (j, settings) and one.images_per_second), None)
+        whole = (one for one in rows if one.images_per_second and not one.is_rest)
+        return next((one for one in whole if (one.j, one.settings) == (j, settings)), None)
 
 
 def make_plan(
@@ -261,13 +265,20 @@ def as_planned(run: RunFolder) -> RunFolder:
 
 
 def keep_plan(folder: Path, plan: Plan, run: RunFolder | None) -> Plan:
-    """Put a plan in place of an earlier one, what that predicted of stages that are trained now included, whichever
-    settings this one is of."""
+    """Put a plan in place of an earlier one, what that predicted of stages that are trained now, or begun, included,
+    whichever settings this one is of."""
     earlier = read_plan(folder)
     if earlier is not None and run is not None:
-        again = {(one.j, one.settings) for one in plan.stages if one.images_per_second}
-        rows = (one for one in (*earlier.predicted, *earlier.stages) if one.images_per_second)
-        kept = [one for one in rows if (one.j, one.settings) not in again and _is_trained(one, run.path / "stages")]
+        again = {(one.j, one.settings) for one in plan.stages if one.images_per_second and not one.is_rest}
+        begun = {(one.j, one.settings) for one in plan.stages if one.is_rest}
+        kept = [
+            one
+            for one in (*earlier.predicted, *earlier.stages)
+            if one.images_per_second
+            and not one.is_rest
+            and (one.j, one.settings) not in again
+            and ((one.j, one.settings) in begun or _is_trained(one, run.path / "stages"))
+        ]
         plan = msgspec.structs.replace(plan, predicted=kept)
     write_sealed(folder / PLAN, plan)
     return plan
@@ -323,6 +334,7 @@ def _stage(
         device_peak_bytes=chosen.peak_bytes if chosen else None,
         device_beside_bytes=chosen.beside_bytes if chosen else None,
         settings=settings_digest(outline.config, j),
+        is_rest=run is not None and run.stages[j].record is None and bool(read_metrics(run.stages[j])),
         key=None if run is None else run.stages[j].key,
     )
 

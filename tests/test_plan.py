@@ -229,6 +229,20 @@ def test_a_later_plan_keeps_what_was_predicted_of_stages_that_are_trained_now(wh
     assert read_plan(run.path) == kept
 
 
+def test_a_plan_made_while_a_stage_trains_keeps_what_was_predicted_of_all_of_it(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(whole, tmp_path / "run")
+    outline = of_run(run.config, run)
+    before = keep_plan(run.path, make_plan(outline, made_up_rates(3), PLENTY, device=CPU, run=run), run)
+    monkeypatch.setattr("pipeline.plan.read_metrics", lambda stage: [stage] * (stage.j == 2))
+    rates = made_up_rates(3, step_seconds=[1.0] * 3)
+    for _ in range(2):
+        kept = keep_plan(run.path, make_plan(outline, rates, PLENTY, device=CPU, run=run), run)
+    assert kept.stages[2].is_rest
+    assert kept.prediction(run.config, 2) == before.stages[2]
+
+
 def test_another_codec_is_priced_and_changes_no_result(outline: Outline) -> None:
     found = {one.name: one for one in planned(outline).alternatives}
     assert not found["store.codec = lz4"].changes_results

@@ -38,7 +38,7 @@ def of_training(runs: Sequence[RunFolder]) -> str:
 def training_images(runs: Sequence[RunFolder]) -> str:
     """What epochs are trained on, in words."""
     augments = [run.config.augment for run in runs]
-    is_any = any(one.crop or one.padding or one.flip or one.cutout for one in augments)
+    is_any = any(one.is_random for one in augments)
     return f"{'augmented ' if is_any else ''}training images"
 
 
