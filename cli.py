@@ -243,6 +243,8 @@ def evaluate(
     recompute_on = device_of(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=should_stop())
     click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
+    for note in evaluation.notes:
+        click.echo(f"not scored: {note}", err=True)
     if folder.accepted:
         click.echo(f"accepted though stale: {describe_accepted(folder.accepted)}", err=True)
     if (trained := len(evaluation.stages)) < len(folder.stages):

@@ -1,5 +1,6 @@
-"""What is in a folder that another process may be deleting from."""
+"""What is in a folder that another process may be deleting from, and how a command is told of one."""
 
+import shlex
 from pathlib import Path
 
 
@@ -13,3 +14,8 @@ def matching(folder: Path, pattern: str) -> list[Path]:
             return sorted(folder.glob(pattern))
         except FileNotFoundError:
             continue
+
+
+def run_option(path: Path) -> str:
+    """As in " --run c10", after the name of a command; "" where that is the present folder."""
+    return "" if path.resolve() == Path.cwd() else f" --run {shlex.quote(str(path))}"
