@@ -8,7 +8,6 @@ from msgspec import Meta
 
 from cascade import StageShape
 from cascade.heads import QUADRANTS
-from pipeline.config import HeadSection
 from pipeline.errors import ConfigError, CorruptDataError
 from pipeline.experiments.places import PROBE_RECORD, PROBES
 from pipeline.keys import Fields, key_of, stage_fields
@@ -61,11 +60,12 @@ class LinearRecord(msgspec.Struct, frozen=True, kw_only=True):
 def cnn_problem(run: RunFolder, j: int, kind: Kind) -> Problem:
     """A head of one or two hidden layers on x_j, trained as a stage is, in its order and augmentation.
 
-    Its width is that of the first stage's head, doubled with the blocks up to x_j. Raises ConfigError.
+    It is the first stage's head but for its layers, its width doubled with the blocks up to x_j. Raises ConfigError.
     """
     config, (channels, side) = run.config, run.input_shape(j)
     growth = run.shapes[j - 1].before_cut.out_channels // config.network.width if j else 1
-    head = HeadSection(k=LAYERS[kind] + 1, width=growth * config.head.width, pool=config.head.pool)
+    first = config.for_stage(0).head
+    head = msgspec.structs.replace(first, k=LAYERS[kind] + 1, width=growth * first.width)
     if side // head.pool < QUADRANTS:
         raise ConfigError(f"head.pool = {head.pool}: x_{j} has {side}x{side} pixels, too few for a probe that pools so")
     shape = replace(_entry(run, j), out_channels=channels, out_side=side, downsample=None, head_width=head.width)
