@@ -65,10 +65,10 @@ def presets() -> None:
 @set_option
 def init(preset: str, folder: Path, settings: tuple[str, ...]) -> None:
     """Write PRESET's commented config to FOLDER/cascade.toml."""
-    from pipeline.presets import write_preset
+    from pipeline.presets import first_command, write_preset
 
-    path = write_preset(preset, folder, settings)
-    click.echo(f"{path} written: read and edit it, then\nnext: cascade run --run {shlex.quote(str(folder))}")
+    path, command = write_preset(preset, folder, settings), first_command(preset)
+    click.echo(f"{path} written: read and edit it, then\nnext: cascade {command} --run {shlex.quote(str(folder))}")
 
 
 @cascade.command()
@@ -325,7 +325,9 @@ def gc(
         click.echo(f"not listed: {lost}", err=True)
     if garbage and not yes and not as_json:
         options = f"{' --keep-branches' * keep_branches}{' --accept-stale' * accept_stale}"
-        click.echo(f"nothing is deleted yet\nnext: {folder.command(f'gc --yes{options}')}", err=True)
+        spared = "; --keep-branches leaves what was made with other settings"
+        is_told = not keep_branches and any(one.kind == "branch" for one in garbage)
+        click.echo(f"nothing is deleted yet{spared * is_told}\nnext: {folder.command(f'gc --yes{options}')}", err=True)
 
 
 @cascade.command()

@@ -101,7 +101,7 @@ def probes_json(run: RunFolder, found: Sequence[Probed]) -> str:
 
 
 def probes_table(run: RunFolder, found: Sequence[Probed]) -> str:
-    """Test accuracy by depth, a column for each kind, and what they took."""
+    """Test accuracy by depth, a column for each kind, what they took, and what the reader should know."""
     kinds = list(dict.fromkeys(one.kind for one in found))
     table = new_table("x_j", "shape", *(f"{kind} %" for kind in kinds), "time")
     for j in dict.fromkeys(one.j for one in found):
@@ -110,4 +110,5 @@ def probes_table(run: RunFolder, found: Sequence[Probed]) -> str:
         cells = [f"{own[kind].test_accuracy:.2f}" for kind in kinds]
         seconds = duration(sum(record.seconds for record in own.values()))
         table.add_row(f"x_{j}", f"{channels}x{side}x{side}", *cells, seconds)
-    return as_text(table)
+    linear = [(one.j, one.record) for one in found if isinstance(one.record, LinearRecord)]
+    return "\n".join([as_text(table), *(f"linear on x_{j}: {record.edge}" for j, record in linear if record.edge)])
