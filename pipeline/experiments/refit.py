@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from pipeline.device import choose_device
-from pipeline.errors import ConfigError, Stopped
+from pipeline.errors import ConfigError, RefusedError, Stopped
+from pipeline.evaluation import left_out
 from pipeline.lock import lock_folder
 from pipeline.microbatch import check_micro_batch
 from pipeline.ondevice import limit_device
@@ -28,9 +29,12 @@ def refit_last(
 
     The stage itself stays, and so do refits with other widths. No store is written, and none is deleted.
 
-    Raises ConfigError where there is no such head, or the stage itself has it, and like `train_stage`.
+    Raises ConfigError where there is no such head, or the stage itself has it, RefusedError where a network of one
+    stage has none to compare it with, and like `train_stage`.
     """
     last = len(run.stages) - 1
+    if last == 0 and run.stages[0].record is None:
+        raise RefusedError(f"there is no trained stage to compare a refit with{left_out(run, 0)}")
     if width == run.shapes[last].head_width:
         raise ConfigError(
             f"the head of the last stage has {width} channels itself\nnext: another --head-width, or "

@@ -38,8 +38,8 @@ def baseline(
 ) -> None:
     """Train the same network end to end, all blocks and the last stage's head at once, to compare the stages with.
 
-    On the images in the order, batches and augmentation of stage 0, by the section [baseline] of the config. Images that
-    are not ingested are first.
+    On the images in the order, batches and augmentation of stage 0, by the section [baseline] of the config. The images
+    are ingested first, where they are not.
     """
     from pipeline.experiments.baseline import baseline_json, baseline_table, compared, train_baseline
     from pipeline.experiments.end_to_end import end_to_end

@@ -51,7 +51,8 @@ def probe(
     """Say what can be read off x_J: by a linear classifier, and by CNNs of one and two hidden layers, by depth.
 
     The linear one is a logistic regression of each class against the rest, on x_J averaged to 2x2; the CNNs are
-    trained as stages are. What is made already is only shown. With --j 0 alone, images that are not ingested are first.
+    trained as stages are. What is made already is only shown. For --j 0 alone the images are ingested
+    first, where they are not.
     """
     from pipeline.experiments.probes import KINDS as ALL
     from pipeline.experiments.probes import probe_folder
