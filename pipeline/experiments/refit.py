@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError, RefusedError, Stopped
 from pipeline.evaluation import left_out
-from pipeline.lock import lock_folder
+from pipeline.lock import is_writable, lock_folder
 from pipeline.microbatch import check_micro_batch
 from pipeline.ondevice import limit_device
 from pipeline.progress import Reporter
@@ -41,6 +41,8 @@ def refit_last(
             f"{run.train_command(last)}"
         )
     seen = with_last_head(run, width).following([], frees=False)
+    if not is_writable(run.path) and seen.stages[last].record is not None:
+        return  # it is only shown
     with lock_folder(run.path, f"refitting stage {last} with a head of {width}"):
         check_stages_writable(seen, last, last)
         machine = seen.config.machine
