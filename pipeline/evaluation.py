@@ -51,12 +51,17 @@ def score(logits: Tensor, y: Tensor, *, classes: int) -> Scores:
     hits = torch.bincount(y[hit], minlength=classes)
     top5 = None
     if classes >= TOP5_FROM_CLASSES:
-        top5 = 100 * (logits.topk(5, dim=1).indices == y[:, None]).any(1).float().mean().item()
+        top5 = _percent((logits.topk(5, dim=1).indices == y[:, None]).any(1))
     return Scores(
-        top1=100 * hit.float().mean().item(),
+        top1=_percent(hit),
         top5=top5,
         per_class=tuple(100 * h / n if n else None for h, n in zip(hits.tolist(), count.tolist(), strict=True)),
     )
+
+
+def _percent(hit: Tensor) -> float:
+    """How many of (N,) are true, of 100."""
+    return 100 * int(hit.sum()) / len(hit)
 
 
 def outputs(
@@ -230,7 +235,7 @@ def _scoring(record: StageRecord, kept: dict[str, Tensor], path: Path, y: Tensor
     """The outputs of a file, which have to score what a record says. Raises CorruptDataError."""
     logits = kept.get("logits")
     fits = logits is not None and logits.shape == (len(y), classes) and logits.is_floating_point()
-    if logits is None or not fits or score(logits, y, classes=classes).top1 != record.test_accuracy:
+    if logits is None or not fits or int((logits.argmax(1) == y).sum()) != round(record.test_accuracy * len(y) / 100):
         raise CorruptDataError(
             f"{path} does not hold the outputs that scored {record.test_accuracy:.2f}% when its training ended\n"
             f"next: {remedy}"
