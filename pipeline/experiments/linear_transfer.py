@@ -159,11 +159,14 @@ def _checked(run: RunFolder, depths: Sequence[int]) -> list[int]:
     """The depths in order; all that are trained, where none are named. Raises ConfigError, RefusedError."""
     stages = len(run.stages)
     if outside := [j for j in depths if not 0 <= j <= stages]:
-        raise ConfigError(f"--j {outside[0]}: x_j has j from 0, the images, to {stages}, the last block's output")
+        raise ConfigError(
+            f"--j {outside[0]}: x_j has j from 0, the images, to {stages}, the last block's output\n"
+            f"next: the same with one of them"
+        )
     trained = 0
     while trained < stages and run.stages[trained].record is not None:
         trained += 1
-    run.check_trained(0, max([*depths, 1]))
+    run.check_trained(0, max(depths, default=1))
     return sorted(set(depths)) or list(range(1, trained + 1))
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.acceptance import accept_stale
+from pipeline.bad_images import printable
 from pipeline.checkpoint import read_position
 from pipeline.errors import ConfigError, CorruptDataError, first_line, remedy_of
 from pipeline.experiments.end_to_end import NAME, end_to_end
@@ -185,7 +186,8 @@ def _transfer(run: RunFolder, path: Path) -> Beside:
     except CorruptDataError as error:
         return Beside("transfer", "damaged", None, str(folder), first_line(error))
     assert record is not None, "its file was found"
-    what = f"to {record.data}, {record.per_class} a class, {record.splits} splits"
+    drawn = f"{record.splits} split{'s' * (record.splits > 1)} of seed {record.seed}"
+    what = f"to {printable(record.data)}, {record.per_class} a class, {drawn}"
     keys = {key_of_depth(run, j) for j in range(len(run.stages) + 1)}
     rows = [row for row in record.rows if row.key in keys]
     if not rows:

@@ -1,5 +1,6 @@
 """Tables and JSON of transfers."""
 
+from pipeline.bad_images import printable
 from pipeline.experiments.folds import COMPONENTS
 from pipeline.experiments.linear_transfer import Transfer
 from pipeline.progress import duration
@@ -31,5 +32,5 @@ def transfer_table(record: Transfer) -> str:
         shown = ", ".join(f"x_{row.j} in {record.splits - row.converged}" for row in late)
         lines.append(f"SAGA was stopped by scikit-learn's 100 passes: {shown} of {record.splits}")
     if record.left_out:
-        lines.append(f"classes of too few images, left out: {', '.join(record.left_out)}")
+        lines.append(f"classes of too few images, left out: {', '.join(map(printable, record.left_out))}")
     return "\n".join(lines)
