@@ -325,9 +325,9 @@ def gc(
         click.echo(f"not listed: {lost}", err=True)
     if garbage and not yes and not as_json:
         options = f"{' --keep-branches' * keep_branches}{' --accept-stale' * accept_stale}"
-        spared = "; --keep-branches leaves what was made with other settings"
-        is_told = not keep_branches and any(one.kind == "branch" for one in garbage)
-        click.echo(f"nothing is deleted yet{spared * is_told}\nnext: {folder.command(f'gc --yes{options}')}", err=True)
+        if any(one.kind == "branch" for one in garbage):
+            click.echo("--keep-branches leaves what was made with other settings", err=True)
+        click.echo(f"nothing is deleted yet\nnext: {folder.command(f'gc --yes{options}')}", err=True)
 
 
 @cascade.command()

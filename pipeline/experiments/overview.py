@@ -184,7 +184,7 @@ def _transfer(run: RunFolder, path: Path) -> Beside:
         run.check_unlinked(path)
         record = read_transfer(path)
     except CorruptDataError as error:
-        return Beside("transfer", "damaged", None, str(folder), first_line(error))
+        return _damaged("transfer", folder, error)
     assert record is not None, "its file was found"
     drawn = f"{record.splits} split{'s' * (record.splits > 1)} of seed {record.seed}"
     what = f"to {printable(record.data)}, {record.per_class} a class, {drawn}"
