@@ -1,4 +1,4 @@
-"""What is in a folder that another process may be deleting from, and how a command is told of one."""
+"""What is in a folder that another process may be deleting from."""
 
 import shlex
 from pathlib import Path
@@ -17,5 +17,5 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def run_option(path: Path) -> str:
-    """As in " --run c10", after the name of a command; "" where that is the present folder."""
+    """The option by which a command that is shown names a run folder; "" of the present one."""
     return "" if path.resolve() == Path.cwd() else f" --run {shlex.quote(str(path))}"

@@ -65,13 +65,3 @@ def test_what_is_made_is_shown_and_nothing_is_written(
     code, _, err = cascade(*asked(run, left), "--run", run.path)
     assert (code, "cannot be written" in err) == (1, True)
     assert files_of(run.path) == before
-
-
-def test_a_report_goes_elsewhere(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, cascade: Callable[..., Outcome]
-) -> None:
-    closed(monkeypatch)
-    code, _, err = cascade("report", "--run", run.path)
-    assert code == 1
-    assert err.endswith("\nnext: the same with --out FILE in another folder\n")
-    assert cascade("report", "--run", run.path, "--json")[0] == 0

@@ -66,6 +66,16 @@ def others(run: RunFolder) -> list[Beside]:
     return [found for path in folders if path.name.partition("-")[0].isdigit() and (found := _other(run, path))]
 
 
+def other_notes(run: RunFolder) -> list[str]:
+    """What was made beside the stages with other settings, and so is in no figure, a line each."""
+    return [
+        f"not shown: {one.what}, {one.state}"
+        + (f", test {one.test_accuracy:.2f}%" if one.test_accuracy is not None else "")
+        + f": {one.reason}"
+        for one in others(run)
+    ]
+
+
 def reached(run: RunFolder) -> set[Path]:
     """The folders of all that the config describes, whether it is there or not."""
     probes = {path for j in range(len(run.stages) + 1) for kind in KINDS if (path := _place(run, j, kind))}

@@ -40,10 +40,9 @@ def report(
     from datetime import datetime
 
     from cache import replace_file
-    from pipeline.errors import CascadeError, ConfigError, first_line
+    from pipeline.errors import ConfigError
     from pipeline.experiments.report.facts import run_facts
     from pipeline.experiments.report.whole import check_alike, report_html, report_json
-    from pipeline.lock import check_writable
     from pipeline.plan import as_planned
 
     folders = [as_planned(open_run(path, settings)) for path in dict.fromkeys(run_paths)]
@@ -57,9 +56,5 @@ def report(
     if as_json:
         click.echo(report_json(facts))
         return
-    try:
-        check_writable(out.parent)
-    except CascadeError as error:
-        raise CascadeError(f"{first_line(error)}\nnext: the same with --out FILE in another folder") from error
     replace_file(out, report_html(facts, now=datetime.now().astimezone()).encode())
     click.echo(f"{out} written")

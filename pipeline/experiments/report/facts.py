@@ -16,7 +16,7 @@ from pipeline.data_info import X_0
 from pipeline.errors import CascadeError, ConfigError, first_line
 from pipeline.evaluation import kept_logits, score
 from pipeline.experiments.end_to_end import end_to_end
-from pipeline.experiments.overview import others
+from pipeline.experiments.overview import other_notes
 from pipeline.experiments.probes import KINDS, read_probe
 from pipeline.experiments.report.caveats import caveats
 from pipeline.experiments.report.stages import StageFacts
@@ -106,7 +106,7 @@ def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
         stored_bytes=stored.nbytes,
         separability=_separability(run, notes),
         end_to_end=_end_to_end(run, notes),
-        warnings=[*caveats(run, stages), *stored.unreadable, *notes, *_left_out(run)],
+        warnings=[*caveats(run, stages), *stored.unreadable, *notes, *other_notes(run)],
     )
 
 
@@ -184,16 +184,6 @@ def _end_to_end(run: RunFolder, notes: Notes) -> StageRecord | None:
     except CascadeError as error:
         notes.add(error)
         return None
-
-
-def _left_out(run: RunFolder) -> list[str]:
-    """What was made beside the stages with other settings, and so is in no figure, a line each."""
-    return [
-        f"not shown: {one.what}, {one.state}"
-        + (f", test {one.test_accuracy:.2f}%" if one.test_accuracy is not None else "")
-        + f": {one.reason}"
-        for one in others(run)
-    ]
 
 
 def _time(path: Path) -> datetime:
