@@ -65,10 +65,10 @@ def presets() -> None:
 @set_option
 def init(preset: str, folder: Path, settings: tuple[str, ...]) -> None:
     """Write PRESET's commented config to FOLDER/cascade.toml."""
-    from pipeline.presets import write_preset
+    from pipeline.presets import first_command, write_preset
 
-    path = write_preset(preset, folder, settings)
-    click.echo(f"{path} written: read and edit it, then\nnext: cascade run --run {shlex.quote(str(folder))}")
+    path, command = write_preset(preset, folder, settings), first_command(preset)
+    click.echo(f"{path} written: read and edit it, then\nnext: cascade {command} --run {shlex.quote(str(folder))}")
 
 
 @cascade.command()
@@ -244,6 +244,8 @@ def evaluate(
     recompute_on = device_of(folder, device) if recompute else None
     evaluation = evaluate_run(folder, recompute_on=recompute_on, should_stop=should_stop())
     click.echo(evaluation_json(evaluation, folder.accepted) if as_json else evaluation_table(folder, evaluation))
+    for note in evaluation.notes:
+        click.echo(f"not scored: {note}", err=True)
     if folder.accepted:
         click.echo(f"accepted though stale: {describe_accepted(folder.accepted)}", err=True)
     if (trained := len(evaluation.stages)) < len(folder.stages):
@@ -324,6 +326,8 @@ def gc(
         click.echo(f"not listed: {lost}", err=True)
     if garbage and not yes and not as_json:
         options = f"{' --keep-branches' * keep_branches}{' --accept-stale' * accept_stale}"
+        if any(one.kind == "branch" for one in garbage):
+            click.echo("--keep-branches leaves what was made with other settings", err=True)
         click.echo(f"nothing is deleted yet\nnext: {folder.command(f'gc --yes{options}')}", err=True)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cache.files import sync, write_synced
 from pipeline.errors import CorruptDataError
+from pipeline.experiments.places import makes_again
 from pipeline.learner import Learner
 from pipeline.metrics import EpochRecord, metrics_content, read_metrics
 from pipeline.progress import Reporter
@@ -181,7 +182,7 @@ def _restore(path: Path, folder: StageFolder, learner: Learner, *, batch_size: i
     if position is None or not fits or not _sums_fit(position, sums, progress, batch_size, epoch_samples):
         raise CorruptDataError(
             f"{path} and {folder.metrics} do not belong together, or not to this stage\n"
-            f"next: delete {folder.path} and train the stage again"
+            f"next: delete {folder.path} and {makes_again(folder.path)}"
         )
     if position.kept and not learner.kept:
         learner.keep(position.kept)

@@ -17,6 +17,9 @@ EXPECTED_BYTES = 'expected 1 to 9223372036854775807 bytes, as in 4096, "512 MB",
 MIN_BATCH = 8
 """Below about eight samples a convolution on the CPU rounds differently, and stored would differ from replayed x_j."""
 
+MAX_BATCH = 2**20
+"""More than any method takes, and a slip of the hand."""
+
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One table of the file."""
@@ -139,7 +142,7 @@ class Augment(Section, frozen=True, kw_only=True):
 class Train(Section, frozen=True, kw_only=True):
     epochs: Positive = 50
     """Epochs of each stage."""
-    batch_size: Annotated[int, Meta(ge=MIN_BATCH)] = 128
+    batch_size: Annotated[int, Meta(ge=MIN_BATCH, le=MAX_BATCH)] = 128
     """Samples in a step; a last batch of less than eight waits for the next epoch."""
     lr: Annotated[float, Meta(gt=0, le=1000)] = 0.1
     """Learning rate at the start of each stage."""

@@ -1,7 +1,8 @@
 """Accuracy: of a head, of every stage, and of their ensemble."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -50,12 +51,17 @@ def score(logits: Tensor, y: Tensor, *, classes: int) -> Scores:
     hits = torch.bincount(y[hit], minlength=classes)
     top5 = None
     if classes >= TOP5_FROM_CLASSES:
-        top5 = 100 * (logits.topk(5, dim=1).indices == y[:, None]).any(1).float().mean().item()
+        top5 = _percent((logits.topk(5, dim=1).indices == y[:, None]).any(1))
     return Scores(
-        top1=100 * hit.float().mean().item(),
+        top1=_percent(hit),
         top5=top5,
         per_class=tuple(100 * h / n if n else None for h, n in zip(hits.tolist(), count.tolist(), strict=True)),
     )
+
+
+def _percent(hit: Tensor) -> float:
+    """How many of (N,) are true, of 100."""
+    return 100 * int(hit.sum()) / len(hit)
 
 
 def outputs(
@@ -120,6 +126,8 @@ class Evaluation:
     """By their width."""
     end_to_end: Scores | None
     """Of the same network trained end to end; None where it is not."""
+    notes: list[str] = field(default_factory=list)
+    """What of refits and of the network end to end is damaged, and so not scored, and what to do."""
 
 
 def evaluate(
@@ -128,8 +136,8 @@ def evaluate(
     """Every trained stage's head, and the ensemble, on the test split.
 
     From the outputs that each stage kept when it ended, or, given a device, from the images through the whole
-    network. Stages count up to the first that is not trained. Raises RefusedError where none is,
-    CorruptDataError, Stopped.
+    network. Stages count up to the first that is not trained. What is damaged of what lies beside them is noted.
+    Raises RefusedError where no stage is trained, CorruptDataError, Stopped.
     """
     trained = 0
     while trained < len(run.stages) and run.stages[trained].record is not None:
@@ -153,13 +161,30 @@ def evaluate(
 
     kept, last = [logits(run, j) for j in range(trained)], len(run.stages) - 1
     done = [one for one in find_refits(run) if one.folder.record is not None] if trained >= last else []
-    again = {one.head_width: logits(one.run, last) for one in done}
+    again: dict[int, Tensor] = {}
+    notes: list[str] = []
+    whole = None
+    for one in done:
+        with _noting(notes):
+            again[one.head_width] = logits(one.run, last)
+    with _noting(notes):
+        whole = _end_to_end(run, y, recompute_on, should_stop)
     return Evaluation(
         stages={j: scored(logits) for j, logits in enumerate(kept)},
         ensemble=together(kept),
         refits=[RefitScores(width, scored(z), together([*kept[:last], z])) for width, z in again.items()],
-        end_to_end=_end_to_end(run, y, recompute_on, should_stop),
+        end_to_end=whole,
+        notes=notes,
     )
+
+
+@contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    """Note what is damaged, and go on."""
+    try:
+        yield
+    except CorruptDataError as error:
+        notes.append(str(error))
 
 
 def _end_to_end(
@@ -210,7 +235,7 @@ def _scoring(record: StageRecord, kept: dict[str, Tensor], path: Path, y: Tensor
     """The outputs of a file, which have to score what a record says. Raises CorruptDataError."""
     logits = kept.get("logits")
     fits = logits is not None and logits.shape == (len(y), classes) and logits.is_floating_point()
-    if logits is None or not fits or score(logits, y, classes=classes).top1 != record.test_accuracy:
+    if logits is None or not fits or int((logits.argmax(1) == y).sum()) != round(record.test_accuracy * len(y) / 100):
         raise CorruptDataError(
             f"{path} does not hold the outputs that scored {record.test_accuracy:.2f}% when its training ended\n"
             f"next: {remedy}"

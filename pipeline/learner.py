@@ -13,6 +13,7 @@ from cascade import Block, Head, keep_filters, recomputed, stage_parts
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
+from pipeline.experiments.places import makes_again
 from pipeline.problem import Problem, parts_of_blocks
 from pipeline.runfolder import RunFolder
 from pipeline.sgd import SGD
@@ -69,7 +70,7 @@ class Learner:
                 what = "is not there" if saved is None else f"has shape {tuple(saved.shape)}"
                 raise CorruptDataError(
                     f"{path} is not of this network: the momentum of {name} {what}\n"
-                    f"next: delete the folder {path.parent} and train the stage again"
+                    f"next: delete the folder {path.parent} and {makes_again(path.parent)}"
                 )
             v.copy_(saved)
 

@@ -90,9 +90,14 @@ def lock_behind(link: Path, doing: str) -> Iterator[None]:
         yield
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder; one that is not there says nothing against it."""
+    return not folder.exists() or os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+
+
 def check_writable(folder: Path) -> None:
     """Raise CascadeError, before any work, where no file can be made in a folder that is there."""
-    if not folder.exists() or os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+    if is_writable(folder):
         return
     status = folder.stat()
     if os.statvfs(folder).f_flag & os.ST_RDONLY:

@@ -8,6 +8,7 @@ import msgspec
 
 from cache import CorruptStoreError
 from pipeline.errors import CorruptDataError
+from pipeline.experiments.places import makes_again
 from pipeline.links import read_file
 from pipeline.record import StageRecord
 from pipeline.sealed import SealError, seal_line, unseal
@@ -62,7 +63,7 @@ def read_metrics(folder: StageFolder, epochs: int | None = None) -> list[EpochRe
         return []
     except SealError as error:
         raise CorruptDataError(
-            f"{folder.metrics} is damaged: {error}\nnext: delete {folder.path} and train the stage again"
+            f"{folder.metrics} is damaged: {error}\nnext: delete {folder.path} and {makes_again(folder.path)}"
         ) from error
 
 

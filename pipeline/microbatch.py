@@ -1,5 +1,7 @@
 """Micro-batches: the parts in which a batch is taken through a stage. The machine's business, not the method's."""
 
+from math import isqrt
+
 from pipeline.config import MIN_BATCH, Config, NetworkSection
 from pipeline.errors import ConfigError
 
@@ -16,7 +18,8 @@ def micro_batches(config: Config, j: int) -> list[int]:
 def parts_of(batch: int, network: NetworkSection) -> list[int]:
     """The same of any batch that is taken through blocks of a network."""
     unit = (network.bn_group or batch) if network.batch_norm else MIN_BATCH
-    return [size for size in range(batch, 0, -1) if batch % size == 0 and (size == batch or size % unit == 0)]
+    divisors = {size for i in range(1, isqrt(batch) + 1) if batch % i == 0 for size in (i, batch // i)}
+    return sorted((size for size in divisors if size == batch or size % unit == 0), reverse=True)
 
 
 def check_micro_batch(config: Config, j: int) -> None:

@@ -45,6 +45,16 @@ def open_to_look(run_path: Path, settings: tuple[str, ...], accept_stale: bool) 
     return accepting(folder) if accept_stale else folder
 
 
+def ingest_if_missing(run_path: Path, settings: tuple[str, ...]) -> None:
+    """Ingest the images of a run folder that has no x_0 yet."""
+    from pipeline.data_info import read_data_info
+    from pipeline.runs import ingest_data
+
+    config = load(run_path, settings)
+    if read_data_info(run_path) is None:
+        ingest_data(config, run_path, reporter(), should_stop=should_stop())
+
+
 def device_of(run: RunFolder, name: str | None) -> torch.device:
     """The device of a name, by default the config's."""
     from pipeline.device import choose_device

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.alternatives import Alternative, alternatives, at_a_time, least
 from pipeline.anchors import Route, route_of, shortest_route
-from pipeline.config import Budget, Config, Evaluate
+from pipeline.config import BaselineSection, Budget, Config, Evaluate, ProbeSection
 from pipeline.costs import Parts
 from pipeline.disk import of_all_seeds
 from pipeline.errors import DeviceMemoryError, DiskError
@@ -291,8 +291,10 @@ def _is_trained(stage: StagePlan, stages: Path) -> bool:
 
 
 def settings_digest(config: Config, j: int) -> str:
-    """Of what of a config stage j is predicted under: all but the budgets, which are the plan's own."""
-    own = msgspec.structs.replace(config.for_stage(j), budget=Budget(), evaluate=Evaluate(), stages={})
+    """Of what of a config stage j is predicted under: all but the budgets, which are the plan's own, and what is of
+    evaluation and of what is trained beside the stages."""
+    others: dict[str, Any] = {"budget": Budget(), "evaluate": Evaluate(), "baseline": BaselineSection()}
+    own = msgspec.structs.replace(config.for_stage(j), **others, probe=ProbeSection(), stages={})
     return hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from pipeline.errors import CorruptDataError
+from pipeline.experiments.places import makes_again
 from pipeline.links import check_unlinked
 from pipeline.sealed import read_sealed
 
@@ -106,7 +107,8 @@ def read_record(folder: Path) -> StageRecord | None:
     Raises CorruptDataError, also where the folder, or the one that it is in, is a link.
     """
     check_unlinked(folder, below=folder.parent.parent)
-    return read_sealed(folder / "stage.json", StageRecord, remedy=f"move {folder} away and train the stage again")
+    remedy = f"move {folder} away and {makes_again(folder)}"
+    return read_sealed(folder / "stage.json", StageRecord, remedy=remedy)
 
 
 def read_own_record(folder: Path) -> StageRecord | None:
@@ -121,5 +123,5 @@ def foreign_record(folder: Path, record: StageRecord) -> CorruptDataError:
     """Of a record in the folder of another stage."""
     return CorruptDataError(
         f"{folder / 'stage.json'} is the record of another stage, {record.j}-{record.key[:KEY_DIGITS]}\n"
-        f"next: move {folder} away and train the stage again"
+        f"next: move {folder} away and {makes_again(folder)}"
     )

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,15 @@ def open_source(address: str) -> Source:
     return source
 
 
-def _check(source: Source, address: str) -> None:
-    for name in source.classes:
+def check_names(classes: Sequence[str], address: str) -> None:
+    """Raise ConfigError where the name of a class is no text."""
+    for name in classes:
         if not _is_text(name):
             raise ConfigError(f"{address}: the class name {name!a} is not UTF-8; rename it")
+
+
+def _check(source: Source, address: str) -> None:
+    check_names(source.classes, address)
     for name, split in (("training", source.train), ("test", source.test)):
         if not len(split.labels):
             raise ConfigError(f"{address} has no {name} images")
@@ -168,7 +173,8 @@ def _folder(place: str) -> Source:
         raise ConfigError(f"{root.absolute()} is no folder; give data.source = 'folder:DIR'")
     train, test = root / "train", next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if not train.is_dir() or test is None:
-        raise ConfigError(f"{root.absolute()} has no {'train/' if test else 'train/ and test/ or val/'} folder")
+        missing = [*(["train/"] if not train.is_dir() else []), *(["test/ or val/"] if test is None else [])]
+        raise ConfigError(f"{root.absolute()} has no {' and no '.join(missing)} folder")
     classes = class_folders(str(train))
     if not classes:
         raise ConfigError(f"{train} has no folders in it: expected one for each class")

@@ -10,8 +10,7 @@ from cascade.quantiser import ENCODINGS
 from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.disk import folder_bytes
 from pipeline.errors import CascadeError, CorruptDataError, first_line, remedy_of
-from pipeline.experiments.overview import command_of
-from pipeline.experiments.places import PROBE_RECORD
+from pipeline.experiments.places import PROBE_RECORD, command_of
 from pipeline.experiments.probes import LinearRecord
 from pipeline.finite import FaultRecord
 from pipeline.links import read_file

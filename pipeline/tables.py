@@ -97,7 +97,8 @@ def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str
     """`{"stages": [{"j", "top1", "top5"}], "ensemble": {"top1", "top5"}}`, in percent.
 
     And, where the last stage was refitted, `"refits": [{"head_width", "top1", "top5", "ensemble": {"top1", "top5"}}]`,
-    and where stale stages were accepted, `"accepted": [{"stage", "key", "differences"}]`.
+    where the network was trained end to end, `"end_to_end": {"top1", "top5"}`, where stale stages were accepted,
+    `"accepted": [{"stage", "key", "differences"}]`, and where some of it is damaged, `"notes": [...]`.
     """
     stages = [{"j": j, **_tops(scores)} for j, scores in evaluation.stages.items()]
     again = [
@@ -105,8 +106,9 @@ def evaluation_json(evaluation: Evaluation, accepted: Sequence[Accepted]) -> str
         for one in evaluation.refits
     ]
     more = ({"refits": again} if again else {}) | ({"accepted": accepted} if accepted else {})
+    notes = {"notes": evaluation.notes} if evaluation.notes else {}
     whole = {"end_to_end": _tops(evaluation.end_to_end)} if evaluation.end_to_end else {}
-    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **whole, **more})
+    return as_json({"stages": stages, "ensemble": _tops(evaluation.ensemble), **whole, **more, **notes})
 
 
 def garbage_json(garbage: Sequence[Garbage], *, deleted: bool) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cache import CorruptStoreError, replace_file
 from pipeline.errors import CorruptDataError
+from pipeline.experiments.places import makes_again
 from pipeline.tensor_file import TensorFileError, read_tensor_file, read_tensor_metadata, read_tensor_shapes
 
 CONTENT = "content"
@@ -50,7 +51,7 @@ def load_tensors(
 
     Raises CorruptDataError where it is missing, damaged or another one, PermissionError.
     """
-    remedy = remedy or f"delete the folder {path.parent} and train the stage again"
+    remedy = remedy or f"delete the folder {path.parent} and {makes_again(path.parent)}"
     with _naming(path, remedy):
         tensors, metadata = read_tensor_file(path)
     said = metadata.pop(CONTENT, None)
@@ -107,5 +108,5 @@ def load_modules(tensors: dict[str, Tensor], path: Path, **modules: nn.Module) -
         nn.ModuleDict(modules).load_state_dict(tensors)
     except RuntimeError as error:
         raise CorruptDataError(
-            f"{path} is not of this network: {error}\nnext: move {path.parent} away and train the stage again"
+            f"{path} is not of this network: {error}\nnext: move {path.parent} away and {makes_again(path.parent)}"
         ) from error

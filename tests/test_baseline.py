@@ -1,6 +1,7 @@
 """`cascade baseline`: trained like a stage, resumed like one, and shown beside them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,22 @@ def test_too_little_memory_or_disk_is_refused_before_anything_is_trained(run: Ru
     assert not (ours.path / "baselines").exists()
 
 
+def test_the_images_of_a_folder_without_are_ingested(
+    run: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = copied(run, tmp_path / "ours").path
+    shutil.rmtree(folder / "x_0")
+    code, _, err = cascade("baseline", "--run", folder)
+    assert code == 0, err
+    assert "ingested from" in err
+
+
+def test_init_says_the_command_that_a_preset_is_for(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    for name, command in (("cifar10-compression-baseline", "baseline"), ("digits", "run")):
+        out = cascade("init", name, tmp_path / name)[1]
+        assert out.endswith(f"next: cascade {command} --run {tmp_path / name}\n")
+
+
 def test_from_the_command_line(run: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
     folder = copied(run, tmp_path / "ours").path
     code, out, err = cascade("baseline", "--run", folder, "--epochs", 1, "--head-width", 16, "--json")
@@ -120,6 +137,12 @@ def test_from_the_command_line(run: RunFolder, tmp_path: Path, cascade: Callable
     beside = json.loads(cascade("status", "--run", folder, "--json")[1])["beside"]
     assert [(one["what"], one["state"]) for one in beside] == [("end to end", "stale")]
     assert beside[0]["reason"] == "head.width 16 -> 8; train.epochs 1 -> 2"
+    put = "next: to keep it, put in cascade.toml: [baseline.train] epochs = 1, [baseline] head_width = 16\n"
+    assert err.endswith(put)
+    assert "cascade.toml" not in cascade("baseline", "--run", folder, "--epochs", 2)[2], "which the config says too"
+    beside = json.loads(cascade("status", "--run", folder, "--json")[1])["beside"]
+    assert [one["state"] for one in beside] == ["done", "stale"]
+    assert "--keep-branches leaves what was made with other settings" in cascade("gc", "--run", folder)[2]
     own = ("--set", "baseline.train.epochs=1", "--set", "baseline.head_width=16")
     assert json.loads(cascade("status", "--run", folder, "--json", *own)[1])["beside"][0]["state"] == "done"
     assert cascade("baseline", "--run", folder, "--set", "baseline.train.epoch=3")[0] == 2

@@ -82,6 +82,7 @@ def test_unknown_key_is_a_fault_with_the_nearest_name(tmp_path: Path, setting: s
         ("train.epochs=0", "Expected int >= 1"),
         ("train.epochs=99999999999999999999", "Expected int <= 9223372036854775807"),
         ("train.batch_size=1", "Expected int >= 8"),
+        ("train.batch_size=1000000000000", "Expected int <= 1048576"),
         ("seed=18446744073709551616", "Expected int <= 9223372036854775807"),
         ("data.validation=1", "Expected float < 1.0"),
         ("data.validation=nan", "Expected float >= 0.0"),

@@ -1,9 +1,13 @@
 """Scores of outputs: top 1, top 5, and balanced over classes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from pipeline.evaluation import score
+from pipeline.errors import CorruptDataError
+from pipeline.evaluation import _scoring, score
+from pipeline.record import StageRecord
 
 
 def test_top_1_is_the_share_of_samples_whose_largest_output_is_the_labels() -> None:
@@ -27,6 +31,41 @@ def test_top_5_counts_labels_among_the_five_largest_outputs() -> None:
     scores = score(logits, torch.arange(7), classes=7)
     assert scores.top1 == pytest.approx(100 / 7)
     assert scores.top5 == pytest.approx(500 / 7)
+
+
+def test_a_percentage_is_that_of_whole_numbers_to_the_last_digit() -> None:
+    for hits in range(0, 100, 7):
+        scores = score(torch.eye(6)[[0] * 100], torch.tensor([0] * hits + [5] * (100 - hits)), classes=6)
+        assert (scores.top1, scores.top5 in (hits, 100)) == (hits, True)
+
+
+@pytest.mark.parametrize("accuracy", [69.9999988079071, 70.0])
+def test_outputs_fit_a_record_whose_accuracy_was_rounded_otherwise(accuracy: float) -> None:
+    y, kept = torch.tensor([0] * 70 + [1] * 30), {"logits": torch.eye(2)[[0] * 100]}
+    assert _scoring(scored(accuracy), kept, Path("kept"), y, 2, "again") is kept["logits"]
+    with pytest.raises(CorruptDataError, match=r"kept does not hold the outputs that scored 70\.00%"):
+        _scoring(scored(accuracy), {"logits": kept["logits"].flip(1)}, Path("kept"), y, 2, "again")
+
+
+def scored(accuracy: float) -> StageRecord:
+    """A record of this test accuracy."""
+    return StageRecord(
+        j=0,
+        key="",
+        fields={},
+        parameters={},
+        train_accuracy=0,
+        validation_accuracy=None,
+        test_accuracy=accuracy,
+        balanced_test_accuracy=0,
+        seconds=0,
+        peak_memory_bytes=0,
+        device="cpu",
+        machine={},
+        sessions=[],
+        content={},
+        metrics="",
+    )
 
 
 @pytest.mark.parametrize(("classes", "is_given"), [(2, False), (5, False), (6, True), (10, True)])

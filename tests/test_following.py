@@ -110,6 +110,10 @@ def test_what_a_run_in_two_goes_leaves_is_that_of_one(
     plan = read_plan(other.path)
     assert plan is not None
     assert [plan.prediction(other.config, j) is not None for j in range(3)] == [True] * 3, "before each was trained"
+    beside = ("probe.train.epochs=1", "probe.samples=9", "baseline.head_width=4", "baseline.train.lr=0.5")
+    also = [plan.prediction(reopened(other.path, one).config, j) for one in beside for j in range(3)]
+    assert None not in also, "no stage is predicted under what is of probes and of the network end to end"
+    assert plan.prediction(reopened(other.path, "train.epochs=9").config, 0) is None
 
 
 def test_a_stage_trained_by_itself_writes_what_the_next_reads(run: RunFolder, cascade: Callable[..., Outcome]) -> None:

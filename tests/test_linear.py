@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -9,9 +10,10 @@ import torch
 from cache import BudgetError
 from pipeline.device import choose_device
 from pipeline.errors import Stopped
-from pipeline.experiments import linear
+from pipeline.experiments import linear, probes
 from pipeline.experiments.linear import fit_linear
-from pipeline.experiments.probes import read_probe
+from pipeline.experiments.probes import cnn_problem, probe_folder, read_probe
+from pipeline.experiments.probing import Probed, probes_table
 from pipeline.feed import Feed
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -109,6 +111,27 @@ def test_the_test_images_are_scored_by_what_was_fitted(run: RunFolder) -> None:
     assert abs(record.test_accuracy - record.train_accuracy) < 10
     assert record.samples == run.info.samples["train"]
     assert read_probe(run, 0, "linear") == record
+
+
+def test_a_probe_of_other_constants_is_another(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = probe_folder(run, 0, "linear").key
+    monkeypatch.setattr(probes, "ALGORITHM", probes.ALGORITHM + 1)
+    assert probe_folder(run, 0, "linear").key != key
+    assert probe_folder(run, 0, "cnn-1").key == cnn_problem(run, 0, "cnn-1").key
+
+
+def test_a_c_at_the_edge_of_those_that_were_tried_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(linear, "CS", (1e-6, 1e-5))
+    run = digits_run(tmp_path / "run")
+    record = fit_linear(run, 0, CPU, Reporter(), should_stop=never)
+    said = f"C = {record.c:g} is the {'least' if record.c == 1e-6 else 'largest'} that was tried"
+    assert record.edge == said
+    assert said in capsys.readouterr().err
+    assert probes_table(run, [Probed(0, "linear", record)]).endswith(f"\nlinear on x_0: {said}")
+    between = msgspec.structs.replace(record, c=1.0, held_out_accuracy={"0.1": 1.0, "1": 3.0, "10": 2.0})
+    assert between.edge == ""
 
 
 def test_features_without_room_in_the_hosts_memory_are_refused(run: RunFolder) -> None:

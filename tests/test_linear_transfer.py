@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedErr
 from pipeline.experiments import linear_transfer
 from pipeline.experiments.linear_transfer import Settings, Transfer, read_transfer, transfer
 from pipeline.experiments.overview import beside
+from pipeline.experiments.transfertables import transfer_table
 from pipeline.gc import collect, find_garbage
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
@@ -66,6 +68,31 @@ def transferred(run: RunFolder, data: str, *depths: int, **options: object) -> T
 
 def no_features(*_: object) -> None:
     raise AssertionError("no features are due")
+
+
+def test_the_images_need_no_trained_block(tmp_path: Path, images: str) -> None:
+    run = tiny_run(tmp_path / "run")
+    assert [row.j for row in transferred(run, images, 0).rows] == [0]
+    with pytest.raises(RefusedError, match="block 0 is needed first"):
+        transferred(run, images, 0, 1)
+    with pytest.raises(RefusedError, match="block 0 is needed first"):
+        transferred(run, images)
+    with pytest.raises(ConfigError, match=r"--j 9: .*\nnext: "):
+        transferred(run, images, 9)
+
+
+def test_transfers_are_told_apart_by_their_splits_in_status(run: RunFolder, images: str) -> None:
+    for seed in (0, 5):
+        transferred(run, images, 0, splits=1 + seed // 5, seed=seed)
+    reasons = [row.reason for row in beside(run)]
+    assert sum("1 split of seed 0: " in one for one in reasons) == 1
+    assert sum("2 splits of seed 5: " in one for one in reasons) == 1
+
+
+def test_a_class_name_is_printed_in_one_line(run: RunFolder, images: str) -> None:
+    record = transferred(run, images, 0, skip_small=True, per_class=6)
+    odd = msgspec.structs.replace(record, left_out=["a\nb\x1b[31m"])
+    assert transfer_table(odd).endswith("left out: a\\nb\\x1b[31m")
 
 
 def test_every_depth_has_a_row_with_its_deviation_and_nothing_else_stays(run: RunFolder, images: str) -> None:
@@ -149,7 +176,7 @@ def test_verify_and_status_know_the_record(run: RunFolder, images: str) -> None:
     record = transferred(run, images)
     (row,) = beside(run)
     assert (row.what, row.state) == ("transfer", "done")
-    assert row.reason.startswith(f"to {images}, 3 a class, 2 splits: x_1 ")
+    assert row.reason.startswith(f"to {images}, 3 a class, 2 splits of seed 0: x_1 ")
     assert [row.state for row in beside(reopened(run.path, "train.lr=0.5"))] == ["stale"]
     assert [one.damage for one in verify(run, Reporter()) if one.kind == "experiment"] == [[]]
     path = run.path / "transfer" / record.key[:8] / "record.json"

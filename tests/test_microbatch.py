@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from pipeline import fit
+from pipeline.config import NetworkSection
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, DeviceMemoryError
 from pipeline.feed import Feed
-from pipeline.microbatch import check_micro_batch, micro_batches
+from pipeline.microbatch import check_micro_batch, micro_batches, parts_of
 from pipeline.progress import Reporter
 from pipeline.step import train_step
 from pipeline.training import train_stage
@@ -62,6 +63,12 @@ def test_micro_batches_divide_the_batch_into_whole_groups(
         ConfigError, match=rf"micro_batch = 7: stage 1 takes batches of {sizes[0]} in parts of {sizes[0]}"
     ):
         check_micro_batch(reopened(run.path, *settings, "machine.micro_batch=7").config, 1)
+
+
+def test_the_sizes_of_a_huge_batch_are_found_at_once() -> None:
+    sizes = parts_of(10**12, NetworkSection(stages=1, width=4, batch_norm=False))
+    assert (len(sizes), sizes[0], sizes[-1]) == (13 * 10, 10**12, 8)
+    assert all(10**12 % size == size % 8 == 0 for size in sizes)
 
 
 def test_a_group_that_does_not_divide_the_batch_is_a_fault_of_the_config(tmp_path: Path) -> None:

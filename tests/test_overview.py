@@ -9,7 +9,8 @@ from pipeline.device import choose_device
 from pipeline.errors import Stopped
 from pipeline.experiments.baseline import train_baseline
 from pipeline.experiments.end_to_end import end_to_end
-from pipeline.experiments.overview import beside, command_of, reached, why_not_reached
+from pipeline.experiments.overview import beside, reached, why_not_reached
+from pipeline.experiments.places import command_of
 from pipeline.gc import find_garbage
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder

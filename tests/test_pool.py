@@ -42,18 +42,55 @@ def test_a_folder_with_a_split_has_both_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("address", "reason"), [("digits:x", "--data 'digits:x'"), ("nothing", "--data 'nothing'")])
 def test_a_wrong_address_is_named_as_the_option(address: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason):
+    with pytest.raises(ConfigError, match=rf"{reason}.*\nnext: .*another --data"):
+        open_pool(address)
+
+
+def test_only_the_part_of_a_split_that_is_missing_is_named(tmp_path: Path) -> None:
+    address = tree(tmp_path / "only", "train", count=2)
+    with pytest.raises(ConfigError, match=r"/only has no test/ or val/ folder\nnext: "):
+        open_pool(address)
+
+
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    address = flat(tmp_path / "flat", ant=2, bee=2)
+    os.rename(tmp_path / "flat" / "bee", os.fsencode(tmp_path / "flat") + b"/b\xff")
+    with pytest.raises(ConfigError, match=r"the class name 'b\\udcff' is not UTF-8; rename it\nnext: "):
         open_pool(address)
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="one class; a classifier needs at least two"):
+    with pytest.raises(ConfigError, match=r"one class; a classifier needs at least two\nnext: "):
         open_pool(flat(tmp_path / "flat", ant=3))
 
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has no folders in it"):
+    with pytest.raises(ConfigError, match=r"has no folders in it.*\nnext: "):
         open_pool(f"folder:{tmp_path}")
+
+
+def test_the_digest_knows_content_of_the_same_size_and_time(tmp_path: Path) -> None:
+    addresses = (flat(tmp_path / "flat", ant=2, bee=2), npz(tmp_path / "images.npz", **arrays(train=9, test=6)))
+    for address, path in zip(addresses, (tmp_path / "flat" / "ant" / "0.png", tmp_path / "images.npz"), strict=True):
+        before, status = open_pool(address).digest, path.stat()
+        if path.suffix == ".png":
+            data = bytearray(path.read_bytes())
+            data[-20] ^= 1
+            path.write_bytes(bytes(data))
+        else:
+            changed = arrays(train=9, test=6)
+            changed["train_images"] = 255 - changed["train_images"]
+            npz(path, **changed)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert path.stat().st_size == status.st_size
+        assert open_pool(address).digest != before
+
+
+def test_the_digest_of_an_array_file_does_not_go_by_its_time(tmp_path: Path) -> None:
+    address = npz(tmp_path / "images.npz", **arrays(train=9, test=6))
+    before = open_pool(address).digest
+    os.utime(tmp_path / "images.npz", ns=(1, 1))
+    assert open_pool(address).digest == before
 
 
 def test_the_digest_knows_an_image_that_was_replaced(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, RefusedError
 from pipeline.presets import preset_names, preset_summary, preset_text, write_preset
 from pipeline.shapes import network_shapes
 
+COMPRESSION = ["cifar10-compressed", "cifar10-compression-baseline"]
 CIFAR = ["cifar10-k1", "cifar10-k2", "cifar10-k3", "cifar10-separability"]
 IMAGENET = ["imagenet-half-width", "imagenet-k1", "imagenet-k2", "imagenet-k3"]
 
@@ -38,8 +39,7 @@ def train(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def test_presets_are_these() -> None:
-    compression = ["cifar10-compressed", "cifar10-compression-baseline"]
-    assert preset_names() == sorted([*compression, *CIFAR, "cifar10-small", "digits", *IMAGENET])
+    assert preset_names() == sorted([*COMPRESSION, *CIFAR, "cifar10-small", "digits", *IMAGENET])
 
 
 def test_compressed_network_ends_as_the_one_it_is_compared_with() -> None:
@@ -60,6 +60,14 @@ def test_compressed_network_ends_as_the_one_it_is_compared_with() -> None:
         "epochs": 120,
         "lr_drop_every": 25,
     }
+
+
+@pytest.mark.parametrize("name", [*COMPRESSION, *CIFAR, *IMAGENET])
+def test_presets_of_the_paper_say_what_its_text_and_its_code_have_otherwise(name: str) -> None:
+    table = tomllib.loads(preset_text(name))
+    assert "bias" in table["network"]
+    assert "pooled_norm" in table["head"] or not table["network"]["batch_norm"]
+    assert {"reset_momentum", "weight_decay"} <= table["train"].keys()
 
 
 @pytest.mark.parametrize("name", preset_names())

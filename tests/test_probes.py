@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+from cascade.heads import FloorAverage
 from pipeline.errors import ConfigError
 from pipeline.experiments.probes import KINDS, Kind, cnn_problem, probe_folder
 from pipeline.runfolder import RunFolder
@@ -40,6 +42,10 @@ CNNS = [(j, kind) for j in range(3) for kind in ("cnn-1", "cnn-2")]
         ("stages.0.store.encoding=uint8", [(j, kind) for j in (1, 2) for kind in KINDS]),
         ("stages.1.store.encoding=uint8", [(2, kind) for kind in KINDS]),
         ("augment.views=3", [(j, kind) for j in (1, 2) for kind in KINDS]),
+        ("stages.0.head.width=16", [(j, kind) for j in range(3) for kind in KINDS if j or kind != "linear"]),
+        ("stages.1.head.width=16", [(2, kind) for kind in KINDS]),
+        ("head.average=floor", []),
+        ("head.pooled_norm=false", [(j, kind) for j in range(3) for kind in KINDS if j or kind != "linear"]),
         ("baseline.head_width=3", []),
         ("cache.keep=none", []),
         ("machine.threads=1", []),
@@ -60,6 +66,19 @@ def test_a_probe_has_as_many_hidden_layers_as_its_name_says_and_grows_with_the_b
     widths = [heads[j, "cnn-1"].shape.head_width for j in range(4)]
     assert widths == [8, *(8 * shape.out_channels // 8 for shape in run.shapes)]
     assert not list(heads[1, "cnn-2"].modules(run)[0].parameters()), "x_j is not trained"
+
+
+def test_its_head_is_the_first_stage_s_but_for_the_layers(tmp_path: Path) -> None:
+    run = digits_run(
+        tmp_path / "run", "augment.crop=5", "network.downsample_at=[]", "head.average=floor", "head.pooled_norm=false"
+    )
+    _, head = cnn_problem(run, 0, "cnn-1").modules(run)
+    assert (type(head.average), type(head.norm)) == (FloorAverage, nn.Identity)
+    plain = reopened(run.path, "head.average=adaptive")
+    keys = [cnn_problem(one, 0, "cnn-1").key for one in (run, plain)]
+    assert keys[0] != keys[1], "on an odd side the average counts"
+    wider = cnn_problem(reopened(run.path, "stages.0.head.width=16"), 2, "cnn-2")
+    assert wider.shape.head_width == 16
 
 
 def test_a_head_that_pools_too_much_is_refused(run: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """`cascade probe`: every x_j that can be had, each probe once, and what the folder's other commands make of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,34 @@ def test_from_the_command_line_to_status_verify_and_gc(
     (one,) = [one for one in stale if "probes" in one["path"]]
     assert one["why"].startswith("linear on x_1 with other settings, test ")
     assert one["why"].endswith("%: probe.samples 27 -> 9")
+
+
+def test_a_probe_of_options_of_one_command_is_listed_and_said_how_to_keep(
+    run: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = copied(run, tmp_path / "ours").path
+    options = ("probe", "--run", folder, "--j", 0, "--kind", "linear", "--kind", "cnn-1")
+    code, _, err = cascade(*options, "--epochs", 1, "--samples", 16)
+    assert code == 0, err
+    assert err.endswith("next: to keep it, put in cascade.toml: [probe.train] epochs = 1, [probe] samples = 16\n")
+    beside = json.loads(cascade("status", "--run", folder, "--json")[1])["beside"]
+    assert sorted((one["what"], one["state"], one["reason"]) for one in beside) == [
+        ("cnn-1 on x_0", "stale", "train.epochs 1 -> 2"),
+        ("linear on x_0", "stale", "probe.samples 16 -> 27"),
+    ]
+    warnings = json.loads(cascade("report", "--run", folder, "--json")[1])["runs"][0]["warnings"]
+    assert [one for one in warnings if one.startswith("not shown: cnn-1 on x_0, stale, test ")]
+    assert "cascade.toml" not in cascade(*options)[2]
+
+
+def test_the_images_of_a_folder_without_are_ingested_for_a_probe_of_them_alone(
+    run: RunFolder, tmp_path: Path, cascade: Callable[..., Outcome]
+) -> None:
+    folder = copied(run, tmp_path / "ours").path
+    shutil.rmtree(folder / "x_0")
+    assert cascade("probe", "--run", folder)[0] == 3
+    code, _, err = cascade("probe", "--run", folder, "--j", 0, "--kind", "linear")
+    assert (code, "27 train" in err) == (0, True), err
 
 
 def test_a_flipped_digit_in_a_linear_record_is_found(

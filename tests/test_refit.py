@@ -106,6 +106,16 @@ def test_blocks_that_are_missing_are_asked_for(tmp_path: Path) -> None:
         refit_last(run, 6, "cpu", Reporter())
 
 
+def test_one_of_a_network_of_one_stage_waits_for_the_stage(tmp_path: Path, cascade: Callable[..., Any]) -> None:
+    run = tiny_run(tmp_path / "run", "network.stages=1", "network.downsample_at=[]")
+    before = files_of(run.path)
+    code, _, err = cascade("refit-last", "--head-width", 6, "--run", run.path, "--device", "cpu")
+    assert code == 3
+    assert "there is no trained stage to compare a refit with yet" in err
+    assert f"next: cascade run --run {run.path}" in err
+    assert files_of(run.path) == before, "nothing was trained"
+
+
 def test_the_command_shows_what_status_and_evaluate_show(run: RunFolder, cascade: Callable[..., Any]) -> None:
     code, out, _ = cascade("refit-last", "--head-width", 6, "--run", run.path, "--device", "cpu")
     assert code == 0

@@ -49,7 +49,7 @@ def test_class_may_lack_test_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("splits", "lacks"),
-    [((), "train/ and test/ or val/"), (("test",), "train/"), (("train",), "train/ and test/ or val/")],
+    [((), "train/ and no test/ or val/"), (("test",), "train/"), (("train",), "test/ or val/")],
 )
 def test_folder_without_its_splits_is_refused(tmp_path: Path, splits: tuple[str, ...], lacks: str) -> None:
     (tmp_path / "set").mkdir()

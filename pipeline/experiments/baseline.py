@@ -7,7 +7,7 @@ import torch
 
 from pipeline.experiments.end_to_end import NAME, end_to_end
 from pipeline.experiments.training import train_beside
-from pipeline.lock import lock_folder
+from pipeline.lock import is_writable, lock_folder
 from pipeline.progress import Reporter, duration, size
 from pipeline.record import StageRecord
 from pipeline.runfolder import RunFolder
@@ -43,10 +43,13 @@ def train_baseline(
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
 ) -> StageRecord:
-    """Train all blocks and the head at once, or go on where that stopped; its record.
+    """Train all blocks and the head at once, or go on where that stopped; its record. One that is there is shown from a
+    folder that cannot be written too.
 
     Raises like `train_beside`, and LockedError.
     """
+    if not is_writable(run.path) and (record := end_to_end(run).folder.record) is not None:
+        return record
     with lock_folder(run.path, "training end to end"):
         problem = end_to_end(run)
         if problem.folder.record is not None:

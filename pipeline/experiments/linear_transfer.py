@@ -25,7 +25,7 @@ from pipeline.experiments.folds import COMPONENTS, Fold, fold, training_rows
 from pipeline.experiments.places import FEATURES, TRANSFER, TRANSFER_RECORD
 from pipeline.experiments.pool import Pool, open_pool, with_enough, without
 from pipeline.experiments.statistics import Mean, mean_of
-from pipeline.lock import Lock, lock_folder
+from pipeline.lock import Lock, is_writable, lock_folder
 from pipeline.ondevice import limit_device
 from pipeline.paths import matching
 from pipeline.progress import Reporter, duration, size
@@ -136,11 +136,15 @@ def transfer(
     skipped = [Skipped(name=printable(whole.name(row)), reason=reason) for row, reason in bad.items()]
     record = _empty(pool, asked, left_out, skipped, device)
     place = run.path / TRANSFER / record.key[:KEY_DIGITS]
+    keys = {key_of_depth(run, j) for j in depths}
+    if not is_writable(run.path) and (known := _recorded(run, place, record)):
+        rows = [row for row in known.rows if row.key in keys]
+        if len(rows) == len(depths):
+            return msgspec.structs.replace(known, rows=rows)
     with lock_folder(run.path, f"transfer to {asked.data}") as lock:
-        run.check_unlinked(place / FEATURES)
         limit_device(run.config, device)
-        known = read_transfer(place / TRANSFER_RECORD)
-        rows = known.rows if known is not None and known.key == record.key else []
+        known = _recorded(run, place, record)
+        rows = known.rows if known else []
         work = _Work(run, pool, record, place, report, lock, should_stop)
         left = [j for j in depths if not any(row.key == key_of_depth(run, j) for row in rows)]
         if left:
@@ -156,20 +160,29 @@ def transfer(
             work.drop_features(j)
         if (place / FEATURES).is_dir() and not matching(place / FEATURES, "*"):
             remove_folder(place / FEATURES)
-    keys = {key_of_depth(run, j) for j in depths}
     found = known if known is not None and not left else record
     return msgspec.structs.replace(found, rows=[row for row in rows if row.key in keys])
+
+
+def _recorded(run: RunFolder, place: Path, record: Transfer) -> Transfer | None:
+    """What is recorded already of the same images and settings. Raises CorruptDataError."""
+    run.check_unlinked(place / FEATURES)
+    known = read_transfer(place / TRANSFER_RECORD)
+    return known if known is not None and known.key == record.key else None
 
 
 def _checked(run: RunFolder, depths: Sequence[int]) -> list[int]:
     """The depths in order; all that are trained, where none are named. Raises ConfigError, RefusedError."""
     stages = len(run.stages)
     if outside := [j for j in depths if not 0 <= j <= stages]:
-        raise ConfigError(f"--j {outside[0]}: x_j has j from 0, the images, to {stages}, the last block's output")
+        raise ConfigError(
+            f"--j {outside[0]}: x_j has j from 0, the images, to {stages}, the last block's output\n"
+            f"next: the same with one of them"
+        )
     trained = 0
     while trained < stages and run.stages[trained].record is not None:
         trained += 1
-    run.check_trained(0, max([*depths, 1]))
+    run.check_trained(0, max(depths, default=1))
     return sorted(set(depths)) or list(range(1, trained + 1))
 
 

@@ -5,11 +5,20 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.acceptance import accept_stale
+from pipeline.bad_images import printable
 from pipeline.checkpoint import read_position
-from pipeline.errors import ConfigError, CorruptDataError, first_line
+from pipeline.errors import ConfigError, CorruptDataError, first_line, remedy_of
 from pipeline.experiments.end_to_end import NAME, end_to_end
 from pipeline.experiments.linear_transfer import key_of_depth, read_transfer
-from pipeline.experiments.places import BASELINES, COMMANDS, PROBE_RECORD, SEEDS, TRANSFER, TRANSFER_RECORD
+from pipeline.experiments.places import (
+    BASELINES,
+    COMMANDS,
+    PROBE_RECORD,
+    SEEDS,
+    TRANSFER,
+    TRANSFER_RECORD,
+    makes_again,
+)
 from pipeline.experiments.probes import KINDS, Kind, LinearRecord, cnn_problem, linear_fields, probe_folder, read_probe
 from pipeline.experiments.seedstates import described_seeds, seed_states
 from pipeline.keys import Fields, differences
@@ -32,8 +41,8 @@ class Beside:
     what: str
     """As in "end to end", "linear on x_2"."""
     state: str
-    """done; damaged (a file is missing or not whole); partial (some epochs); stale (trained with other settings alone);
-    begun (of a sweep, while a seed of it is not done)."""
+    """done; damaged (a file is missing or not whole); partial (some epochs); stale (made with other settings); begun
+    (of a sweep, while a seed of it is not done)."""
     test_accuracy: float | None
     """Percent; None of what has several."""
     path: str
@@ -43,15 +52,33 @@ class Beside:
 
 
 def beside(run: RunFolder, *, accepting: bool = False) -> list[Beside]:
-    """What was begun under the present config, or, of the network end to end, under another one alone; `accepting`, on
-    the blocks that --accept-stale goes on from."""
+    """What was begun under the present config, and what was made under another one; `accepting`, on the blocks that
+    --accept-stale goes on from. What is damaged is a row like others."""
     run = accept_stale(run) if accepting else run
     refits = [_refit(one) for one in find_refits(run)]
-    whole = _of_problem(run, end_to_end(run), "baseline") or _stale(run)
+    whole = _of_problem(run, end_to_end(run), "baseline")
     probes = [found for j in range(len(run.stages) + 1) for kind in KINDS if (found := _probe(run, j, kind))]
     transfers = [_transfer(run, path) for path in matching(run.path, f"{TRANSFER}/[!.]*/{TRANSFER_RECORD}")]
     seeds = _seeds(run)
-    return [*refits, *([whole] if whole else []), *probes, *transfers, *([seeds] if seeds else [])]
+    return [*refits, *([whole] if whole else []), *probes, *others(run), *transfers, *([seeds] if seeds else [])]
+
+
+def others(run: RunFolder) -> list[Beside]:
+    """The networks end to end and the probes that were made with other settings than the config's, and in what they
+    differ: among them those of options that held for one command alone."""
+    known = reached(run)
+    folders = (path for name in COMMANDS for path in matching(run.path / name, "[!.]*-*") if path not in known)
+    return [found for path in folders if path.name.partition("-")[0].isdigit() and (found := _other(run, path))]
+
+
+def other_notes(run: RunFolder) -> list[str]:
+    """What was made beside the stages with other settings, and so is in no figure, a line each."""
+    return [
+        f"not shown: {one.what}, {one.state}"
+        + (f", test {one.test_accuracy:.2f}%" if one.test_accuracy is not None else "")
+        + f": {one.reason}"
+        for one in others(run)
+    ]
 
 
 def reached(run: RunFolder) -> set[Path]:
@@ -61,15 +88,39 @@ def reached(run: RunFolder) -> set[Path]:
 
 
 def why_not_reached(run: RunFolder, folder: Path) -> str:
-    """What a folder of other settings holds, and in what they differ. Raises CorruptDataError."""
-    j, is_whole = int(folder.name.partition("-")[0]), folder.parent.name == BASELINES
-    record = read_any(folder)
+    """What a folder of other settings holds, and in what they differ."""
+    if (row := _other(run, folder)) is None:
+        return f"{_named(folder, None)} with other settings, not finished"
+    test = f", test {row.test_accuracy:.2f}%" if row.test_accuracy is not None else f", {row.state}"
+    return f"{row.what} with other settings{test}: {row.reason}"
+
+
+def _other(run: RunFolder, folder: Path) -> Beside | None:
+    """The row of a folder of other settings; None where what it holds is not finished."""
+    kind: Kinds = "baseline" if folder.parent.name == BASELINES else "probe"
+    try:
+        record = read_any(folder)
+    except CorruptDataError as error:
+        return _damaged(kind, _named(folder, None), folder, error)
     if record is None:
-        return f"{NAME if is_whole else f'a probe of x_{j}'} with other settings, not finished"
-    of = record.fields.get("of")
-    what = f"{of}{'' if is_whole else f' on x_{j}'} with other settings, test {record.test_accuracy:.2f}%"
+        return None
+    j, of = int(folder.name.partition("-")[0]), record.fields.get("of")
     now = _fields(run, j, of)
-    return f"{what}: {'; '.join(_changes(record.fields, now)) if now else f'the network has no x_{j} for it'}"
+    reason = "; ".join(_changes(record.fields, now)) if now else f"the network has no x_{j} for it"
+    return Beside(kind, _named(folder, of), "stale", record.test_accuracy, str(folder), reason)
+
+
+def _named(folder: Path, of: object) -> str:
+    """As in "end to end", "linear on x_2", or where nobody knows of what, "a probe of x_2"."""
+    j = folder.name.partition("-")[0]
+    if folder.parent.name == BASELINES:
+        return NAME
+    return f"a probe of x_{j}" if of is None else f"{of} on x_{j}"
+
+
+def _damaged(kind: Kinds, what: str, folder: Path, error: CorruptDataError) -> Beside:
+    """A row of what cannot be read, with what to do."""
+    return Beside(kind, what, "damaged", None, str(folder), f"{first_line(error)}: {remedy_of(error)}")
 
 
 def read_any(folder: Path) -> StageRecord | LinearRecord | None:
@@ -77,7 +128,8 @@ def read_any(folder: Path) -> StageRecord | LinearRecord | None:
 
     Raises CorruptDataError.
     """
-    return read_own_record(folder) or read_sealed(folder / PROBE_RECORD, LinearRecord, remedy=f"delete {folder}")
+    remedy = f"delete {folder} and {makes_again(folder)}"
+    return read_own_record(folder) or read_sealed(folder / PROBE_RECORD, LinearRecord, remedy=remedy)
 
 
 def _fields(run: RunFolder, j: int, of: object) -> Fields | None:
@@ -95,12 +147,6 @@ def _changes(then: Fields, now: Fields) -> list[str]:
     return differences(then, now) or ["what it was trained on is another"]
 
 
-def command_of(folder: Path) -> str:
-    """The command that makes what a folder holds, as in "baseline" or "probe --j 2"."""
-    command = COMMANDS[folder.parent.name]
-    return f"{command} --j {folder.name.partition('-')[0]}" if command == "probe" else command
-
-
 def _refit(refit: Refit) -> Beside:
     """The last stage again, with another head."""
     row, what = refit_status(refit), f"last stage, head {refit.head_width}"
@@ -111,7 +157,10 @@ def _of_problem(run: RunFolder, problem: Problem, command: str) -> Beside | None
     kind: Kinds = "baseline" if command == "baseline" else "probe"
     folder = problem.folder
     position = read_position(folder)  # before the record, which comes before the checkpoints go
-    record = folder.record
+    try:
+        record = folder.record
+    except CorruptDataError as error:
+        return _damaged(kind, problem.what, folder.path, error)
     if record is not None:
         missing = folder.missing
         reason = f"{', '.join(missing)} missing: delete {folder.path} and {run.command(command)}" if missing else ""
@@ -124,27 +173,17 @@ def _of_problem(run: RunFolder, problem: Problem, command: str) -> Beside | None
     return Beside(kind, problem.what, "partial", None, str(folder.path), f"{done}: {run.command(command)}")
 
 
-def _stale(run: RunFolder) -> Beside | None:
-    """The baseline nearest to the config, where there is none of its own."""
-    now, known = end_to_end(run).fields, []
-    for path in matching(run.path / BASELINES, "[!.]*-*"):
-        if not path.is_symlink() and (record := read_own_record(path)):
-            known.append((_changes(record.fields, now), record.key, path, record))
-    if not known:
-        return None
-    changed, _, path, record = min(known, key=lambda one: (len(one[0]), one[1]))
-    return Beside("baseline", NAME, "stale", record.test_accuracy, str(path), "; ".join(changed))
-
-
 def _probe(run: RunFolder, j: int, kind: Kind) -> Beside | None:
     if (path := _place(run, j, kind)) is None:
         return None
     if kind != "linear":
         return _of_problem(run, cnn_problem(run, j, kind), f"probe --j {j} --kind {kind}")
-    if not (path / PROBE_RECORD).exists():
-        return None
-    record = read_probe(run, j, kind)
-    return Beside("probe", f"{kind} on x_{j}", "done", record.test_accuracy if record else None, str(path), "")
+    what = f"{kind} on x_{j}"
+    try:
+        record = read_probe(run, j, kind)
+    except CorruptDataError as error:
+        return _damaged("probe", what, path, error)
+    return Beside("probe", what, "done", record.test_accuracy, str(path), "") if record else None
 
 
 def _place(run: RunFolder, j: int, kind: Kind) -> Path | None:
@@ -162,9 +201,10 @@ def _transfer(run: RunFolder, path: Path) -> Beside:
         run.check_unlinked(path)
         record = read_transfer(path)
     except CorruptDataError as error:
-        return Beside("transfer", "transfer", "damaged", None, str(folder), first_line(error))
+        return _damaged("transfer", "transfer", folder, error)
     assert record is not None, "its file was found"
-    what = f"to {record.data}, {record.per_class} a class, {record.splits} splits"
+    drawn = f"{record.splits} split{'s' * (record.splits > 1)} of seed {record.seed}"
+    what = f"to {printable(record.data)}, {record.per_class} a class, {drawn}"
     keys = {key_of_depth(run, j) for j in range(len(run.stages) + 1)}
     rows = [row for row in record.rows if row.key in keys]
     if not rows:

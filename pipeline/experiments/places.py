@@ -6,6 +6,10 @@ transfer/KEY/           record.json of a transfer to other images, and features 
 seeds/SEED/             the run folder of a seed of a sweep; beside them summary.json
 """
 
+from pathlib import Path
+
+from pipeline.paths import run_option
+
 BASELINES = "baselines"
 PROBES = "probes"
 COMMANDS = {BASELINES: "baseline", PROBES: "probe"}
@@ -22,3 +26,17 @@ WRITTEN = (f"{BASELINES}/*", f"{PROBES}/*", f"{TRANSFER}/*", f"{TRANSFER}/*/{FEA
 """Folders in which files are written."""
 DELETED = (f"{BASELINES}/*", f"{PROBES}/*", f"{TRANSFER}/*/*")
 """Folders that are deleted whole."""
+
+
+def command_of(folder: Path) -> str:
+    """The command that makes what a folder holds, as in "baseline" or "probe --j 2"."""
+    command = COMMANDS[folder.parent.name]
+    return f"{command} --j {folder.name.partition('-')[0]}" if command == "probe" else command
+
+
+def makes_again(folder: Path) -> str:
+    """What to do after what is damaged in the folder of a stage, or of what lies beside the stages, is out of the way:
+    "train the stage again", or the command of that folder."""
+    if folder.parent.name not in COMMANDS:
+        return "train the stage again"
+    return f"cascade {command_of(folder)}{run_option(folder.parent.parent)}"

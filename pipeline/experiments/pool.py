@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, first_line, remedy_of
 from pipeline.folders import class_folders, left_out_note, list_images
 from pipeline.images import load_image
-from pipeline.sources import Source, Split, open_source
+from pipeline.sources import Source, Split, check_names, open_source
 
 SHOWN = 6
+READ = 2048
+"""Files of a folder, at most, whose content the images are known by too: a few seconds. All of a smaller one."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Pool:
     classes: tuple[str, ...]
     """Name of each label."""
     digest: str
-    """SHA-256 over the address, classes and labels, and of files their size and time: what the images are known by."""
+    """SHA-256 over the address, classes and labels, and the content of an npz, or of files their size and time, and the
+    content of some: what the images are known by."""
     notes: tuple[str, ...] = ()
     """What the user should know of the data set, a line each."""
 
@@ -44,16 +47,13 @@ def open_pool(address: str) -> Pool:
     """
     scheme, _, place = address.partition(":")
     root = Path(os.path.expanduser(place))
-    if scheme == "folder" and root.is_dir() and not (root / "train").is_dir():
-        pool = _of_class_folders(root, address)
-    else:
-        try:
-            pool = _joined(open_source(address), address)
-        except ConfigError as error:
-            raise ConfigError(str(error).replace("data.source = ", "--data ")) from error
-    if len(pool.classes) < 2:
-        raise ConfigError(f"{address}: all images are of one class; a classifier needs at least two")
-    return pool
+    try:
+        if scheme == "folder" and root.is_dir() and not (root / "train").is_dir():
+            return _of_class_folders(root, address)
+        return _joined(open_source(address), address)
+    except ConfigError as error:
+        what = first_line(error).replace("data.source = ", "--data ")
+        raise ConfigError(f"{what}\nnext: {remedy_of(error) or 'mend the data set, or another --data'}") from error
 
 
 def _joined(source: Source, address: str) -> Pool:
@@ -82,6 +82,9 @@ def _of_class_folders(root: Path, address: str) -> Pool:
     classes = class_folders(str(root))
     if not classes:
         raise ConfigError(f"{root.absolute()} has no folders in it: expected one for each class, or train/ and test/")
+    check_names(classes, address)
+    if len(classes) < 2:
+        raise ConfigError(f"{address}: all images are of one class; a classifier needs at least two")
     listing = list_images(str(root), classes)
     notes = (left_out_note(str(root), listing.left_out),) if listing.left_out else ()
     pool = Pool(listing.labels, lambda i: load_image(listing.path(i)), listing.path, tuple(classes), "", notes)
@@ -93,10 +96,15 @@ def _known(pool: Pool, address: str) -> Pool:
     scheme, _, place = address.partition(":")
     digest = hashlib.sha256(msgspec.json.encode([scheme, Path(place).name, pool.classes]))
     digest.update(pool.labels.astype("<i8").tobytes())
-    files = {"npz": [os.path.expanduser(place)], "folder": map(pool.name, range(len(pool.labels)))}
-    for name in files.get(scheme, ()):
+    count = len(pool.labels)
+    for name in map(pool.name, range(count)) if scheme == "folder" else ():
         status = os.stat(name)
         digest.update(msgspec.json.encode([os.path.basename(name), status.st_size, status.st_mtime_ns]))
+    some = np.unique(np.linspace(0, count - 1, min(count, READ)).astype(int)).tolist() if count else []
+    whole = {"npz": [os.path.expanduser(place)], "folder": [pool.name(row) for row in some]}
+    for name in whole.get(scheme, ()):
+        with open(name, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return replace(pool, digest=digest.hexdigest())
 
 

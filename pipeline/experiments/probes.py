@@ -8,7 +8,6 @@ from msgspec import Meta
 
 from cascade import StageShape
 from cascade.heads import QUADRANTS
-from pipeline.config import HeadSection
 from pipeline.errors import ConfigError, CorruptDataError
 from pipeline.experiments.places import PROBE_RECORD, PROBES
 from pipeline.keys import Fields, key_of, stage_fields
@@ -22,6 +21,8 @@ Kind = Literal["linear", "cnn-1", "cnn-2"]
 """Logistic regression on x_j averaged to 2 x 2, or a CNN of one or two hidden layers on x_j."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LAYERS = {"cnn-1": 1, "cnn-2": 2}
+ALGORITHM = 2
+"""Of linear probes; raised by hand when a change of linear.py, its constants among it, changes what comes out."""
 
 
 class LinearRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +58,24 @@ class LinearRecord(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, Any]
     """Versions, precision and thread count."""
 
+    @property
+    def edge(self) -> str:
+        """Whether the C that was chosen is the least or the largest of those tried, and another may be better still, in
+        words; "" where it lies between."""
+        tried = sorted(float(c) for c in self.held_out_accuracy)
+        ends = {tried[0]: "least", tried[-1]: "largest"} if tried else {}
+        return f"C = {self.c:g} is the {ends[self.c]} that was tried" if self.c in ends else ""
+
 
 def cnn_problem(run: RunFolder, j: int, kind: Kind) -> Problem:
     """A head of one or two hidden layers on x_j, trained as a stage is, in its order and augmentation.
 
-    Its width is that of the first stage's head, doubled with the blocks up to x_j. Raises ConfigError.
+    It is the first stage's head but for its layers, its width doubled with the blocks up to x_j. Raises ConfigError.
     """
     config, (channels, side) = run.config, run.input_shape(j)
     growth = run.shapes[j - 1].before_cut.out_channels // config.network.width if j else 1
-    head = HeadSection(k=LAYERS[kind] + 1, width=growth * config.head.width, pool=config.head.pool)
+    first = config.for_stage(0).head
+    head = msgspec.structs.replace(first, k=LAYERS[kind] + 1, width=growth * first.width)
     if side // head.pool < QUADRANTS:
         raise ConfigError(f"head.pool = {head.pool}: x_{j} has {side}x{side} pixels, too few for a probe that pools so")
     shape = replace(_entry(run, j), out_channels=channels, out_side=side, downsample=None, head_width=head.width)
@@ -89,7 +99,12 @@ def linear_fields(run: RunFolder, j: int) -> Fields:
     """Everything that determines the linear probe of x_j."""
     fields = {**stage_fields(run.config, _entry(run, j), **_known(run, j)), **_made(run, j)}
     kept = {name: value for name, value in fields.items() if not name.startswith(("train.", "head."))}
-    return {**kept, "of": "linear", "probe.samples": min(run.config.probe.samples, run.info.samples["train"])}
+    return {
+        **kept,
+        "of": "linear",
+        "probe.algorithm": ALGORITHM,
+        "probe.samples": min(run.config.probe.samples, run.info.samples["train"]),
+    }
 
 
 def probe_folder(run: RunFolder, j: int, kind: Kind) -> StageFolder:

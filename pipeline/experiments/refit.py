@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from pipeline.device import choose_device
-from pipeline.errors import ConfigError, Stopped
-from pipeline.lock import lock_folder
+from pipeline.errors import ConfigError, RefusedError, Stopped
+from pipeline.evaluation import left_out
+from pipeline.lock import is_writable, lock_folder
 from pipeline.microbatch import check_micro_batch
 from pipeline.ondevice import limit_device
 from pipeline.progress import Reporter
@@ -28,15 +29,20 @@ def refit_last(
 
     The stage itself stays, and so do refits with other widths. No store is written, and none is deleted.
 
-    Raises ConfigError where there is no such head, or the stage itself has it, and like `train_stage`.
+    Raises ConfigError where there is no such head, or the stage itself has it, RefusedError where a network of one
+    stage has none to compare it with, and like `train_stage`.
     """
     last = len(run.stages) - 1
+    if last == 0 and run.stages[0].record is None:
+        raise RefusedError(f"there is no trained stage to compare a refit with{left_out(run, 0)}")
     if width == run.shapes[last].head_width:
         raise ConfigError(
             f"the head of the last stage has {width} channels itself\nnext: another --head-width, or "
             f"{run.train_command(last)}"
         )
     seen = with_last_head(run, width).following([], frees=False)
+    if not is_writable(run.path) and seen.stages[last].record is not None:
+        return  # it is only shown
     with lock_folder(run.path, f"refitting stage {last} with a head of {width}"):
         check_stages_writable(seen, last, last)
         machine = seen.config.machine

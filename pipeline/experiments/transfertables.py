@@ -1,5 +1,6 @@
 """Tables and JSON of transfers."""
 
+from pipeline.bad_images import printable
 from pipeline.experiments.folds import COMPONENTS
 from pipeline.experiments.linear_transfer import Transfer
 from pipeline.experiments.pool import SHOWN
@@ -32,9 +33,9 @@ def transfer_table(record: Transfer) -> str:
         shown = ", ".join(f"x_{row.j} in {record.splits - row.converged}" for row in late)
         lines.append(f"SAGA was stopped by scikit-learn's 100 passes: {shown} of {record.splits}")
     if record.left_out:
-        lines.append(f"classes of too few images, left out: {', '.join(record.left_out)}")
+        lines.append(f"classes of too few images, left out: {', '.join(map(printable, record.left_out))}")
     if record.skipped:
-        first = ", ".join(f"{image.name} ({image.reason})" for image in record.skipped[:SHOWN])
+        first = ", ".join(f"{printable(image.name)} ({image.reason})" for image in record.skipped[:SHOWN])
         more = f" and {len(record.skipped) - SHOWN:,} more" if len(record.skipped) > SHOWN else ""
         lines.append(f"damaged images, left out: {len(record.skipped):,}, {first}{more}")
     return "\n".join(lines)

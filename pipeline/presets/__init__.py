@@ -29,6 +29,11 @@ def preset_summary(name: str) -> str:
     return preset_text(name).splitlines()[0].lstrip("# ")
 
 
+def first_command(name: str) -> str:
+    """The command that a preset is for, "baseline" where nothing but the network end to end is compared."""
+    return "baseline" if name.endswith("-baseline") else "run"
+
+
 def write_preset(name: str, folder: Path, settings: Sequence[str]) -> Path:
     """Write FOLDER/cascade.toml from a preset with settings put in, checked as a whole. Never over an existing one."""
     text = preset_text(name)

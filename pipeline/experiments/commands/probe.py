@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.opening import device_of, open_to_look, reporter, should_stop
+from pipeline.experiments.commands.asked import as_settings, say_of_this_command_alone
+from pipeline.opening import device_of, ingest_if_missing, open_to_look, reporter, should_stop
 from pipeline.options import (
     accept_option,
     budget_options,
@@ -50,15 +51,19 @@ def probe(
     """Say what can be read off x_J: by a linear classifier, and by CNNs of one and two hidden layers, by depth.
 
     The linear one is a logistic regression of each class against the rest, on x_J averaged to 2x2; the CNNs are
-    trained as stages are. What is made already is only shown.
+    trained as stages are. What is made already is only shown. For --j 0 alone the images are ingested
+    first, where they are not.
     """
     from pipeline.experiments.probes import KINDS as ALL
+    from pipeline.experiments.probes import probe_folder
     from pipeline.experiments.probing import probe as probe_run
     from pipeline.experiments.probing import probes_json, probes_table, reachable
 
     given = {"probe.train.epochs": epochs, "probe.samples": samples}
-    settings += tuple(f"{name}={value}" for name, value in given.items() if value is not None)
-    run = open_to_look(run_path, settings, accept_stale)
+    with_given = (*settings, *as_settings(given))
+    if set(depths) == {0}:
+        ingest_if_missing(run_path, with_given)
+    run = open_to_look(run_path, with_given, accept_stale)
     found = probe_run(
         run,
         sorted(set(depths)) or reachable(run),
@@ -69,3 +74,6 @@ def probe(
         should_stop=should_stop(),
     )
     click.echo(probes_json(run, found) if as_json else probes_table(run, found))
+    without = open_to_look(run_path, settings, accept_stale)
+    if any(probe_folder(without, one.j, one.kind).key != one.record.key for one in found):
+        say_of_this_command_alone(given)

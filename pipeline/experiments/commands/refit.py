@@ -50,3 +50,5 @@ def refit_last(
     train(folder, width, device, reporter(), strict=strict, should_stop=should_stop())
     found = evaluate(folder)
     click.echo(evaluation_json(found, folder.accepted) if as_json else evaluation_table(folder, found))
+    for note in found.notes:
+        click.echo(f"not scored: {note}", err=True)

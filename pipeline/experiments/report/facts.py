@@ -15,6 +15,7 @@ from pipeline.data_info import X_0
 from pipeline.errors import CascadeError, first_line
 from pipeline.evaluation import kept_logits, score
 from pipeline.experiments.linear_transfer import Transfer
+from pipeline.experiments.overview import other_notes
 from pipeline.experiments.report.beside import (
     Refitted,
     Separability,
@@ -126,7 +127,7 @@ def run_facts(look: RunFolder, *, accepting: bool = False) -> RunFacts:
         end_to_end=end_to_end_of(run, notes),
         refits=refits_of(run, notes),
         transfers=transfers_of(run, notes),
-        warnings=[*caveats(run, stages), *stored.unreadable, *notes],
+        warnings=[*caveats(run, stages), *stored.unreadable, *notes, *other_notes(run)],
     )
 
 
