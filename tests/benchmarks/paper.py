@@ -21,11 +21,14 @@ from typing import Any
 
 import msgspec
 
+from pipeline.config_file import load_config
 from tests.benchmarks import machine
 
 CLI = Path(__file__).parents[2] / "cli.py"
 EPOCHS = "EPOCHS"
 """In a command: of all stages together."""
+DROPS = "DROPS"
+"""In a command: the epochs between drops of the learning rate that go with these."""
 HALF = "HALF"
 """In a command: half the width of the last stage's head."""
 
@@ -46,7 +49,8 @@ class Experiment:
     """Whether stages are trained at all."""
 
 
-BASELINE = ("baseline", "--epochs", EPOCHS)
+BASELINE = ("baseline", "--epochs", EPOCHS, "--set", f"baseline.train.lr_drop_every={DROPS}")
+"""As many epochs as all stages together, and a schedule as much longer."""
 EXPERIMENTS = (
     Experiment("cifar10-k3, canvas", "cifar10-k3", "91.7; ensemble 92.8", then=(BASELINE, ("probe",))),
     Experiment("cifar10-k3, recompute", "cifar10-k3", "91.7; ensemble 92.8", ("augment.policy=recompute",)),
@@ -61,7 +65,7 @@ EXPERIMENTS = (
         "compression's baseline",
         "cifar10-compression-baseline",
         "87.5",
-        then=(("ingest",), ("baseline",)),
+        then=(("baseline",),),
         stages=False,
     ),
 )
@@ -119,9 +123,7 @@ def perform(one: Experiment, seed: int, folder: Path, source: str, settings: Seq
     others: dict[str, Any] = {}
     for words in one.then:
         filled = [_filled(word, folder / "run") for word in words]
-        is_ingest = words == ("ingest",)
-        said = shell(*filled, "--run", "run", as_json=not is_ingest)
-        others |= {} if is_ingest else {" ".join(filled): said}
+        others[" ".join(filled)] = shell(*filled, "--run", "run", as_json=True)
     minutes = (time.perf_counter() - began) / 60
     shutil.rmtree(folder / "run")
     return Row(
@@ -140,13 +142,17 @@ def perform(one: Experiment, seed: int, folder: Path, source: str, settings: Seq
 
 def _filled(word: str, run: Path) -> str:
     """A word of a command, with the numbers of a run folder."""
-    from pipeline.config_file import load_config
-
     config = load_config(run)
-    stages = range(config.network.stages)
-    if word == EPOCHS:
-        return str(sum(config.for_stage(j).train.epochs for j in stages))
-    return str(config.for_stage(stages[-1]).head.width // 2) if word == HALF else word
+    trains = [config.for_stage(j).train for j in range(config.network.stages)]
+    epochs, last = sum(train.epochs for train in trains), len(trains) - 1
+    numbers = {
+        EPOCHS: epochs,
+        DROPS: epochs * trains[-1].lr_drop_every // trains[-1].epochs,
+        HALF: config.for_stage(last).head.width // 2,
+    }
+    for name, number in numbers.items():
+        word = word.replace(name, str(number))
+    return word
 
 
 def table(rows: Sequence[Row]) -> str:
