@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from tests.reports import by_name, reported_run, values
+from tests.runs import epoch_record
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,12 @@ def test_costs_stand_beside_what_was_planned(facts: RunFacts) -> None:
     assert disk.keys() == {0, 1}
     assert disk[0] / disk[1] == pytest.approx(facts.images_bytes / facts.stages[0].status.store_bytes)
     assert values(made["disk"], "predicted").keys() == {1}
+
+
+def test_images_a_second_of_a_stage_are_all_its_images_over_all_its_time(facts: RunFacts) -> None:
+    epochs = [structs.replace(epoch_record(epoch), images_per_second=rate) for epoch, rate in enumerate((100.0, 300.0))]
+    stage = replace(facts.stages[0], epochs=epochs)
+    assert values(by_name([replace(facts, stages=[stage])])["throughput"], "measured") == {0: pytest.approx(150)}
 
 
 def test_the_time_of_a_stage_in_the_middle_is_shown_and_is_no_part_of_a_mean(facts: RunFacts) -> None:

@@ -1,6 +1,7 @@
 """cascade sweep: a run folder a seed on one x_0, resumable, within one budget."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskError, Stopped
+from pipeline.experiments import sweep as sweeps
 from pipeline.experiments.places import SEEDS, SUMMARY
 from pipeline.experiments.scores import scored
 from pipeline.experiments.seeds import seed_folder
 from pipeline.experiments.sweep import read_summary, summarise, sweep
 from pipeline.gc import find_garbage
 from pipeline.lock import lock_folder
+from pipeline.metrics import read_metrics
 from pipeline.presets import write_preset
 from pipeline.progress import Reporter
 from pipeline.runs import run_stages
@@ -70,6 +73,24 @@ def test_the_summary_is_the_mean_and_deviation_of_what_each_seed_scored(trained:
     assert row.train is not None
 
 
+def test_a_stage_has_the_training_accuracy_of_its_last_epoch_beside_its_test_accuracy(trained: Path) -> None:
+    found, run = scored(seed_folder(trained, 1)), reopened(seed_folder(trained, 1))
+    for j, stage in enumerate(run.stages):
+        assert stage.record is not None
+        assert found.train[f"stage {j}"] == read_metrics(stage)[-1].train_accuracy == stage.record.train_accuracy
+        assert found.test[f"stage {j}"] == stage.record.test_accuracy
+    assert found.train.values() != found.test.values()
+
+
+def test_an_ensemble_is_only_of_seeds_that_are_trained_to_the_last_stage(parent: Path) -> None:
+    def without_last_stage(seed: int) -> list[tuple[str, list[int]]]:
+        shutil.rmtree(reopened(seed_folder(parent, seed)).stages[1].path)
+        return [(row.what, row.seeds) for row in summarise(parent).rows]
+
+    assert without_last_stage(1) == [("stage 0", [0, 1]), ("stage 1", [0]), ("ensemble", [0])]
+    assert without_last_stage(0) == [("stage 0", [0, 1])]
+
+
 def test_images_are_there_once_and_the_whole_can_move(trained: Path, parent: Path) -> None:
     assert (seed_folder(parent, 1) / "x_0").is_symlink()
     shutil.rmtree(parent / "x_0")
@@ -108,6 +129,16 @@ def test_a_disk_budget_is_of_all_seeds_together(parent: Path) -> None:
         assert is_named == bool(find_garbage(reopened(seed_folder(parent, seed))))
     sweep(parent, [2], ["budget.disk=2 MB"], None, "cpu", Reporter())
     assert "2 MB" not in (seed_folder(parent, 2) / "cascade.toml").read_text()
+
+
+def test_a_seed_is_given_what_all_others_leave_of_a_disk_budget(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int | str] = []
+    paths = [Path(root) / name for root, _, names in os.walk(parent) for name in names]
+    others = sum(path.stat().st_size for path in paths if parent / "x_0" not in path.parents)
+    monkeypatch.setattr(sweeps, "run_stages", lambda run, *_, **__: given.append(run.config.budget.disk))
+    sweep(parent, [2], ["budget.disk=2 MB"], None, "cpu", Reporter())
+    assert given == [pytest.approx(2_000_000 - others, abs=2000)], "a lock and its holder"
+    assert others > 100_000, "which is not to be mistaken for nothing"
 
 
 def test_under_auto_a_trained_seed_leaves_no_store_that_nothing_reads(parent: Path) -> None:
