@@ -10,6 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from cascade import Convolution, convolution, recomputed
 
+SIZES = convolution.SLICE, convolution.WIDE
+
 
 @pytest.fixture(autouse=True)
 def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +87,22 @@ def test_no_copy_of_a_wide_weight_is_made(monkeypatch: pytest.MonkeyPatch) -> No
     with Made() as made, torch.autocast("cpu", torch.bfloat16):
         torch.autograd.backward(layer(x).sum())
     assert max(made.numels) == whole // 8
+
+
+@pytest.mark.parametrize(("channels", "slices"), [(1900, 0), (2048, 3)])
+def test_weights_are_wide_from_33_million_on(channels: int, slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "SLICE", SIZES[0])
+    monkeypatch.setattr(convolution, "WIDE", SIZES[1])
+    taken, cut = list[slice](), convolution._slices
+
+    def watched(weight: Tensor) -> list[slice]:
+        taken.extend(cut(weight))
+        return taken
+
+    monkeypatch.setattr(convolution, "_slices", watched)
+    with torch.no_grad():
+        Convolution(channels, channels, 3, device="meta")(torch.empty(1, channels, 4, 4, device="meta"))
+    assert len(taken) == slices
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ import torch
 
 from pipeline.device import choose_device
 from pipeline.errors import CorruptDataError
+from pipeline.evaluation import outputs
 from pipeline.experiments.baseline import train_baseline
 from pipeline.experiments.end_to_end import end_to_end, load_end_to_end
+from pipeline.feed import Feed
 from pipeline.progress import Reporter
 from pipeline.runfolder import RunFolder
+from pipeline.weights import load_tensors
 from tests.runs import reopened, tiny_run
 
 CPU = choose_device("cpu")
@@ -74,6 +77,8 @@ def test_it_comes_back_with_the_outputs_that_it_ended_with(tmp_path: Path) -> No
     folder = end_to_end(run).folder
     network = load_end_to_end(run)
     assert not network.training
+    logits, _ = outputs(Feed(run, 0, CPU), network, "test")
+    assert logits.equal(load_tensors(folder.test_logits)[0]["logits"])
     folder.head.write_bytes(folder.block.read_bytes())
     with pytest.raises(CorruptDataError, match=r"head.safetensors is whole, but not the file"):
         load_end_to_end(run)

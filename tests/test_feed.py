@@ -106,6 +106,18 @@ def test_a_window_beyond_the_host_memory_is_refused_with_both_numbers(tmp_path: 
         next(Feed(tight, 0, CPU).training(0))
 
 
+def test_chunks_that_stay_leave_room_for_two_chunks_a_thread(tmp_path: Path) -> None:
+    run, left = tiny_run(tmp_path / "run"), list[int]()
+    for threads in (1, 4):
+        feed = Feed(reopened(run.path, "budget.host=100_000", f"machine.threads={threads}"), 0, CPU)
+        next(feed.training(0))
+        left.append(feed._kept.nbytes)
+    store = run.open_store(0, "train")
+    chunk = store.chunk_samples * store.sample_bytes
+    assert left[0] - left[1] == 2 * 3 * chunk
+    assert 0 < left[0] < 100_000 - 2 * chunk
+
+
 def test_a_split_of_not_quite_two_runs_is_read_within_the_memory_announced(tmp_path: Path) -> None:
     run = digits_run(tmp_path / "run", "order.run=128", "data.validation=0.15")
     assert 192 < run.info.samples["validation"] < 256

@@ -53,6 +53,26 @@ def test_nothing_is_fitted_on_what_is_scored(monkeypatch: pytest.MonkeyPatch) ->
     assert np.array_equal(seen[0], X[chosen])
 
 
+def test_directions_of_the_pca_are_the_chosen_rows_and_fewer_than_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folds, "COMPONENTS", 4)
+    noise = np.random.default_rng(1).normal(size=(90, 40))
+    wide = (noise + 1.5 * np.eye(40)[LABELS]).astype(np.float32)
+    chosen = training_rows(LABELS, 10, seed=0, split=0)
+
+    def accuracy(pca: PCA | None) -> float:
+        x = wide if pca is None else pca.transform(wide)
+        model = LogisticRegression(solver="saga", max_iter=1000, random_state=3).fit(x[chosen], LABELS[chosen])
+        right = model.predict(x[~chosen]) == LABELS[~chosen]
+        return 100 * float(np.mean([right[LABELS[~chosen] == label].mean() for label in range(3)]))
+
+    expected = accuracy(PCA(4, random_state=3).fit(wide[chosen]))
+    found = fold(lambda: in_parts(wide), LABELS, chosen, state=3)
+    assert found.components == 4
+    assert found.accuracy == pytest.approx(expected)
+    others = [accuracy(PCA(4, random_state=3).fit(wide)), accuracy(PCA(40).fit(wide)), accuracy(None)]
+    assert all(abs(other - expected) > 1 for other in others), "directions of all rows, or no PCA, would show"
+
+
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_the_parts_that_features_come_in_change_nothing(size: int) -> None:
     chosen = training_rows(LABELS, 10, seed=0, split=0)

@@ -100,15 +100,31 @@ def test_c_is_chosen_on_samples_that_were_not_fitted_on(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(linear, "_fitted", fitted)
     y = np.arange(20) % 2
-    c, accuracies = linear._chosen(np.eye(2, dtype=np.float32)[y], y, 2, never, "linear")
+    x = np.eye(2, dtype=np.float32)[y]
+    x[:16] = 1 - x[:16]  # on which the others are right
+    c, accuracies = linear._chosen(x, y, 2, never, "linear")
     assert (c, seen) == (0.1, [16])
-    assert accuracies["0.1"] == 100
+    assert accuracies == {f"{one:g}": 100 if one == 0.1 else 0 for one in linear.CS}
 
 
-def test_the_test_images_are_scored_by_what_was_fitted(run: RunFolder) -> None:
+def test_each_split_is_scored_by_what_was_fitted_on_all_training_samples(run: RunFolder) -> None:
     record = fit_linear(run, 0, CPU, Reporter(), should_stop=never)
-    assert 40 < record.test_accuracy < 60, "ten classes, from four averages of grey"
-    assert abs(record.test_accuracy - record.train_accuracy) < 10
+    found = {split: list(Feed(run, 0, CPU).sequential(split, linear._averaged)) for split in run.splits}
+    x = {split: np.concatenate([z.numpy() for z, _ in parts]) for split, parts in found.items()}
+    y = {split: np.concatenate([labels.numpy() for _, labels in parts]) for split, parts in found.items()}
+    standard = x["train"].copy()
+    mean, deviation = linear._standardise(standard)
+    ((weights, bias, _),) = linear._fitted(standard, y["train"], 10, [record.c], never, "linear")
+
+    def by_hand(split: str) -> float:
+        decisions = (x[split] - mean) / deviation @ weights.T + bias
+        return 100 * float((decisions.argmax(1) == y[split]).mean())
+
+    assert record.train_accuracy == pytest.approx(by_hand("train"), abs=0.01)
+    assert record.validation_accuracy == pytest.approx(by_hand("validation"), abs=0.01)
+    assert record.test_accuracy == pytest.approx(by_hand("test"), abs=0.01)
+    assert abs(by_hand("validation") - by_hand("test")) > 0.1, "one in place of the other would show"
+    assert record.c != linear.CS[0]
     assert record.samples == run.info.samples["train"]
     assert read_probe(run, 0, "linear") == record
 

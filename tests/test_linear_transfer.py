@@ -12,8 +12,10 @@ import pytest
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError, CorruptDataError, DiskError, RefusedError, Stopped
 from pipeline.experiments import linear_transfer
-from pipeline.experiments.linear_transfer import Settings, Transfer, read_transfer, transfer
+from pipeline.experiments.folds import Fold, Parts, training_rows
+from pipeline.experiments.linear_transfer import Settings, Transfer, key_of_depth, read_transfer, transfer
 from pipeline.experiments.overview import beside
+from pipeline.experiments.pool import open_pool
 from pipeline.experiments.transfertables import transfer_table
 from pipeline.gc import collect, find_garbage
 from pipeline.progress import Reporter
@@ -120,6 +122,55 @@ def test_other_settings_have_a_record_of_their_own(run: RunFolder, images: str) 
     records = [transferred(run, images, 1), transferred(run, images, 1, seed=1), transferred(run, images, 1, splits=1)]
     assert len({record.key for record in records}) == 3
     assert records[2].rows[0].accuracy.deviation is None
+
+
+def test_each_split_and_seed_trains_on_images_of_its_own(
+    run: RunFolder, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bytes, int]] = []
+
+    def watched(_: Parts, labels: np.ndarray, chosen: np.ndarray, *, state: int) -> Fold:
+        assert len(labels) == len(chosen) == 32
+        seen.append((chosen.tobytes(), state))
+        return Fold(accuracy=float(len(seen)), components=4, converged=True)
+
+    monkeypatch.setattr(linear_transfer, "fold", watched)
+    rows = [transferred(run, images, 1, seed=seed).rows[0] for seed in (0, 7)]
+    labels = open_pool(images).labels
+    assert seen == [
+        (training_rows(labels, 3, seed=seed, split=split).tobytes(), seed + split)
+        for seed in (0, 7)
+        for split in (0, 1)
+    ]
+    assert len({chosen for chosen, _ in seen}) == 4
+    assert [row.by_split for row in rows] == [[1, 2], [3, 4]]
+
+
+MOVED: list[tuple[tuple[str, ...], list[int]]] = [
+    (("store.encoding=uint8",), [1, 2]),
+    (("stages.0.store.encoding=uint8",), [1, 2]),
+    (("stages.1.store.encoding=uint8",), []),
+    (("augment.crop=6",), [0, 1, 2]),
+    (("augment.policy=canvas", "augment.padding=2"), [1, 2]),
+    (("augment.views=3",), [2]),
+    (("seed=1",), [1, 2]),
+    (("stages.1.train.lr=0.01",), [2]),
+    (("cache.keep=all", "machine.threads=1"), []),
+]
+"""Settings, and the x_j of an image that are others under them; the last one is not rounded."""
+
+
+@pytest.mark.parametrize(("changes", "expected"), MOVED)
+def test_a_row_is_another_where_x_j_of_an_image_is(whole: Path, changes: tuple[str, ...], expected: list[int]) -> None:
+    here, there = reopened(whole, "augment.padding=2"), reopened(whole, "augment.padding=2", *changes)
+    assert [j for j in range(3) if key_of_depth(here, j) != key_of_depth(there, j)] == expected
+
+
+def test_a_row_is_another_where_canvases_are_cut_elsewhere_though_the_same_stages_made_it(whole: Path) -> None:
+    canvas = ("network.stages=3", "augment.policy=canvas", "augment.padding=2")
+    late, early = (reopened(whole, *canvas, f"augment.cut_at={index}") for index in (0, 1))
+    assert late.stages[1].key == early.stages[1].key
+    assert key_of_depth(late, 2) != key_of_depth(early, 2)
 
 
 def test_a_stage_that_is_trained_anew_has_rows_of_its_own(run: RunFolder, images: str) -> None:

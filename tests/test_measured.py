@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.experiments.report.facts import RunFacts, run_facts
 from tests.reports import by_name, reported_run, values
+from tests.runs import epoch_record
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,15 @@ def test_only_a_prediction_before_compression_is_called_a_bound(facts: RunFacts)
     bound = replace(first, planned=msgspec.structs.replace(first.planned, written_basis="bound"))
     assert "bound" not in by_name([facts])["disk"].description
     assert "is a bound, before compression" in by_name([replace(facts, stages=[bound])])["disk"].description
+
+
+def test_images_a_second_of_a_stage_are_all_its_images_over_all_its_time(facts: RunFacts) -> None:
+    epochs = [
+        msgspec.structs.replace(epoch_record(epoch), images_per_second=rate)
+        for epoch, rate in enumerate((100.0, 300.0))
+    ]
+    stage = replace(facts.stages[0], epochs=epochs)
+    assert values(by_name([replace(facts, stages=[stage])])["throughput"], "measured") == {0: pytest.approx(150)}
 
 
 def test_the_time_of_a_stage_in_the_middle_is_shown_and_is_no_part_of_a_mean(facts: RunFacts) -> None:

@@ -144,6 +144,22 @@ def test_weights_of_a_prefix_stream_or_stay() -> None:
     assert found.streamed >= found.training, "no room for them is there in training steps"
 
 
+def test_taking_a_scale_has_room_for_the_weights_from_the_images_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, frozen = work(shapes=shapes(8), anchor=5), list[list[int]]()
+    found = predicted_peak(asked, 32)
+
+    def none_for(layers: list[int]) -> int:
+        frozen.append(layers)
+        return 0
+
+    monkeypatch.setattr(peak, "room_bytes", none_for)
+    without = predicted_peak(asked, 32)
+    layers = max(frozen, key=len)
+    assert len(layers) == 7
+    assert found.calibration - without.calibration == room_bytes(layers) > 0
+    assert found.evaluation == without.evaluation, "where their room is counted apart"
+
+
 def test_recomputing_takes_less() -> None:
     shallow = work(shapes=shapes()[:2], dtype=torch.float32)
     assert predicted_peak(replace(shallow, recompute=True), 256).training < predicted_peak(shallow, 256).training

@@ -118,6 +118,19 @@ def test_what_is_predicted_of_a_stage_adds_up(outline: Outline) -> None:
     assert plan.seconds == pytest.approx(route_of(load.choices, (0, 1, 2), PLENTY.disk).seconds)
 
 
+def test_a_store_is_read_back_before_another_is_deleted_for_it(tmp_path: Path) -> None:
+    outline = read_outline(tmp_path, loaded(tmp_path, *SETTINGS, "network.stages=4"))
+    needed = [unwritten(outline, i, MADE_UP, "none").nbytes for i in range(4)]
+    roomy, tight = (
+        make_plan(outline, made_up_rates(4), Budgets(disk, PLENTY.host), device=CPU)
+        for disk in (sum(needed), sum(needed) - 1)
+    )
+    assert roomy.anchors == tight.anchors == [0, 1, 2, 3]
+    assert [stage.deletes for stage in tight.stages][:2] == [None, 1]
+    more = [two.writing_seconds - one.writing_seconds for one, two in zip(roomy.stages, tight.stages, strict=True)]
+    assert more[:2] == pytest.approx([0, needed[2] / 1e9])
+
+
 def test_the_images_alone_may_be_too_much(outline: Outline) -> None:
     with pytest.raises(DiskError, match=r"x_0 alone takes .* and the disk budget is 1\.0 KB\nnext: a larger budget"):
         planned(outline, 1000)

@@ -11,7 +11,7 @@ import torch
 
 from cache import speed
 from cascade import StageShape
-from pipeline import bench, budget, ondevice, rates, trial
+from pipeline import bench, budget, measured, ondevice, rates, trial
 from pipeline.acceptance import accept_stale
 from pipeline.bench import Bench, StageSeconds
 from pipeline.config_file import load_config
@@ -20,6 +20,7 @@ from pipeline.errors import DeviceMemoryError
 from pipeline.footprint import known_store
 from pipeline.ingest import ingest
 from pipeline.lock import lock_folder
+from pipeline.measured import measured_stages
 from pipeline.outline import Outline, read_outline
 from pipeline.plan import Plan, keep_plan, make_plan, read_plan
 from pipeline.planning import outcomes, plan_run
@@ -28,7 +29,7 @@ from pipeline.progress import Reporter, size
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import write_sealed
 from tests.conftest import Outcome
-from tests.runs import SMALL, copied, reopened
+from tests.runs import SMALL, copied, epoch_record, reopened
 from tests.test_plan import PLENTY, made_up_rates
 from tests.trained import CPU, whole
 
@@ -229,13 +230,24 @@ def test_what_was_predicted_stands_beside_what_came_of_it(whole: RunFolder, tmp_
     plan = keep_plan(run.path, make_plan(outline, MADE_UP, PLENTY, device=CPU, stores=[1, 2]), None)
     found = outcomes(run)
     assert [one.measured.j for one in found] == [0, 1]
-    record, predicted, measured = run.stages[0].record, found[0].predicted, found[0].measured
+    record, predicted, trained = run.stages[0].record, found[0].predicted, found[0].measured
     assert record is not None
     assert predicted == plan.stages[0]
-    assert measured.seconds == record.seconds
-    assert measured.images_per_second
-    assert 0 < measured.stored_bytes < predicted.written_bytes  # coded, and a bound
-    assert measured.device_peak_bytes is None, "a CPU has none of its own"
+    assert trained.seconds == record.seconds
+    assert trained.images_per_second
+    assert 0 < trained.stored_bytes < predicted.written_bytes  # coded, and a bound
+    assert trained.device_peak_bytes is None, "a CPU has none of its own"
+
+
+def test_images_a_second_of_a_trained_stage_are_all_its_images_over_all_its_time(
+    whole: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = [
+        msgspec.structs.replace(epoch_record(epoch), images_per_second=rate)
+        for epoch, rate in enumerate((100.0, 300.0))
+    ]
+    monkeypatch.setattr(measured, "read_metrics", lambda _: epochs)
+    assert [one.images_per_second for one in measured_stages(whole)] == [pytest.approx(150)] * 2
 
 
 def test_stores_of_a_copied_run_are_found(whole: RunFolder, tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_streamed_weights_are_on_the_host_once_and_hooks_see_their_blocks() -> N
     assert seen == [True]
 
 
+def test_tensors_of_streamed_layers_begin_where_those_that_torch_allocates_may() -> None:
+    streamed = StreamedLayers(layers_of(prefix(3)), CPU)
+    places = [place for waiting in streamed._waiting for place in waiting.places.values()]
+    assert any(place.stop % 256 for place in places), "or they all would in any case"
+    assert [place.first % 256 for place in places] == [0] * len(places)
+
+
 @pytest.mark.parametrize("name", DEVICES)
 def test_after_a_layer_that_raises_the_next_batch_comes_through(name: str) -> None:
     device, whole = torch.device(name), prefix(5)

@@ -81,6 +81,14 @@ def test_its_head_is_the_first_stage_s_but_for_the_layers(tmp_path: Path) -> Non
     assert wider.shape.head_width == 16
 
 
+def test_a_cnn_is_trained_as_the_probes_section_says_and_not_as_stages_are(run: RunFolder) -> None:
+    own = reopened(run.path, "probe.train.epochs=9", "probe.train.lr=0.3", "stages.1.train.lr=0.5")
+    for j in range(3):
+        problem = cnn_problem(own, j, "cnn-1")
+        assert (problem.epochs, problem.train.lr) == (9, 0.3)
+        assert problem.train == own.config.probe_train != own.config.train
+
+
 def test_a_head_that_pools_too_much_is_refused(run: RunFolder) -> None:
     with pytest.raises(ConfigError, match=r"head.pool = 4: x_2 has 4x4 pixels, too few for a probe that pools so"):
         cnn_problem(reopened(run.path, "head.pool=4", "stages.1.head.pool=1"), 2, "cnn-1")

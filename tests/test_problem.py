@@ -8,8 +8,10 @@ from torch import nn
 
 from pipeline.experiments.end_to_end import end_to_end
 from pipeline.experiments.probes import cnn_problem
+from pipeline.initial import draw_weights
+from pipeline.networks import new_block, new_head
 from pipeline.problem import joined, parts_of_blocks, stage_problem
-from tests.runs import tiny_run
+from tests.runs import reopened, tiny_run
 
 
 def test_one_block_is_itself_and_several_are_a_sequence() -> None:
@@ -20,6 +22,15 @@ def test_one_block_is_itself_and_several_are_a_sequence() -> None:
     x = torch.randn(3, 2)
     assert torch.equal(joined([])(x), x), "under a probe there is none"
     assert parts_of_blocks(joined([])) == []
+
+
+def test_initial_weights_are_the_draws_of_the_seed_and_the_stage(tmp_path: Path) -> None:
+    run = reopened(tiny_run(tmp_path / "run").path, "seed=5")
+    for j in range(2):
+        block, head = new_block(run, j), new_head(run, j)
+        draw_weights(5, j, block, head)
+        for drawn, made in zip((block, head), stage_problem(run, j).modules(run), strict=True):
+            assert all(torch.equal(*pair) for pair in zip(drawn.parameters(), made.parameters(), strict=True))
 
 
 def test_end_to_end_begins_with_the_weights_that_the_stages_begin_with(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from cascade import taylor_scores
-from pipeline.checkpoint import read_position
+from cascade import strongest, taylor_scores
+from pipeline import fit
+from pipeline.checkpoint import load_checkpoint, read_position
 from pipeline.device import autocast, choose_device
 from pipeline.errors import Stopped
 from pipeline.evaluation import evaluate
@@ -83,6 +84,32 @@ def test_once_filters_are_cut_a_step_moves_the_head_alone(tmp_path: Path) -> Non
     moved = {name for name, tensor in learner.tensors().items() if not tensor.equal(before[name])}
     assert moved
     assert not any(name.startswith(("block.", "momentum.block.")) for name in moved)
+
+
+def test_a_stage_keeps_the_filters_that_score_highest_at_the_end_of_its_training(
+    tmp_path: Path, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = compressed_run(tmp_path / "run")
+
+    def stop(*_: object) -> None:
+        raise Stopped("before anything is cut")
+
+    monkeypatch.setattr(fit, "filter_scores", stop)
+    with pytest.raises(Stopped):
+        train_stage(run, 0, CPU, Reporter())
+    learner, feed = make_learner(run, stage_problem(run, 0), CPU), Feed(run, 0, CPU)
+    load_checkpoint(run.stages[0], learner, Reporter(), batch_size=feed.batch_size, epoch_samples=feed.epoch_samples)
+    kept = strongest(filter_scores(learner, feed, 2, Reporter(), never), 2)
+    record = trained.stages[0].record
+    assert record is not None
+    assert record.kept == kept
+    assert kept != [0, 1], "the first two would be kept too if scores were ignored"
+
+
+def test_the_head_is_tuned_by_a_cosine_over_the_epochs_of_the_tuning(tmp_path: Path) -> None:
+    run = compressed_run(tmp_path / "run", "train.schedule=cosine", "train.epochs=1")
+    train_stage(run, 0, CPU, Reporter())
+    assert [epoch.lr for epoch in read_metrics(run.stages[0])] == pytest.approx([0.1, 0.01, 0.005])
 
 
 def test_stages_go_on_with_what_is_left(trained: RunFolder) -> None:

@@ -6,17 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
+from cascade import ensemble
+from pipeline import evaluation, fit
 from pipeline.device import choose_device
 from pipeline.errors import ConfigError, RefusedError, Stopped
 from pipeline.evaluation import evaluate
 from pipeline.experiments.refit import refit_last
+from pipeline.initial import draw_weights
+from pipeline.learner import Learner, make_learner
+from pipeline.networks import new_block, new_head
 from pipeline.progress import Reporter
 from pipeline.refits import with_last_head
 from pipeline.runfolder import RunFolder
 from pipeline.training import train_stage
 from pipeline.verify import verify
-from pipeline.weights import load_tensors
+from pipeline.weights import load_tensors, module_tensors
 from tests.runs import copied, reopened, tiny_run
 from tests.trained import files_of
 
@@ -45,10 +51,25 @@ def test_a_refit_is_the_last_stage_of_a_config_with_that_head(run: RunFolder) ->
     assert load_tensors(folder.block)[0]["block.conv.weight"].shape[0] == 8
 
 
-def test_block_and_head_start_from_fresh_weights_and_are_trained_together(run: RunFolder) -> None:
+def test_block_and_head_start_from_fresh_weights_and_are_trained_together(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: dict[str, Tensor] = {}
+
+    def watched(*arguments: Any, **options: Any) -> Learner:
+        learner = make_learner(*arguments, **options)
+        begun.update({name: tensor.clone() for name, tensor in learner.tensors().items()})
+        return learner
+
+    monkeypatch.setattr(fit, "make_learner", watched)
     refit_last(run, 6, "cpu", Reporter())
-    blocks = [load_tensors(seen.stages[-1].block)[0]["block.conv.weight"] for seen in (run, with_last_head(run, 6))]
-    assert not blocks[0].equal(blocks[1])
+    seen = with_last_head(run, 6)
+    block, head = new_block(seen, 1), new_head(seen, 1)
+    draw_weights(seen.config.seed, 1, block, head)
+    ended = load_tensors(seen.stages[1].block)[0] | load_tensors(seen.stages[1].head)[0]
+    for name, drawn in module_tensors(block=block, head=head).items():
+        assert begun[name].equal(drawn), name
+        assert not ended[name].equal(drawn), f"{name} is trained"
 
 
 def test_the_stage_and_earlier_refits_stay_to_the_byte(run: RunFolder) -> None:
@@ -83,6 +104,25 @@ def test_evaluation_has_the_refit_beside_the_stage_and_an_ensemble_with_it(run: 
     assert refit.ensemble == evaluate(with_last_head(run, 6)).ensemble
     again = evaluate(run, recompute_on=CPU)
     assert again.refits[0].scores.top1 == pytest.approx(refit.scores.top1, abs=11), "a test image or none"
+
+
+def test_the_ensemble_with_a_refit_is_of_its_outputs_and_those_of_the_stages_before(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refit_last(run, 6, "cpu", Reporter())
+    together: list[list[Tensor]] = []
+
+    def watched(kept: list[Tensor], **options: Any) -> Tensor:
+        together.append(kept)
+        return ensemble(kept, **options)
+
+    monkeypatch.setattr(evaluation, "ensemble", watched)
+    evaluate(run)
+    first, last = run.stages
+    stages = [load_tensors(one.test_logits)[0]["logits"] for one in (first, last, with_last_head(run, 6).stages[1])]
+    for kept, expected in zip(together, ([0, 1], [0, 2]), strict=True):
+        assert len(kept) == 2
+        assert all(logits.equal(stages[one]) for logits, one in zip(kept, expected, strict=True))
 
 
 def test_verify_reads_the_files_of_a_refit(run: RunFolder) -> None:

@@ -18,6 +18,7 @@ from pipeline.experiments.seeds import seed_folder
 from pipeline.experiments.sweep import read_summary, summarise, sweep
 from pipeline.gc import find_garbage
 from pipeline.lock import lock_folder
+from pipeline.metrics import read_metrics
 from pipeline.plan import make_plan
 from pipeline.planning import budgets_of
 from pipeline.presets import write_preset
@@ -77,6 +78,24 @@ def test_the_summary_is_the_mean_and_deviation_of_what_each_seed_scored(trained:
     assert (row.seeds, row.test.n, row.test.mean) == ([0, 1], 2, sum(own) / 2)
     assert row.test.deviation == pytest.approx(abs(own[0] - own[1]) / 2**0.5)
     assert row.train is not None
+
+
+def test_a_stage_has_the_training_accuracy_of_its_last_epoch_beside_its_test_accuracy(trained: Path) -> None:
+    found, run = scored(seed_folder(trained, 1)), reopened(seed_folder(trained, 1))
+    for j, stage in enumerate(run.stages):
+        assert stage.record is not None
+        assert found.train[f"stage {j}"] == read_metrics(stage)[-1].train_accuracy == stage.record.train_accuracy
+        assert found.test[f"stage {j}"] == stage.record.test_accuracy
+    assert found.train.values() != found.test.values()
+
+
+def test_an_ensemble_is_only_of_seeds_that_are_trained_to_the_last_stage(parent: Path) -> None:
+    def without_last_stage(seed: int) -> list[tuple[str, list[int]]]:
+        shutil.rmtree(reopened(seed_folder(parent, seed)).stages[1].path)
+        return [(row.what, row.seeds) for row in summarise(parent).rows]
+
+    assert without_last_stage(1) == [("stage 0", [0, 1]), ("stage 1", [0]), ("ensemble", [0])]
+    assert without_last_stage(0) == [("stage 0", [0, 1])]
 
 
 def test_images_are_there_once_and_the_whole_can_move(trained: Path, parent: Path) -> None:
