@@ -1,5 +1,6 @@
 """What is in a folder that another process may be deleting from."""
 
+import shlex
 from pathlib import Path
 
 
@@ -13,3 +14,8 @@ def matching(folder: Path, pattern: str) -> list[Path]:
             return sorted(folder.glob(pattern))
         except FileNotFoundError:
             continue
+
+
+def run_option(path: Path) -> str:
+    """The option by which a command that is shown names a run folder; "" of the present one."""
+    return "" if path.resolve() == Path.cwd() else f" --run {shlex.quote(str(path))}"

@@ -45,7 +45,7 @@ from pipeline.host import host_budget
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, settings_of_views
 from pipeline.links import check_unlinked
 from pipeline.outline import Outline
-from pipeline.paths import matching
+from pipeline.paths import matching, run_option
 from pipeline.record import Accepted, StageRecord
 from pipeline.shapes import network_shapes
 from pipeline.stage_folder import StageFolder
@@ -84,7 +84,7 @@ class RunFolder:
         """Place of an x_j that a plan has a sample of -> codec -> what that leaves of it."""
         info = read_data_info(path)
         if info is None:
-            raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{_run_option(path)}")
+            raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{run_option(path)}")
         check_same_data(info, config, path)
         self.info: DataInfo = info
         self.side = config.augment.crop or info.side
@@ -171,7 +171,7 @@ class RunFolder:
         """A cascade command for this folder, its settings and then those given, to show to the user."""
         overrides = "".join(f" --set {shlex.quote(setting)}" for setting in (*self.settings, *settings))
         accepting = " --accept-stale" if self.accepts_stale else ""
-        return f"cascade {command}{_run_option(self.path)}{overrides}{accepting}"
+        return f"cascade {command}{run_option(self.path)}{overrides}{accepting}"
 
     def train_command(self, j: int) -> str:
         """The command that trains stage j, with --accept-stale only where a stage before it is accepted."""
@@ -362,7 +362,3 @@ def store_bytes(store: Path) -> int:
         return committed_bytes(store)
     except NoStoreError:
         return 0
-
-
-def _run_option(path: Path) -> str:
-    return "" if path.resolve() == Path.cwd() else f" --run {shlex.quote(str(path))}"

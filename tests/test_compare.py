@@ -65,7 +65,7 @@ def test_sweeps_without_a_common_seed_are_refused() -> None:
 def test_stages_that_one_lacks_are_left_out_and_named() -> None:
     found = compared(A, scores({seed: [80.0] for seed in A}))
     assert [one.what for one in found.differences] == ["stage 0"]
-    assert found.notes == ["A alone has ensemble, stage 1"]
+    assert found.notes == ["A alone has stage 1, ensemble"]
 
 
 def test_other_images_and_ensembles_of_other_depths_are_said() -> None:

@@ -22,6 +22,7 @@ from pipeline.data_info import X_0
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
 from pipeline.experiments.places import SEEDS
 from pipeline.links import check_unlinked, read_file
+from pipeline.paths import matching, run_option
 from pipeline.presets import with_setting
 
 MOST = 1000
@@ -52,8 +53,28 @@ def seed_folder(parent: Path, seed: int) -> Path:
 
 def seeds_there(parent: Path) -> list[int]:
     """The seeds that have a run folder, in order."""
-    names = [path.parent.name for path in (parent / SEEDS).glob(f"*/{CONFIG_NAME}")]
-    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+    return [seed for seed in numbered(parent) if (seed_folder(parent, seed) / CONFIG_NAME).exists()]
+
+
+def numbered(parent: Path) -> list[int]:
+    """The seeds whose folder has a config, or stages without one, in order."""
+    found = (path.parent.name for what in (CONFIG_NAME, "stages") for path in matching(parent, f"{SEEDS}/*/{what}"))
+    return sorted({int(name) for name in found if is_seed(name)})
+
+
+def is_seed(name: str) -> bool:
+    """Whether a folder has the name that a sweep gives that of a seed."""
+    return name.isascii() and name.isdecimal() and str(int(name)) == name
+
+
+def sweep_command(parent: Path) -> str:
+    """`cascade sweep` of a run folder, to show to the user."""
+    return f"cascade sweep{run_option(parent)}"
+
+
+def list_of_seeds(seeds: Sequence[int]) -> str:
+    """As in "seed 2", "seeds 0, 2"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
 
 
 def reported(path: Path) -> list[Path]:

@@ -1,21 +1,22 @@
 """Tables and JSON of sweeps and comparisons."""
 
 from pipeline.experiments.compare import Comparison, explained
-from pipeline.experiments.sweep import Summary
+from pipeline.experiments.summary import Summary
 from pipeline.tables import as_json, as_text, new_table
 
 
 def summary_json(summary: Summary) -> str:
-    """`{"rows": [{"what", "seeds", "test": {"mean", "deviation", "n"}, "train": {...} or null}]}`, in percent."""
+    """`{"rows": [{"what", "seeds", "test": {"mean", "deviation", "n"}, "train": {...} or null}], "notes", "made",
+    "config", "trainings": [{"seed", "what", "key", "device", "seconds", "machine"}]}`, in percent."""
     return as_json(summary)
 
 
 def summary_table(summary: Summary) -> str:
-    """A row for each stage, then the ensemble: mean and deviation over seeds."""
+    """A row for each stage, the ensemble and what is beside them: mean and deviation over seeds; then the notes."""
     table = new_table("what", "test %", "train %", "seeds")
     for row in summary.rows:
         table.add_row(row.what, str(row.test), str(row.train or "-"), f"{row.test.n}: {_listed(row.seeds)}")
-    return "\n".join([as_text(table), "mean ± deviation of a sample, over seeds"])
+    return "\n".join([as_text(table), "mean ± deviation of a sample, over seeds", *summary.notes])
 
 
 def comparison_json(comparison: Comparison) -> str:

@@ -10,40 +10,18 @@ from pipeline.config import Budget, Config, budget_bytes
 from pipeline.config_file import load_config
 from pipeline.data_info import X_0
 from pipeline.disk import folder_bytes, run_bytes
-from pipeline.errors import DiskError, Stopped
-from pipeline.experiments.places import SEEDS, SUMMARY
-from pipeline.experiments.scores import Scored, scores_of
+from pipeline.errors import ConfigError, DiskError, RefusedError, Stopped
 from pipeline.experiments.seeds import make_seed_folder, seed_folder, seeds_there
-from pipeline.experiments.statistics import Mean, mean_of
+from pipeline.experiments.summary import Summary, summarise
 from pipeline.gc import freeable
-from pipeline.lock import Lock, lock_folder
+from pipeline.lock import lock_folder
 from pipeline.needed import free_stores
 from pipeline.plan import as_planned
 from pipeline.progress import Reporter, size
 from pipeline.rates import RATES
 from pipeline.runfolder import RunFolder
 from pipeline.runs import ingest_data, run_stages
-from pipeline.sealed import read_sealed, write_sealed
 from pipeline.stopping import never
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage's head, or the ensemble, over seeds."""
-
-    what: str
-    """As in "stage 2", or "ensemble"."""
-    seeds: list[int]
-    """That have it trained; the ensemble is of all stages."""
-    test: Mean
-    """Test accuracy, percent."""
-    train: Mean | None
-    """Training accuracy over the last epoch, percent; None of the ensemble."""
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """seeds/summary.json: what the seeds scored with the settings of their configs."""
-
-    rows: list[Row]
 
 
 def sweep(
@@ -57,8 +35,9 @@ def sweep(
     skip_bad: bool = False,
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
-) -> None:
-    """Train stages 0..last, by default all, with each seed in a run folder of its own, skipping what is done.
+) -> Summary:
+    """Train stages 0..last, by default all, with each seed in a run folder of its own, skipping what is done;
+    what they scored together, and the seeds before them that are of the same settings.
 
     The images are ingested once. Budgets are of the whole: what other seeds keep on the disk is not there for this one.
     Once a seed is trained under cache.keep = "auto", its x_j that nothing will read again are deleted.
@@ -78,7 +57,7 @@ def sweep(
             report.say(f"seed {seed}, {number} of {len(seeds)}, in {seed_folder(parent, seed)}")
             _take_rates(parent, seed, seeds)
             _train(parent, seed, config, last, device, report, strict=strict, should_stop=should_stop)
-        summarise(parent, lock)
+        return summarise(parent, lasting, lock)
 
 
 def _train(
@@ -127,8 +106,11 @@ def _others(parent: Path, seed: int) -> list[Path]:
 
 
 def _freeable(folder: Path) -> str:
-    """What gc would free of a run folder, as its own config has it."""
-    return freeable(RunFolder(folder, load_config(folder)))
+    """What gc would free of a run folder, as its own config has it; "" where that cannot be read."""
+    try:
+        return freeable(RunFolder(folder, load_config(folder)))
+    except (ConfigError, RefusedError):
+        return ""
 
 
 def _take_rates(parent: Path, seed: int, seeds: Sequence[int]) -> None:
@@ -138,35 +120,3 @@ def _take_rates(parent: Path, seed: int, seeds: Sequence[int]) -> None:
     known = next((path for path in others if path.is_file() and not path.is_symlink()), None)
     if known is not None and not own.exists():
         replace_file(own, known.read_bytes())
-
-
-def summarise(parent: Path, lock: Lock | None = None) -> Summary:
-    """Score all seeds that are there; with the parent's `lock` held, keep that beside them."""
-    summary = Summary(rows=rows_of(list(scores_of(parent).values())))
-    if lock is not None:
-        write_sealed(parent / SEEDS / SUMMARY, summary)
-    return summary
-
-
-def rows_of(found: Sequence[Scored]) -> list[Row]:
-    """A row for each stage that any seed has trained, then the ensemble."""
-    names = list(dict.fromkeys(name for one in sorted(found, key=lambda one: -len(one.test)) for name in one.test))
-    rows = []
-    for name in names:
-        having = [one for one in found if name in one.test]
-        trained = [one.train[name] for one in having if name in one.train]
-        rows.append(
-            Row(
-                what=name,
-                seeds=[one.seed for one in having],
-                test=mean_of([one.test[name] for one in having]),
-                train=mean_of(trained) if trained else None,
-            )
-        )
-    return rows
-
-
-def read_summary(parent: Path) -> Summary | None:
-    """What the last sweep kept; None where none ended. Raises CorruptDataError."""
-    path = parent / SEEDS / SUMMARY
-    return read_sealed(path, Summary, remedy=f"delete it; the next cascade sweep --run {parent} makes it again")

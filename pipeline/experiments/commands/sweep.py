@@ -35,15 +35,18 @@ def sweep(
 ) -> None:
     """Train all stages with each of several seeds, skipping what is done, and say what they scored.
 
-    Each seed has a run folder of its own, DIR/seeds/SEED, on the images of DIR. Budgets are of all together.
+    Each seed has a run folder of its own, DIR/seeds/SEED, on the images of DIR. Budgets are of all together. Only
+    seeds that are of the same settings count: those of the config with --set, or, where none is, those that there are.
     """
     from pipeline.experiments.seeds import parse_seeds
     from pipeline.experiments.seedtables import summary_json, summary_table
-    from pipeline.experiments.sweep import summarise
+    from pipeline.experiments.summary import summarise
     from pipeline.experiments.sweep import sweep as train
 
-    if seeds is not None:
-        train(
+    if seeds is None:
+        summary = summarise(run_path, settings)
+    else:
+        summary = train(
             run_path,
             parse_seeds(seeds),
             settings,
@@ -54,5 +57,4 @@ def sweep(
             strict=strict,
             should_stop=should_stop(),
         )
-    summary = summarise(run_path)
     click.echo(summary_json(summary) if as_json else summary_table(summary))
