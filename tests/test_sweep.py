@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,41 @@ def test_a_damaged_summary_is_noticed(parent: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"n": 2', b'"n": 9', 1))
     with pytest.raises(Exception, match="its content does not have its checksum"):
         read_summary(parent)
+
+
+def test_a_sweep_trains_each_seeds_baseline_and_compares_it(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    code, out, _ = cascade("sweep", "--run", parent, "--seeds", "0..1", "--baseline", "--json")
+    rows = {row["what"]: row for row in json.loads(out)["rows"]}
+    assert (code, rows["end to end"]["seeds"], rows["end to end"]["train"]["n"]) == (0, [0, 1], 2)
+    summary = read_summary(parent)
+    assert summary is not None
+    assert [one.what for one in summary.trainings if one.seed == 1] == ["stage 0", "stage 1", "end to end"]
+    code, out, _ = cascade("compare", parent, "--json")
+    found = {row["what"]: row for row in json.loads(out)["differences"]}
+    assert (code, [*found]) == (0, ["stage 0", "stage 1", "ensemble"])
+    assert (found["ensemble"]["seeds"], found["ensemble"]["a"]) == ([0, 1], rows["end to end"]["test"])
+    assert found["ensemble"]["interval"] is not None
+    code, _, err = cascade("sweep", "--run", parent, "--baseline")
+    assert (code, "nothing is trained\nnext: --seeds" in err) == (2, True)
+
+
+def test_a_summary_says_what_it_is_of(trained: Path) -> None:
+    summary = read_summary(trained)
+    assert summary is not None
+    assert summary.config["train"]["lr"] == 0.1
+    assert "seed" not in summary.config
+    assert {(one.seed, one.what) for one in summary.trainings} == {(s, f"stage {j}") for s in (0, 1) for j in (0, 1)}
+    assert all(one.machine["torch"] and one.device and one.key for one in summary.trainings)
+    assert datetime.fromisoformat(summary.made).tzinfo is not None
+
+
+def test_refits_are_rows_too(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("refit-last", "--head-width", "16", "--run", seed_folder(parent, 1))[0] == 0
+    found = {row.what: row.seeds for row in summarise(parent).rows}
+    assert found == {
+        "stage 0": [0, 1],
+        "stage 1": [0, 1],
+        "ensemble": [0, 1],
+        "last stage, head 16": [1],
+        "ensemble, head 16": [1],
+    }

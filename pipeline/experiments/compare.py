@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import RefusedError
 from pipeline.experiments.alike import differing
-from pipeline.experiments.scores import ENSEMBLE, Scored, in_order
+from pipeline.experiments.scores import END_TO_END, ENSEMBLE, Scored, in_order
 from pipeline.experiments.seeds import list_of_seeds
 from pipeline.experiments.seedscores import scores_of
 from pipeline.experiments.statistics import CONFIDENCE, Interval, Mean, interval_of, mean_of
@@ -88,6 +88,34 @@ def compared(a: Mapping[int, Scored], b: Mapping[int, Scored]) -> Comparison:
         notes.append("the ensembles are of other numbers of stages")
     differences = [_difference(name, pairs, name) for name in names]
     return Comparison(differences, notes, differing(pairs[0][0].settings, pairs[0][1].settings))
+
+
+def compare_within(path: Path, against: str = END_TO_END) -> Comparison:
+    """What a run folder or the seeds of a sweep have trained, each with `against`, which they have trained too.
+
+    Raises RefusedError where they have not.
+    """
+    counted = scores_of(path)
+    found = compared_within(counted.scores, against)
+    return replace(found, notes=[*counted.notes, *found.notes])
+
+
+def compared_within(scores: Mapping[int, Scored], against: str) -> Comparison:
+    """Every name but `against` with that, paired by seed, over the seeds that have both."""
+    having = {seed: one for seed, one in scores.items() if against in one.test}
+    names = in_order(name for one in scores.values() for name in one.test)
+    if not having:
+        trained = (
+            "cascade baseline, or cascade sweep --seeds 0..4 --baseline" if against == END_TO_END else "one of these"
+        )
+        raise RefusedError(
+            f"nothing is trained that is called {against!r}: there is {', '.join(names)}\nnext: {trained}"
+        )
+    without = [seed for seed in scores if seed not in having]
+    notes = [f"left out, without {against}: {list_of_seeds(without)}"] if without else []
+    pairs = [(one, one) for one in having.values()]
+    there = [name for name in names if name != against and any(name in one.test for one in having.values())]
+    return Comparison([_difference(name, pairs, against, against) for name in there], notes)
 
 
 def _depth(scored: Scored) -> int:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import torch
 
 from cache import replace_file
 from pipeline.config import Budget, Config, budget_bytes
 from pipeline.config_file import load_config
 from pipeline.data_info import X_0
+from pipeline.device import choose_device
 from pipeline.disk import folder_bytes, run_bytes
 from pipeline.errors import ConfigError, DiskError, RefusedError, Stopped
+from pipeline.experiments.baseline import train_baseline
 from pipeline.experiments.seeds import make_seed_folder, seed_folder, seeds_there
 from pipeline.experiments.summary import Summary, summarise
 from pipeline.gc import freeable
@@ -32,12 +35,13 @@ def sweep(
     device: str | None,
     report: Reporter,
     *,
+    baseline: bool = False,
     skip_bad: bool = False,
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
 ) -> Summary:
-    """Train stages 0..last, by default all, with each seed in a run folder of its own, skipping what is done;
-    what they scored together, and the seeds before them that are of the same settings.
+    """Train stages 0..last, by default all, with each seed in a run folder of its own, skipping what is done, and with
+    `baseline` the network end to end; what all seeds of these settings scored together.
 
     The images are ingested once. Budgets are of the whole: what other seeds keep on the disk is not there for this one.
     Once a seed is trained under cache.keep = "auto", its x_j that nothing will read again are deleted.
@@ -57,6 +61,10 @@ def sweep(
             report.say(f"seed {seed}, {number} of {len(seeds)}, in {seed_folder(parent, seed)}")
             _take_rates(parent, seed, seeds)
             _train(parent, seed, config, last, device, report, strict=strict, should_stop=should_stop)
+            if baseline:
+                lock.says(f"seed {seed} of a sweep, end to end, in {seed_folder(parent, seed)}")
+                run = _run_of(parent, seed, config)
+                train_baseline(run, _device(config, device), report, strict=strict, should_stop=should_stop)
         return summarise(parent, lasting, lock)
 
 
@@ -73,12 +81,22 @@ def _train(
 ) -> None:
     folder = seed_folder(parent, seed)
     with lock_folder(folder, "beginning") as lock:
-        own = msgspec.structs.replace(config, seed=seed, budget=_budget_left(parent, seed, config))
-        run = RunFolder(folder, own)
+        run = _run_of(parent, seed, config)
         run_stages(run, 0, last, device, report, plan_to=last, lock=lock, strict=strict, should_stop=should_stop)
         if config.cache.keep == "auto":
             stores = as_planned(run).config.cache.keep
             free_stores(run.following(stores if isinstance(stores, list) else [], frees=True), report)
+
+
+def _run_of(parent: Path, seed: int, config: Config) -> RunFolder:
+    """The run of a seed, within what is left to it."""
+    own = msgspec.structs.replace(config, seed=seed, budget=_budget_left(parent, seed, config))
+    return RunFolder(seed_folder(parent, seed), own)
+
+
+def _device(config: Config, name: str | None) -> torch.device:
+    machine = config.machine
+    return choose_device(machine.device if name is None else name, deterministic=machine.deterministic)
 
 
 def _budget_left(parent: Path, seed: int, config: Config) -> Budget:
