@@ -91,15 +91,16 @@ def run_stages(
     report: Reporter,
     *,
     plan_to: int | None = None,
+    says_plan: bool = True,
     lock: Lock | None = None,
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
 ) -> None:
     """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone.
 
-    Under cache.keep = "auto" a plan is made first, of stages 0..plan_to, by default all, said and followed. Under
-    "needed", and where the plan has them deleted, no store is written, or stays, that nothing will read. The folder is
-    held over all of them, if not by `lock` already.
+    Under cache.keep = "auto" a plan is made first, of stages 0..plan_to, by default all, said, without `says_plan` in a
+    line, and followed. Under "needed", and where the plan has them deleted, no store is written, or stays, that nothing
+    will read. The folder is held over all of them, if not by `lock` already.
     """
     stages, machine = len(run.stages), run.config.machine
     first, last = 0 if first is None else first, stages - 1 if last is None else last
@@ -114,7 +115,7 @@ def run_stages(
         )
         check_parts(run.outline)
         limit_device(run.config, device)
-        follows = _following(run, first, last, device, report, held, plan_to)
+        follows = _following(run, first, last, device, report, held, plan_to, says_plan=says_plan)
         run = follows.begin() if follows else as_planned(run)
         check_stages_memory(run, range(first, last + 1), device)
         if run.frees or run.drops:
@@ -164,12 +165,20 @@ def _finish(
 
 
 def _following(
-    run: RunFolder, first: int, last: int, device: torch.device, report: Reporter, held: Lock, plan_to: int | None
+    run: RunFolder,
+    first: int,
+    last: int,
+    device: torch.device,
+    report: Reporter,
+    held: Lock,
+    plan_to: int | None,
+    *,
+    says_plan: bool,
 ) -> Following | None:
     """What makes plans, where the config leaves the stores to one and anything is to be trained."""
     if run.config.cache.keep != "auto" or all(stage.record is not None for stage in run.stages[first : last + 1]):
         return None
-    return Following(run, device, report, held, plan_to)
+    return Following(run, device, report, held, plan_to, is_brief=not says_plan)
 
 
 def check_stages_writable(run: RunFolder, first: int, last: int) -> None:

@@ -201,3 +201,25 @@ def test_refits_are_rows_too(parent: Path, cascade: Callable[..., Outcome]) -> N
         "last stage, head 16": [1],
         "ensemble, head 16": [1],
     }
+
+
+@pytest.mark.parametrize("keep", ["all", "auto"])
+def test_a_sweep_that_is_refused_makes_no_folder(tmp_path: Path, cascade: Callable[..., Outcome], keep: str) -> None:
+    parent = parent_of_seeds(tmp_path / "run", f"cache.keep={keep}")
+    for _ in range(2):  # before there are images, and after
+        assert cascade("sweep", "--seeds", "0..1", "--to", "9", "--run", parent)[0] == 2
+        assert not (parent / SEEDS).exists()
+        cascade("ingest", "--run", parent)
+    for options, code in (
+        (("--disk", "1 KB"), 6),
+        (("--set", "machine.micro_batch=5"), 2),
+        (("--device", "nowhere"), 2),
+    ):
+        assert cascade("sweep", "--seeds", "0..1", *options, "--run", parent)[0] == code
+        assert not (parent / SEEDS).exists()
+
+
+def test_the_plan_is_said_in_full_once(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    parent = parent_of_seeds(tmp_path / "run", "cache.keep=auto")
+    code, _, err = cascade("sweep", "--seeds", "0..2", "--run", parent)
+    assert (code, err.count("all recomputed"), err.count("\nplan: ")) == (0, 1, 2)

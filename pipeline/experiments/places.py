@@ -6,6 +6,8 @@ transfer/KEY/           record.json of a transfer to other images, and features 
 seeds/SEED/             the run folder of a seed of a sweep; beside them summary.json
 """
 
+from pathlib import Path
+
 BASELINES = "baselines"
 PROBES = "probes"
 COMMANDS = {BASELINES: "baseline", PROBES: "probe"}
@@ -22,3 +24,16 @@ WRITTEN = (f"{BASELINES}/*", f"{PROBES}/*", f"{TRANSFER}/*", f"{TRANSFER}/*/{FEA
 """Folders in which files are written."""
 DELETED = (f"{BASELINES}/*", f"{PROBES}/*", f"{TRANSFER}/*/*")
 """Folders that are deleted whole."""
+
+
+def is_seed(name: str) -> bool:
+    """Whether a folder has the name that a sweep gives that of a seed."""
+    return name.isascii() and name.isdecimal() and str(int(name)) == name
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The run folder whose sweep has this one for a seed; None of any other."""
+    at = folder if folder.parent.name == SEEDS else folder.resolve()
+    parent = at.parent.parent
+    is_of_one = is_seed(at.name) and at.parent.name == SEEDS and (parent / "cascade.toml").is_file()
+    return parent if is_of_one else None

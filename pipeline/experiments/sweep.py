@@ -7,6 +7,7 @@ import msgspec
 import torch
 
 from cache import replace_file
+from pipeline.beforehand import check_parts
 from pipeline.config import Budget, Config, budget_bytes
 from pipeline.config_file import load_config
 from pipeline.data_info import X_0
@@ -14,16 +15,18 @@ from pipeline.device import choose_device
 from pipeline.disk import folder_bytes, run_bytes
 from pipeline.errors import ConfigError, DiskError, RefusedError, Stopped
 from pipeline.experiments.baseline import train_baseline
+from pipeline.experiments.end_to_end import end_to_end
 from pipeline.experiments.seeds import make_seed_folder, seed_folder, seeds_there
 from pipeline.experiments.summary import Summary, summarise
 from pipeline.gc import freeable
 from pipeline.lock import lock_folder
+from pipeline.microbatch import check_parts as check_parts_of
 from pipeline.needed import free_stores
 from pipeline.plan import as_planned
 from pipeline.progress import Reporter, size
 from pipeline.rates import RATES
 from pipeline.runfolder import RunFolder
-from pipeline.runs import ingest_data, run_stages
+from pipeline.runs import check_before_ingest, ingest_data, run_stages
 from pipeline.stopping import never
 
 
@@ -51,7 +54,9 @@ def sweep(
     config = load_config(parent, settings)
     lasting = [one for one in settings if not one.strip().startswith("budget.")]  # of the machine, and of the whole
     with lock_folder(parent, "beginning a sweep") as lock:
+        check_before_ingest(config, parent, last, device, report, lock=lock)
         ingest_data(config, parent, report, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
+        _check(parent, seeds, config, last, device, baseline=baseline)
         for seed in seeds:  # before hours are spent
             make_seed_folder(parent, seed, lasting)
         for number, seed in enumerate(seeds, 1):
@@ -60,12 +65,30 @@ def sweep(
             lock.says(f"seed {seed} of a sweep, in {seed_folder(parent, seed)}")
             report.say(f"seed {seed}, {number} of {len(seeds)}, in {seed_folder(parent, seed)}")
             _take_rates(parent, seed, seeds)
-            _train(parent, seed, config, last, device, report, strict=strict, should_stop=should_stop)
+            is_first = number == 1
+            _train(
+                parent, seed, config, last, device, report, says_plan=is_first, strict=strict, should_stop=should_stop
+            )
             if baseline:
                 lock.says(f"seed {seed} of a sweep, end to end, in {seed_folder(parent, seed)}")
                 run = _run_of(parent, seed, config)
                 train_baseline(run, _device(config, device), report, strict=strict, should_stop=should_stop)
         return summarise(parent, lasting, lock)
+
+
+def _check(
+    parent: Path, seeds: Sequence[int], config: Config, last: int | None, device: str | None, *, baseline: bool
+) -> None:
+    """Refuse what the first seed would be refused for, before any has a folder."""
+    run = RunFolder(parent, config)
+    if last is not None:
+        run.check_stage(last)
+    _device(config, device)
+    check_parts(run.outline)
+    if baseline:
+        whole = end_to_end(run)
+        check_parts_of(config, whole.what, whole.micro_batches(run))
+    _budget_left(parent, seeds[0], config)
 
 
 def _train(
@@ -76,13 +99,25 @@ def _train(
     device: str | None,
     report: Reporter,
     *,
+    says_plan: bool,
     strict: bool,
     should_stop: Callable[[], bool],
 ) -> None:
     folder = seed_folder(parent, seed)
     with lock_folder(folder, "beginning") as lock:
         run = _run_of(parent, seed, config)
-        run_stages(run, 0, last, device, report, plan_to=last, lock=lock, strict=strict, should_stop=should_stop)
+        run_stages(
+            run,
+            0,
+            last,
+            device,
+            report,
+            plan_to=last,
+            says_plan=says_plan,
+            lock=lock,
+            strict=strict,
+            should_stop=should_stop,
+        )
         if config.cache.keep == "auto":
             stores = as_planned(run).config.cache.keep
             free_stores(run.following(stores if isinstance(stores, list) else [], frees=True), report)
