@@ -22,6 +22,7 @@ from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.needed import free_stores, output_is_due
 from pipeline.ondevice import limit_device
 from pipeline.outline import read_outline
+from pipeline.owner import check_ingests_itself
 from pipeline.plan import as_planned
 from pipeline.planning import plan_run
 from pipeline.progress import Reporter, size
@@ -70,6 +71,7 @@ def check_before_ingest(
     """
     if read_data_info(run_folder) is not None:
         return
+    check_ingests_itself(run_folder)
     machine = config.machine
     device = choose_device(machine.device if device_name is None else device_name, deterministic=machine.deterministic)
     if config.cache.keep == "auto":
