@@ -13,7 +13,17 @@ from pipeline.branches import changes, read_records
 from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.data_info import X_0
 from pipeline.deep import compute_again
-from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, first_line, remedy_of
+from pipeline.errors import (
+    FORMAT_REMEDY,
+    CascadeError,
+    ConfigError,
+    CorruptDataError,
+    RefusedError,
+    first_line,
+    remedy_of,
+)
+from pipeline.experiments.seeds import numbered, seed_folder
+from pipeline.experiments.seedscores import anew, open_seed, said
 from pipeline.experiments.soundness import check_beside
 from pipeline.paths import matching
 from pipeline.progress import Reporter
@@ -57,6 +67,25 @@ def verify(
     for folder in matching(run.path / "stages", "[!.]*-*"):
         yield check_stage(run, folder, started, should_stop)
     yield from check_beside(run, should_stop)
+    for seed in numbered(run.path):
+        yield from _check_seed(run, seed, report, deep_on, should_stop)
+
+
+def _check_seed(
+    run: RunFolder, seed: int, report: Reporter, deep_on: torch.device | None, should_stop: Callable[[], bool]
+) -> Iterator[Checked]:
+    """The run folder of a seed of a sweep, by its own config; the images are those of `run`."""
+    what = str(seed_folder(run.path, seed).relative_to(run.path))
+    try:
+        own = open_seed(run.path, seed)
+    except (ConfigError, RefusedError) as error:
+        remedy = remedy_of(error) or anew(run.path, seed)
+        yield Checked(what, 0, 0, 0, [Damage(what, f"not checked: {said(error)}", remedy)], kind="experiment")
+        return
+    for row in verify(own, report, deep_on=deep_on, should_stop=should_stop):
+        if not row.what.startswith(f"{X_0}/"):
+            damage = [replace(one, file=f"{what}/{one.file}") for one in row.damage]
+            yield replace(row, what=f"{what}/{row.what}", damage=damage)
 
 
 def _branch_remedy(run: RunFolder, store: Path) -> str:

@@ -112,7 +112,7 @@ def _trained(parent: Path) -> tuple[dict[int, Scored], list[str]]:
         try:
             one = scored_run(open_seed(parent, seed))
         except (ConfigError, RefusedError) as error:
-            notes.append(f"seed {seed} is left out: {said(error)}\nnext: {remedy_of(error) or _anew(parent, seed)}")
+            notes.append(f"seed {seed} is left out: {said(error)}\nnext: {remedy_of(error) or anew(parent, seed)}")
             continue
         if one.test:
             found[seed] = one
@@ -134,12 +134,12 @@ def open_seed(parent: Path, seed: int) -> RunFolder:
     except CorruptDataError as error:
         raise RefusedError(str(error)) from error
     if not (folder / CONFIG_NAME).exists():
-        raise ConfigError(f"{folder} has no {CONFIG_NAME}\nnext: {_anew(parent, seed)}")
+        raise ConfigError(f"{folder} has no {CONFIG_NAME}\nnext: {anew(parent, seed)}")
     config = load_config(folder)
     if config.seed != seed:
         raise ConfigError(
             f"{folder / CONFIG_NAME} has seed = {config.seed}, as a copy would\n"
-            f"next: move it away, or {_anew(parent, seed)}"
+            f"next: move it away, or {anew(parent, seed)}"
         )
     return RunFolder(folder, config)
 
@@ -149,5 +149,6 @@ def said(error: CascadeError) -> str:
     return " ".join(first_line(error).split())
 
 
-def _anew(parent: Path, seed: int) -> str:
+def anew(parent: Path, seed: int) -> str:
+    """What makes the config of a seed what it should be."""
     return f"{sweep_command(parent)} --seeds {seed}, which writes its config anew"
