@@ -38,21 +38,25 @@ def verify(
     report: Reporter,
     *,
     deep_on: torch.device | None = None,
+    images: bool = True,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[Checked]:
     """Read every committed store and every file of every stage, and of what is kept beside them, those of other
     branches included.
 
     Given a device, some chunks of each store of the present config are computed again there and compared. Nothing is
-    written; what is damaged does not keep the rest from being looked at.
+    written; without `images`, x_0 is left to whoever looks at its owner; what is damaged does not keep the rest from
+    being looked at.
 
     Raises PermissionError, and between two files Stopped, once `should_stop` says so.
     """
     places = {run.store(index, split): (index, split) for index in range(len(run.stages) + 1) for split in run.splits}
     places = {path: place for path, place in places.items() if run.is_rendered_alike(place[0])}
-    if run.info.skipped:
+    if run.info.skipped and images:
         yield _check_skipped(run)
     for path in _stores(run, places):
+        if path.parent == run.path / X_0 and not images:
+            continue
         place = places.get(path)
         command = run.command("repair") if place else _branch_remedy(run, path)
         checked = _check_store(run, path, command, report, should_stop)
@@ -82,10 +86,9 @@ def _check_seed(
         remedy = remedy_of(error) or anew(run.path, seed)
         yield Checked(what, 0, 0, 0, [Damage(what, f"not checked: {said(error)}", remedy)], kind="experiment")
         return
-    for row in verify(own, report, deep_on=deep_on, should_stop=should_stop):
-        if not row.what.startswith(f"{X_0}/"):
-            damage = [replace(one, file=f"{what}/{one.file}") for one in row.damage]
-            yield replace(row, what=f"{what}/{row.what}", damage=damage)
+    for row in verify(own, report, deep_on=deep_on, images=False, should_stop=should_stop):
+        damage = [replace(one, file=f"{what}/{one.file}") for one in row.damage]
+        yield replace(row, what=f"{what}/{row.what}", damage=damage)
 
 
 def _branch_remedy(run: RunFolder, store: Path) -> str:

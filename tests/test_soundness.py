@@ -69,3 +69,8 @@ def test_verify_goes_through_the_seeds(parent: Path, tmp_path: Path, cascade: Ca
     (copy / "seeds" / "3" / "cascade.toml").write_text("junk")
     code, out, _ = cascade("verify", "--run", copy)
     assert (code, "not checked" in out, "--seeds 3, which writes its config anew" in out) == (4, True, True)
+
+
+def test_evaluate_of_a_sweeps_folder_points_to_its_seeds(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    code, _, err = cascade("evaluate", "--run", parent)
+    assert (code, f"whose sweep has seed 3\nnext: cascade sweep --run {parent} says" in err) == (3, True)
