@@ -10,9 +10,10 @@ from msgspec import Meta
 from cache import Fingerprint, StoreError, Summary, read_summary
 from pipeline.config import Config, Data
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
+from pipeline.owner import X_0 as X_0
+from pipeline.owner import images_again
 from pipeline.sealed import read_sealed
 
-X_0 = "x_0"
 SPLITS = ("train", "validation", "test")
 CHANNELS = (1, 3)
 Positive = Annotated[int, Meta(ge=1)]
@@ -50,7 +51,7 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
 def read_data_info(run_folder: Path) -> DataInfo | None:
     """The record of the ingested data, or None where nothing was ingested."""
     x_0 = run_folder / X_0
-    path, remedy = x_0 / "ingest.json", f"delete {x_0} and ingest again"
+    path, remedy = x_0 / "ingest.json", images_again(run_folder)
     info = read_sealed(path, DataInfo, remedy=remedy)
     if info is not None and (fault := _fault(info)):
         raise CorruptDataError(f"{path} is damaged: {fault}\nnext: {remedy}")
@@ -88,13 +89,13 @@ def check_same_data(info: DataInfo, config: Config, run_folder: Path) -> None:
     if changed:
         raise RefusedError(
             f"x_0 of {run_folder} was ingested with {', '.join(changed)}\n"
-            f"next: set it back, start another run folder, or delete {run_folder / X_0} and ingest again"
+            f"next: set it back, start another run folder, or {images_again(run_folder)}"
         )
     if config.order.run % info.run:
         raise RefusedError(
             f"x_0 of {run_folder} was ingested with order.run = {info.run}; "
             f"order.run = {config.order.run} is no multiple\n"
-            f"next: take a multiple, or delete {run_folder / X_0} and ingest again"
+            f"next: take a multiple, or {images_again(run_folder)}"
         )
     check_crop(config, info.side)
 
@@ -107,7 +108,7 @@ def check_images(info: DataInfo, run_folder: Path, split: str, found: Summary) -
     if found.table_crc32c != info.tables[split]:
         raise CorruptDataError(
             f"{run_folder / X_0 / split} is whole, but not the {split} images that were ingested here\n"
-            f"next: put those back, or delete {run_folder / X_0} and ingest again"
+            f"next: put those back, or {images_again(run_folder)}"
         )
 
 

@@ -14,6 +14,7 @@ from pipeline.acceptance import chain
 from pipeline.device import determinism, place
 from pipeline.errors import CorruptDataError, RefusedError
 from pipeline.experiments.end_to_end import NAME, end_to_end, load_end_to_end
+from pipeline.experiments.seeds import list_of_seeds, seed_folder, seeds_there, sweep_command
 from pipeline.feed import Feed
 from pipeline.networks import kept_tensors, load_cut_network, takes_canvas
 from pipeline.record import StageRecord
@@ -143,6 +144,12 @@ def evaluate(
     while trained < len(run.stages) and run.stages[trained].record is not None:
         trained += 1
     if not trained:
+        if seeds := seeds_there(run.path):
+            raise RefusedError(
+                f"no stage is trained in {run.path} itself, whose sweep has {list_of_seeds(seeds)}\n"
+                f"next: {sweep_command(run.path)} says what they scored; cascade evaluate --run "
+                f"{seed_folder(run.path, seeds[0])} of one"
+            )
         raise RefusedError(f"no stage is trained{left_out(run, 0)}")
     run.check_x_0(["test"])
     y = torch.from_numpy(run.open_store(0, "test").y)

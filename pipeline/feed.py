@@ -211,7 +211,7 @@ class Feed:
             folder, again = self.run.stages[block].path, self.run.command(f"train-stage --j {block}")
             return f"delete {folder} and {again}, with a lower stages.{block}.train.lr where it comes out so again"
         if self.anchor == 0:  # whose pixels are whole numbers: mean and deviation are not
-            return f"delete {self.store(split).path.parent} and ingest again"
+            return self.run.made_again(0)
         again = self.run.command(f"train-stage --j {self.anchor - 1}")
         return f"delete {self.store(split).path} and {again}, which writes it again"
 

@@ -1,15 +1,17 @@
 """A run whose stores are left to a plan: which it follows, and how it goes on when that turns out otherwise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from pipeline.alternatives import Alternative
 from pipeline.errors import NoRoomError, first_line
 from pipeline.lock import Lock
 from pipeline.plan import Plan
 from pipeline.planning import plan_run
 from pipeline.plantable import plan_table
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, duration
 from pipeline.runfolder import RunFolder
 
 
@@ -24,6 +26,9 @@ class Following:
     lock: Lock
     plan_to: int | None
     """The last stage that is planned; None for all."""
+    is_brief: bool = False
+    """Whether the plan is said in a line, and no alternatives are worked out: of another seed of a sweep they would be
+    much the same."""
     refused: set[int] = field(default_factory=set)
     """Indices of x_i that the disk had no room for after all."""
     plan: Plan | None = None
@@ -31,7 +36,10 @@ class Following:
     def begin(self) -> RunFolder:
         """The run with the stores of a plan, which is said."""
         self.plan = self._planned()
-        self.report.say(plan_table(self.plan))
+        if self.is_brief:
+            self.report.say(f"plan: {_stores(self.plan)}; {duration(self.plan.seconds)}")
+        else:
+            self.report.say(plan_table(self.plan))
         return self.plan.followed(self.asked)
 
     def without(self, index: int, error: NoRoomError) -> RunFolder:
@@ -69,8 +77,14 @@ class Following:
             host_bytes=run.host_bytes,
             last=self.plan_to,
             without=self.refused,
-            others=None if self.plan is None else self.plan.alternatives,
+            others=self._others(),
         )
+
+    def _others(self) -> Sequence[Alternative] | None:
+        """The alternatives where they are not to be worked out."""
+        if self.plan is not None:
+            return self.plan.alternatives
+        return () if self.is_brief else None
 
 
 def _stores(plan: Plan) -> str:

@@ -23,6 +23,7 @@ from pipeline.errors import RefusedError
 from pipeline.footprint import CODED, KEY, RATIO, unwritten_split
 from pipeline.image_store import image_writer
 from pipeline.outline import Outline
+from pipeline.owner import check_ingests_itself
 from pipeline.probe import find_channels, find_side
 from pipeline.progress import Reporter
 from pipeline.sealed import seal, write_sealed
@@ -55,6 +56,7 @@ def ingest(
         for split in info.samples:  # which a power cut right after the commit may bring back
             drop_journal(run_folder / X_0 / split)
         return info
+    check_ingests_itself(run_folder)
     if (run_folder / X_0).exists():
         raise RefusedError(
             f"{run_folder / X_0} has no ingest.json: it is not the x_0 of a finished ingest\n"

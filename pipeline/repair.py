@@ -208,7 +208,7 @@ class _Repair:
         """What may be the reason, and what to do; `machines` are those that wrote the store."""
         if self.index == 0:
             why = f"{self.run.config.data.source} does not hold the images that were ingested"
-            next_action = f"put the data set back as it was, or delete {self.path.parent} and ingest again"
+            next_action = f"put the data set back as it was, or {self.run.made_again(0)}"
         else:
             here = other_machine(self.run, machines, self.device)
             why = here or "what it was computed from has changed, or another machine wrote it"

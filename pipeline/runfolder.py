@@ -45,6 +45,7 @@ from pipeline.host import host_budget
 from pipeline.keys import Fields, all_stage_fields, is_rendered_alike, key_of, settings_of_views
 from pipeline.links import check_unlinked
 from pipeline.outline import Outline
+from pipeline.owner import images_again, no_images
 from pipeline.paths import matching, run_option
 from pipeline.record import Accepted, StageRecord
 from pipeline.shapes import network_shapes
@@ -84,7 +85,7 @@ class RunFolder:
         """Place of an x_j that a plan has a sample of -> codec -> what that leaves of it."""
         info = read_data_info(path)
         if info is None:
-            raise RefusedError(f"{path} has no x_0 yet\nnext: cascade ingest{run_option(path)}")
+            raise no_images(path)
         check_same_data(info, config, path)
         self.info: DataInfo = info
         self.side = config.augment.crop or info.side
@@ -243,7 +244,7 @@ class RunFolder:
 
     def made_again(self, index: int) -> str:
         """What to do where x_index is whole, and not what belongs in its place."""
-        return "delete it; it is made again" if index else f"delete {self.path / X_0} and ingest again"
+        return "delete it; it is made again" if index else images_again(self.path)
 
     def has_store(self, index: int, split: str) -> bool:
         """Whether x_index of a split was committed, if only to be lost since: x_0 was, and others as far as is seen."""

@@ -22,6 +22,7 @@ from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.needed import free_stores, output_is_due
 from pipeline.ondevice import limit_device
 from pipeline.outline import read_outline
+from pipeline.owner import check_ingests_itself
 from pipeline.plan import as_planned
 from pipeline.planning import plan_run
 from pipeline.progress import Reporter, size
@@ -70,6 +71,7 @@ def check_before_ingest(
     """
     if read_data_info(run_folder) is not None:
         return
+    check_ingests_itself(run_folder)
     machine = config.machine
     device = choose_device(machine.device if device_name is None else device_name, deterministic=machine.deterministic)
     if config.cache.keep == "auto":
@@ -91,15 +93,16 @@ def run_stages(
     report: Reporter,
     *,
     plan_to: int | None = None,
+    says_plan: bool = True,
     lock: Lock | None = None,
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
 ) -> None:
     """Train stages first..last, by default all, skipping what is done; one alone also writes a store that is gone.
 
-    Under cache.keep = "auto" a plan is made first, of stages 0..plan_to, by default all, said and followed. Under
-    "needed", and where the plan has them deleted, no store is written, or stays, that nothing will read. The folder is
-    held over all of them, if not by `lock` already.
+    Under cache.keep = "auto" a plan is made first, of stages 0..plan_to, by default all, said, without `says_plan` in a
+    line, and followed. Under "needed", and where the plan has them deleted, no store is written, or stays, that nothing
+    will read. The folder is held over all of them, if not by `lock` already.
     """
     stages, machine = len(run.stages), run.config.machine
     first, last = 0 if first is None else first, stages - 1 if last is None else last
@@ -114,7 +117,7 @@ def run_stages(
         )
         check_parts(run.outline)
         limit_device(run.config, device)
-        follows = _following(run, first, last, device, report, held, plan_to)
+        follows = _following(run, first, last, device, report, held, plan_to, says_plan=says_plan)
         run = follows.begin() if follows else as_planned(run)
         check_stages_memory(run, range(first, last + 1), device)
         if run.frees or run.drops:
@@ -164,12 +167,20 @@ def _finish(
 
 
 def _following(
-    run: RunFolder, first: int, last: int, device: torch.device, report: Reporter, held: Lock, plan_to: int | None
+    run: RunFolder,
+    first: int,
+    last: int,
+    device: torch.device,
+    report: Reporter,
+    held: Lock,
+    plan_to: int | None,
+    *,
+    says_plan: bool,
 ) -> Following | None:
     """What makes plans, where the config leaves the stores to one and anything is to be trained."""
     if run.config.cache.keep != "auto" or all(stage.record is not None for stage in run.stages[first : last + 1]):
         return None
-    return Following(run, device, report, held, plan_to)
+    return Following(run, device, report, held, plan_to, is_brief=not says_plan)
 
 
 def check_stages_writable(run: RunFolder, first: int, last: int) -> None:

@@ -13,7 +13,17 @@ from pipeline.branches import changes, read_records
 from pipeline.checked import GONE, Checked, Damage, within
 from pipeline.data_info import X_0
 from pipeline.deep import compute_again
-from pipeline.errors import FORMAT_REMEDY, CascadeError, CorruptDataError, first_line, remedy_of
+from pipeline.errors import (
+    FORMAT_REMEDY,
+    CascadeError,
+    ConfigError,
+    CorruptDataError,
+    RefusedError,
+    first_line,
+    remedy_of,
+)
+from pipeline.experiments.seeds import numbered, seed_folder
+from pipeline.experiments.seedscores import anew, open_seed, said
 from pipeline.experiments.soundness import check_beside
 from pipeline.paths import matching
 from pipeline.progress import Reporter
@@ -28,21 +38,25 @@ def verify(
     report: Reporter,
     *,
     deep_on: torch.device | None = None,
+    images: bool = True,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[Checked]:
     """Read every committed store and every file of every stage, and of what is kept beside them, those of other
     branches included.
 
     Given a device, some chunks of each store of the present config are computed again there and compared. Nothing is
-    written; what is damaged does not keep the rest from being looked at.
+    written; without `images`, x_0 is left to whoever looks at its owner; what is damaged does not keep the rest from
+    being looked at.
 
     Raises PermissionError, and between two files Stopped, once `should_stop` says so.
     """
     places = {run.store(index, split): (index, split) for index in range(len(run.stages) + 1) for split in run.splits}
     places = {path: place for path, place in places.items() if run.is_rendered_alike(place[0])}
-    if run.info.skipped:
+    if run.info.skipped and images:
         yield _check_skipped(run)
     for path in _stores(run, places):
+        if path.parent == run.path / X_0 and not images:
+            continue
         place = places.get(path)
         command = run.command("repair") if place else _branch_remedy(run, path)
         checked = _check_store(run, path, command, report, should_stop)
@@ -57,6 +71,24 @@ def verify(
     for folder in matching(run.path / "stages", "[!.]*-*"):
         yield check_stage(run, folder, started, should_stop)
     yield from check_beside(run, should_stop)
+    for seed in numbered(run.path):
+        yield from _check_seed(run, seed, report, deep_on, should_stop)
+
+
+def _check_seed(
+    run: RunFolder, seed: int, report: Reporter, deep_on: torch.device | None, should_stop: Callable[[], bool]
+) -> Iterator[Checked]:
+    """The run folder of a seed of a sweep, by its own config; the images are those of `run`."""
+    what = str(seed_folder(run.path, seed).relative_to(run.path))
+    try:
+        own = open_seed(run.path, seed)
+    except (ConfigError, RefusedError) as error:
+        remedy = remedy_of(error) or anew(run.path, seed)
+        yield Checked(what, 0, 0, 0, [Damage(what, f"not checked: {said(error)}", remedy)], kind="experiment")
+        return
+    for row in verify(own, report, deep_on=deep_on, images=False, should_stop=should_stop):
+        damage = [replace(one, file=f"{what}/{one.file}") for one in row.damage]
+        yield replace(row, what=f"{what}/{row.what}", damage=damage)
 
 
 def _branch_remedy(run: RunFolder, store: Path) -> str:

@@ -1,5 +1,6 @@
 """What experiments keep beside the stages: checked by verify."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def test_a_run_without_experiments_has_nothing_to_say(parent: Path) -> None:
 
 def test_status_names_the_seeds_and_what_says_their_scores(parent: Path, cascade: Callable[..., Outcome]) -> None:
     (row,) = beside(reopened(parent))
-    said = f"cascade sweep --run {parent} says what they scored"
-    assert (row.what, row.state, row.path, row.reason) == ("seeds 3", "begun", f"{parent}/seeds", said)
+    said = f"1 of 1 done: cascade sweep --run {parent} says what they scored"
+    assert (row.what, row.state, row.path, row.reason) == ("seeds 3", "done", f"{parent}/seeds", said)
     code, out, _ = cascade("status", "--run", parent)
     assert (code, "seeds 3" in out) == (0, True)
 
@@ -53,3 +54,23 @@ def test_a_sweep_leaves_nothing_that_gc_would_take(parent: Path) -> None:
     (left,) = find_garbage(reopened(parent))
     left.path.unlink()
     assert left.kind == "leftover"
+
+
+def test_verify_goes_through_the_seeds(parent: Path, tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    copy = shutil.copytree(parent, tmp_path / "run", symlinks=True)
+    code, out, _ = cascade("verify", "--run", copy)
+    assert (code, "seeds/3/stages/0-" in out, "seeds/3/x_0" in out) == (0, True, False)
+    block = next((copy / "seeds" / "3" / "stages").glob("0-*/block.safetensors"))
+    data = bytearray(block.read_bytes())
+    data[-1] ^= 1
+    block.write_bytes(data)
+    code, out, _ = cascade("verify", "--run", copy)
+    assert (code, f"{block.relative_to(copy).parent}:" in out) == (4, True)
+    (copy / "seeds" / "3" / "cascade.toml").write_text("junk")
+    code, out, _ = cascade("verify", "--run", copy)
+    assert (code, "not checked" in out, "--seeds 3, which writes its config anew" in out) == (4, True, True)
+
+
+def test_evaluate_of_a_sweeps_folder_points_to_its_seeds(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    code, _, err = cascade("evaluate", "--run", parent)
+    assert (code, f"whose sweep has seed 3\nnext: cascade sweep --run {parent} says" in err) == (3, True)

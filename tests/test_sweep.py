@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from pipeline.errors import DiskError, Stopped
 from pipeline.experiments.places import SEEDS, SUMMARY
 from pipeline.experiments.scores import scored
 from pipeline.experiments.seeds import seed_folder
-from pipeline.experiments.sweep import read_summary, summarise, sweep
+from pipeline.experiments.summary import read_summary, summarise
+from pipeline.experiments.sweep import sweep
 from pipeline.gc import find_garbage
 from pipeline.lock import lock_folder
 from pipeline.metrics import read_metrics
@@ -71,7 +73,7 @@ def test_a_seed_of_a_sweep_ends_in_the_bytes_of_a_run_with_that_seed(trained: Pa
 def test_the_summary_is_the_mean_and_deviation_of_what_each_seed_scored(trained: Path) -> None:
     summary = read_summary(trained)
     assert summary is not None
-    assert summary == summarise(trained)
+    assert summary.rows == summarise(trained).rows
     assert [row.what for row in summary.rows] == ["stage 0", "stage 1", "ensemble"]
     own = [scored(seed_folder(trained, seed)).test["stage 1"] for seed in (0, 1)]
     row = summary.rows[1]
@@ -102,7 +104,7 @@ def test_images_are_there_once_and_the_whole_can_move(trained: Path, parent: Pat
     assert (seed_folder(parent, 1) / "x_0").is_symlink()
     shutil.rmtree(parent / "x_0")
     shutil.copytree(trained / "x_0", parent / "x_0")
-    assert summarise(parent) == summarise(trained)
+    assert summarise(parent).rows == summarise(trained).rows
 
 
 def test_what_is_trained_is_not_trained_again(parent: Path) -> None:
@@ -124,7 +126,10 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, trained: Path) -> 
         swept(parent, 0, 1, should_stop=soon)
     assert read_summary(parent) is None
     swept(parent, 0, 1)
-    assert read_summary(parent) == read_summary(trained)
+    found, whole = read_summary(parent), read_summary(trained)
+    assert found is not None
+    assert whole is not None
+    assert found.rows == whole.rows
 
 
 def test_a_disk_budget_is_of_all_seeds_together(parent: Path) -> None:
@@ -218,3 +223,63 @@ def test_a_damaged_summary_is_noticed(parent: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"n": 2', b'"n": 9', 1))
     with pytest.raises(Exception, match="its content does not have its checksum"):
         read_summary(parent)
+
+
+def test_a_sweep_trains_each_seeds_baseline_and_compares_it(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    code, out, _ = cascade("sweep", "--run", parent, "--seeds", "0..1", "--baseline", "--json")
+    rows = {row["what"]: row for row in json.loads(out)["rows"]}
+    assert (code, rows["end to end"]["seeds"], rows["end to end"]["train"]["n"]) == (0, [0, 1], 2)
+    summary = read_summary(parent)
+    assert summary is not None
+    assert [one.what for one in summary.trainings if one.seed == 1] == ["stage 0", "stage 1", "end to end"]
+    code, out, _ = cascade("compare", parent, "--json")
+    found = {row["what"]: row for row in json.loads(out)["differences"]}
+    assert (code, [*found]) == (0, ["stage 0", "stage 1", "ensemble"])
+    assert (found["ensemble"]["seeds"], found["ensemble"]["a"]) == ([0, 1], rows["end to end"]["test"])
+    assert found["ensemble"]["interval"] is not None
+    code, _, err = cascade("sweep", "--run", parent, "--baseline")
+    assert (code, "nothing is trained\nnext: --seeds" in err) == (2, True)
+
+
+def test_a_summary_says_what_it_is_of(trained: Path) -> None:
+    summary = read_summary(trained)
+    assert summary is not None
+    assert summary.config["train"]["lr"] == 0.1
+    assert "seed" not in summary.config
+    assert {(one.seed, one.what) for one in summary.trainings} == {(s, f"stage {j}") for s in (0, 1) for j in (0, 1)}
+    assert all(one.machine["torch"] and one.device and one.key for one in summary.trainings)
+    assert datetime.fromisoformat(summary.made).tzinfo is not None
+
+
+def test_refits_are_rows_too(parent: Path, cascade: Callable[..., Outcome]) -> None:
+    assert cascade("refit-last", "--head-width", "16", "--run", seed_folder(parent, 1))[0] == 0
+    found = {row.what: row.seeds for row in summarise(parent).rows}
+    assert found == {
+        "stage 0": [0, 1],
+        "stage 1": [0, 1],
+        "ensemble": [0, 1],
+        "last stage, head 16": [1],
+        "ensemble, head 16": [1],
+    }
+
+
+@pytest.mark.parametrize("keep", ["all", "auto"])
+def test_a_sweep_that_is_refused_makes_no_folder(tmp_path: Path, cascade: Callable[..., Outcome], keep: str) -> None:
+    parent = parent_of_seeds(tmp_path / "run", f"cache.keep={keep}")
+    for _ in range(2):  # before there are images, and after
+        assert cascade("sweep", "--seeds", "0..1", "--to", "9", "--run", parent)[0] == 2
+        assert not (parent / SEEDS).exists()
+        cascade("ingest", "--run", parent)
+    for options, code in (
+        (("--disk", "1 KB"), 6),
+        (("--set", "machine.micro_batch=5"), 2),
+        (("--device", "nowhere"), 2),
+    ):
+        assert cascade("sweep", "--seeds", "0..1", *options, "--run", parent)[0] == code
+        assert not (parent / SEEDS).exists()
+
+
+def test_the_plan_is_said_in_full_once(tmp_path: Path, cascade: Callable[..., Outcome]) -> None:
+    parent = parent_of_seeds(tmp_path / "run", "cache.keep=auto")
+    code, _, err = cascade("sweep", "--seeds", "0..2", "--run", parent)
+    assert (code, err.count("all recomputed"), err.count("\nplan: ")) == (0, 1, 2)

@@ -40,3 +40,16 @@ def makes_again(folder: Path) -> str:
     if folder.parent.name not in COMMANDS:
         return "train the stage again"
     return f"cascade {command_of(folder)}{run_option(folder.parent.parent)}"
+
+
+def is_seed(name: str) -> bool:
+    """Whether a folder has the name that a sweep gives that of a seed."""
+    return name.isascii() and name.isdecimal() and str(int(name)) == name
+
+
+def sweep_of(folder: Path) -> Path | None:
+    """The run folder whose sweep has this one for a seed; None of any other."""
+    at = folder if folder.parent.name == SEEDS else folder.resolve()
+    parent = at.parent.parent
+    is_of_one = is_seed(at.name) and at.parent.name == SEEDS and (parent / "cascade.toml").is_file()
+    return parent if is_of_one else None

@@ -20,13 +20,15 @@ from pipeline.config import Config
 from pipeline.config_file import CONFIG_NAME, load_config, parse_setting, read_config
 from pipeline.data_info import X_0
 from pipeline.errors import ConfigError, CorruptDataError, RefusedError
-from pipeline.experiments.places import SEEDS
+from pipeline.experiments.places import SEEDS, is_seed
 from pipeline.links import check_unlinked, read_file
+from pipeline.paths import matching, run_option
 from pipeline.presets import with_setting
 
 MOST = 1000
 LINK = os.path.join("..", "..", X_0)
 EXPECTED = "expected numbers and ranges, as in 0..4 or 0,1,7"
+NEXT = "next: --seeds 0..4"
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -35,12 +37,12 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,18})\s*(?:\.\.\s*(\d{1,18})\s*)?", part, re.ASCII)
         if not found:
-            raise ConfigError(f"--seeds {text}: {EXPECTED}")
+            raise ConfigError(f"--seeds {text}: {EXPECTED}\n{NEXT}")
         first, last = int(found[1]), int(found[2] or found[1])
         if first > last:
-            raise ConfigError(f"--seeds {text}: nothing lies between {first} and {last}; {EXPECTED}")
+            raise ConfigError(f"--seeds {text}: nothing lies between {first} and {last}; {EXPECTED}\n{NEXT}")
         if len(seeds) + last - first >= MOST:
-            raise ConfigError(f"--seeds {text}: more than {MOST} seeds; name less")
+            raise ConfigError(f"--seeds {text}: more than {MOST} seeds\nnext: name less")
         seeds += range(first, last + 1)
     return list(dict.fromkeys(seeds))
 
@@ -52,8 +54,23 @@ def seed_folder(parent: Path, seed: int) -> Path:
 
 def seeds_there(parent: Path) -> list[int]:
     """The seeds that have a run folder, in order."""
-    names = [path.parent.name for path in (parent / SEEDS).glob(f"*/{CONFIG_NAME}")]
-    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+    return [seed for seed in numbered(parent) if (seed_folder(parent, seed) / CONFIG_NAME).exists()]
+
+
+def numbered(parent: Path) -> list[int]:
+    """The seeds whose folder has a config, or stages without one, in order."""
+    found = (path.parent.name for what in (CONFIG_NAME, "stages") for path in matching(parent, f"{SEEDS}/*/{what}"))
+    return sorted({int(name) for name in found if is_seed(name)})
+
+
+def sweep_command(parent: Path) -> str:
+    """`cascade sweep` of a run folder, to show to the user."""
+    return f"cascade sweep{run_option(parent)}"
+
+
+def list_of_seeds(seeds: Sequence[int]) -> str:
+    """As in "seed 2", "seeds 0, 2"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
 
 
 def reported(path: Path) -> list[Path]:

@@ -1,29 +1,32 @@
 """Tables and JSON of sweeps and comparisons."""
 
 from pipeline.experiments.compare import Comparison, explained
-from pipeline.experiments.sweep import Summary
+from pipeline.experiments.summary import Summary
 from pipeline.tables import as_json, as_text, new_table
 
 
 def summary_json(summary: Summary) -> str:
-    """`{"rows": [{"what", "seeds", "test": {"mean", "deviation", "n"}, "train": {...} or null}]}`, in percent."""
+    """`{"rows": [{"what", "seeds", "test": {"mean", "deviation", "n"}, "train": {...} or null}], "notes", "made",
+    "config", "trainings": [{"seed", "what", "key", "device", "seconds", "machine"}]}`, in percent."""
     return as_json(summary)
 
 
 def summary_table(summary: Summary) -> str:
-    """A row for each stage, then the ensemble: mean and deviation over seeds."""
+    """A row for each stage, the ensemble and what is beside them: mean and deviation over seeds; then the notes."""
     table = new_table("what", "test %", "train %", "seeds")
     for row in summary.rows:
         table.add_row(row.what, str(row.test), str(row.train or "-"), f"{row.test.n}: {_listed(row.seeds)}")
-    return "\n".join([as_text(table), "mean ± deviation of a sample, over seeds"])
+    return "\n".join([as_text(table), "mean ± deviation of a sample, over seeds", *summary.notes])
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """`{"differences": [{"what", "seeds", "a", "b", "difference", "interval", "verdict"}], "notes"}`, in percent and
-    points; a and b as `{"mean", "deviation", "n"}`, interval as `{"low", "high"}` or null."""
+    """`{"differences": [{"what", "against", "seeds", "a", "b", "difference", "interval", "verdict"}], "settings",
+    "notes"}`, in percent and points; a and b as `{"mean", "deviation", "n"}`, interval as `{"low", "high"}` or null;
+    against is what a is of the same runs, "" where they are others; settings are those that differ."""
     rows = [
         {
             "what": one.what,
+            "against": one.against,
             "seeds": one.seeds,
             "a": one.a,
             "b": one.b,
@@ -33,17 +36,20 @@ def comparison_json(comparison: Comparison) -> str:
         }
         for one in comparison.differences
     ]
-    return as_json({"differences": rows, "notes": comparison.notes})
+    return as_json({"differences": rows, "settings": comparison.settings, "notes": comparison.notes})
 
 
 def comparison_table(comparison: Comparison) -> str:
-    """A row for each stage, then the ensemble, and what the reader should know."""
-    table = new_table("what", "A %", "B %", "B - A %", "95% interval", "pairs", "verdict")
+    """A row for each stage, the ensemble and what is beside them, what differs, and what the reader should know."""
+    against = next((one.against for one in comparison.differences), "")
+    sides = (f"{against} %", "%", "difference %") if against else ("A %", "B %", "B - A %")
+    table = new_table("what", *sides, "95% interval", "pairs", "verdict")
     for one in comparison.differences:
         interval = f"{one.interval.low:+.2f} .. {one.interval.high:+.2f}" if one.interval else "-"
         cells = (str(one.a), str(one.b), f"{one.difference:+.2f}", interval, str(one.a.n), one.verdict)
         table.add_row(one.what, *cells)
-    return "\n".join([as_text(table), explained(comparison), *comparison.notes])
+    settings = [] if against else [f"A -> B: {', '.join(comparison.settings) or 'the same settings'}"]
+    return "\n".join([as_text(table), explained(comparison), *settings, *comparison.notes])
 
 
 def _listed(seeds: list[int]) -> str:

@@ -7,7 +7,7 @@ from pipeline.checked import Checked, Damage
 from pipeline.errors import CorruptDataError, first_line, remedy_of
 from pipeline.experiments.linear_transfer import read_transfer
 from pipeline.experiments.places import COMMANDS, SEEDS, SUMMARY, TRANSFER, TRANSFER_RECORD
-from pipeline.experiments.sweep import read_summary
+from pipeline.experiments.summary import read_summary
 from pipeline.paths import matching
 from pipeline.runfolder import RunFolder
 from pipeline.stage_files import check_stage

@@ -4,46 +4,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import torch
 
 from cache import replace_file
+from pipeline.beforehand import check_parts
 from pipeline.config import Config, budget_bytes
 from pipeline.config_file import load_config
 from pipeline.data_info import X_0
+from pipeline.device import choose_device
 from pipeline.disk import folder_bytes, run_bytes
-from pipeline.errors import DiskError, Stopped
-from pipeline.experiments.places import SEEDS, SUMMARY
-from pipeline.experiments.scores import Scored, scores_of
+from pipeline.errors import ConfigError, DiskError, RefusedError, Stopped
+from pipeline.experiments.baseline import train_baseline
+from pipeline.experiments.end_to_end import end_to_end
 from pipeline.experiments.seeds import make_seed_folder, seed_folder, seeds_there
-from pipeline.experiments.statistics import Mean, mean_of
+from pipeline.experiments.summary import Summary, summarise
 from pipeline.gc import freeable
-from pipeline.lock import Lock, lock_folder
+from pipeline.lock import lock_folder
+from pipeline.microbatch import check_parts as check_parts_of
 from pipeline.needed import free_stores
 from pipeline.plan import as_planned
 from pipeline.progress import Reporter, size
 from pipeline.rates import RATES
 from pipeline.runfolder import RunFolder
-from pipeline.runs import ingest_data, run_stages
-from pipeline.sealed import read_sealed, write_sealed
+from pipeline.runs import check_before_ingest, ingest_data, run_stages
 from pipeline.stopping import never
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage's head, or the ensemble, over seeds."""
-
-    what: str
-    """As in "stage 2", or "ensemble"."""
-    seeds: list[int]
-    """That have it trained; the ensemble is of all stages."""
-    test: Mean
-    """Test accuracy, percent."""
-    train: Mean | None
-    """Training accuracy as the records have it, percent; None of the ensemble."""
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """seeds/summary.json: what the seeds scored with the settings of their configs."""
-
-    rows: list[Row]
 
 
 def sweep(
@@ -54,11 +38,13 @@ def sweep(
     device: str | None,
     report: Reporter,
     *,
+    baseline: bool = False,
     skip_bad: bool = False,
     strict: bool = False,
     should_stop: Callable[[], bool] = never,
-) -> None:
-    """Train stages 0..last, by default all, with each seed in a run folder of its own, skipping what is done.
+) -> Summary:
+    """Train stages 0..last, by default all, with each seed in a run folder of its own, skipping what is done, and with
+    `baseline` the network end to end; what all seeds of these settings scored together.
 
     The images are ingested once. Budgets are of the whole: what other seeds keep on the disk is not there for this one.
     Once a seed is trained under cache.keep = "auto", its x_j that nothing will read again are deleted.
@@ -68,7 +54,9 @@ def sweep(
     config = load_config(parent, settings)
     lasting = [one for one in settings if not one.strip().startswith("budget.")]  # of the machine, and of the whole
     with lock_folder(parent, "beginning a sweep") as lock:
+        check_before_ingest(config, parent, last, device, report, lock=lock)
         ingest_data(config, parent, report, lock=lock, skip_bad=skip_bad, should_stop=should_stop)
+        _check(parent, seeds, config, last, device, baseline=baseline)
         for seed in seeds:  # before hours are spent
             make_seed_folder(parent, seed, lasting)
         for number, seed in enumerate(seeds, 1):
@@ -77,8 +65,30 @@ def sweep(
             lock.says(f"seed {seed} of a sweep, in {seed_folder(parent, seed)}")
             report.say(f"seed {seed}, {number} of {len(seeds)}, in {seed_folder(parent, seed)}")
             _take_rates(parent, seed, seeds)
-            _train(parent, seed, config, last, device, report, strict=strict, should_stop=should_stop)
-        summarise(parent, lock)
+            is_first = number == 1
+            _train(
+                parent, seed, config, last, device, report, says_plan=is_first, strict=strict, should_stop=should_stop
+            )
+            if baseline:
+                lock.says(f"seed {seed} of a sweep, end to end, in {seed_folder(parent, seed)}")
+                run = _run_of(parent, seed, config)
+                train_baseline(run, _device(config, device), report, strict=strict, should_stop=should_stop)
+        return summarise(parent, lasting, lock)
+
+
+def _check(
+    parent: Path, seeds: Sequence[int], config: Config, last: int | None, device: str | None, *, baseline: bool
+) -> None:
+    """Refuse what the first seed would be refused for, before any has a folder."""
+    run = RunFolder(parent, config)
+    if last is not None:
+        run.check_stage(last)
+    _device(config, device)
+    check_parts(run.outline)
+    if baseline:
+        whole = end_to_end(run)
+        check_parts_of(config, whole.what, whole.micro_batches(run))
+    _check_budget(parent, seeds[0], config)
 
 
 def _train(
@@ -89,17 +99,39 @@ def _train(
     device: str | None,
     report: Reporter,
     *,
+    says_plan: bool,
     strict: bool,
     should_stop: Callable[[], bool],
 ) -> None:
     folder = seed_folder(parent, seed)
     with lock_folder(folder, "beginning") as lock:
-        _check_budget(parent, seed, config)
-        run = RunFolder(folder, msgspec.structs.replace(config, seed=seed))
-        run_stages(run, 0, last, device, report, plan_to=last, lock=lock, strict=strict, should_stop=should_stop)
+        run = _run_of(parent, seed, config)
+        run_stages(
+            run,
+            0,
+            last,
+            device,
+            report,
+            plan_to=last,
+            says_plan=says_plan,
+            lock=lock,
+            strict=strict,
+            should_stop=should_stop,
+        )
         if config.cache.keep == "auto":
             stores = as_planned(run).config.cache.keep
             free_stores(run.following(stores if isinstance(stores, list) else [], frees=True), report)
+
+
+def _run_of(parent: Path, seed: int, config: Config) -> RunFolder:
+    """The run of a seed, where the others leave something of the budget to it."""
+    _check_budget(parent, seed, config)
+    return RunFolder(seed_folder(parent, seed), msgspec.structs.replace(config, seed=seed))
+
+
+def _device(config: Config, name: str | None) -> torch.device:
+    machine = config.machine
+    return choose_device(machine.device if name is None else name, deterministic=machine.deterministic)
 
 
 def _check_budget(parent: Path, seed: int, config: Config) -> None:
@@ -121,8 +153,11 @@ def _others(parent: Path, seed: int) -> list[Path]:
 
 
 def _freeable(folder: Path) -> str:
-    """What gc would free of a run folder, as its own config has it."""
-    return freeable(RunFolder(folder, load_config(folder)))
+    """What gc would free of a run folder, as its own config has it; "" where that cannot be read."""
+    try:
+        return freeable(RunFolder(folder, load_config(folder)))
+    except (ConfigError, RefusedError):
+        return ""
 
 
 def _take_rates(parent: Path, seed: int, seeds: Sequence[int]) -> None:
@@ -132,35 +167,3 @@ def _take_rates(parent: Path, seed: int, seeds: Sequence[int]) -> None:
     known = next((path for path in others if path.is_file() and not path.is_symlink()), None)
     if known is not None and not own.exists():
         replace_file(own, known.read_bytes())
-
-
-def summarise(parent: Path, lock: Lock | None = None) -> Summary:
-    """Score all seeds that are there; with the parent's `lock` held, keep that beside them."""
-    summary = Summary(rows=rows_of(list(scores_of(parent).values())))
-    if lock is not None:
-        write_sealed(parent / SEEDS / SUMMARY, summary)
-    return summary
-
-
-def rows_of(found: Sequence[Scored]) -> list[Row]:
-    """A row for each stage that any seed has trained, then the ensemble."""
-    names = list(dict.fromkeys(name for one in sorted(found, key=lambda one: -len(one.test)) for name in one.test))
-    rows = []
-    for name in names:
-        having = [one for one in found if name in one.test]
-        trained = [one.train[name] for one in having if name in one.train]
-        rows.append(
-            Row(
-                what=name,
-                seeds=[one.seed for one in having],
-                test=mean_of([one.test[name] for one in having]),
-                train=mean_of(trained) if trained else None,
-            )
-        )
-    return rows
-
-
-def read_summary(parent: Path) -> Summary | None:
-    """What the last sweep kept; None where none ended. Raises CorruptDataError."""
-    path = parent / SEEDS / SUMMARY
-    return read_sealed(path, Summary, remedy=f"delete it; the next cascade sweep --run {parent} makes it again")
