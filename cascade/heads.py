@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cascade.convolution import Convolution
 from cascade.norm import GroupedBatchNorm
+from cascade.similarity import SimilarityFeatures
 
 QUADRANTS = 2  # A averages over 2 x 2 quadrants (Sec. 4)
 HIDDEN_LAYER = 3  # modules: convolution, batch norm, ReLU
@@ -28,6 +29,8 @@ class Head(nn.Module):
     convolutions have one where no batch norm follows. The average to 2 x 2 is "adaptive": at odd sides it drops no
     pixel (a `pool` does); the "floor" of half the side drops a row and a column there, as the released code's
     `avg_pool2d` does.
+
+    With `similarity` it also has what a similarity loss compares, of what its convolutions are given.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Head(nn.Module):
         bias: bool | None = None,
         average: Average = "adaptive",
         pooled_norm: bool = True,
+        similarity: bool = False,
     ) -> None:
         super().__init__()
         if k < 1:
@@ -60,6 +64,7 @@ class Head(nn.Module):
         self.average = FloorAverage() if average == "floor" else nn.AdaptiveAvgPool2d(QUADRANTS)
         self.norm = GroupedBatchNorm(channels, bn_group) if batch_norm and pooled_norm else nn.Identity()
         self.linear = nn.Linear(channels * QUADRANTS**2, classes)
+        self.similarity = SimilarityFeatures(in_channels) if similarity else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.hidden(self.pool(x)))

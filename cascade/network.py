@@ -35,6 +35,7 @@ def make_head(
     bias: bool | None = None,
     average: Average = "adaptive",
     pooled_norm: bool = True,
+    similarity: bool = False,
 ) -> Head:
     """gamma_j of a stage, on x_{j+1}."""
     return Head(
@@ -48,6 +49,7 @@ def make_head(
         bias=bias,
         average=average,
         pooled_norm=pooled_norm,
+        similarity=similarity,
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cache import encode, packed_share, sync
 from cache.encodings import LEVELS
 from cache.files import write_synced
-from cascade import Quantiser, StageShape, calibrate, fidelity
+from cascade import Quantiser, StageShape, calibrate, fidelity, training_forward
 from cascade.quantiser import ENCODINGS
 from pipeline.augmentation import centre_of, cut, fresh_draws
 from pipeline.checkpoint import Progress
@@ -266,7 +266,14 @@ class Bench:
         for module in (block, head):
             place(module, self.device)
         train = msgspec.structs.replace(config.train, lr=1e-3)  # on noise a larger one might diverge
-        return Learner(block, head, make_optimiser([block, head], train), nn.Sequential(block, head))
+        return Learner(
+            block,
+            head,
+            make_optimiser([block, head], train),
+            training_forward([block], head),
+            similarity=config.head.similarity,
+            group=config.network.bn_group,
+        )
 
     def _input(self, shape: StageShape, count: int) -> Tensor:
         """x_j of as many samples, of noise."""
@@ -310,4 +317,5 @@ class Bench:
 def settings_timed(config: Config, j: int) -> Sequence[object]:
     """What of a stage's settings its time depends on, beside its shape."""
     own = config.for_stage(j)
-    return [own.head.k, own.head.pool, own.train.batch_size, own.network.bn_group, own.store.encoding]
+    timed = [own.head.k, own.head.pool, own.train.batch_size, own.network.bn_group, own.store.encoding]
+    return [*timed, "similarity"] if own.head.similarity else timed

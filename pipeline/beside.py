@@ -38,6 +38,7 @@ def stage_bytes(outline: Outline, j: int) -> StageBytes:
             classes=outline.classes,
             batch_norm=config.network.batch_norm,
             pool=config.head.pool,
+            similarity=config.head.similarity > 0,
         )
     tensors = [tensor for module in (block, head) for tensor in module.state_dict().values()]
     momentum = [parameter for module in (block, head) for parameter in module.parameters()]

@@ -50,8 +50,8 @@ class NetworkSection(Section, frozen=True, kw_only=True):
     batch_norm: bool = True
     """Batch norm in blocks and heads; the paper has none for k = 1."""
     bn_group: Natural = 0
-    """Samples that batch norm takes its statistics over in training, a multiple of eight that divides the batch size: a
-    step can then be taken in parts of whole groups. 0 is the whole batch."""
+    """Samples that batch norm takes its statistics over in training, and that a similarity loss compares, a multiple of
+    eight that divides the batch size: a step can then be taken in parts of whole groups. 0 is the whole batch."""
     bias: Literal["auto", "all", "none"] = "auto"
     """Which convolutions have a bias: "auto", those that no batch norm follows, as in the released code; all, as in the
     paper's text; or none, as on some paths of the code."""
@@ -78,6 +78,9 @@ class HeadSection(Section, frozen=True, kw_only=True):
     """How a head averages an odd side to 2: over all pixels, or without the last, as the released code does."""
     pooled_norm: bool = True
     """Where there is batch norm, another one after that average, as in the released code."""
+    similarity: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Share of the loss that is the similarity loss of Nøkland and Eidnes (2019), who take 0.99, the rest being cross
+    entropy; not the paper's. The network end to end and probes are trained without it."""
 
 
 class Augment(Section, frozen=True, kw_only=True):

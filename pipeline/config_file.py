@@ -368,7 +368,7 @@ def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
             "network.residual is true, and a block that adds its input is none": network.residual,
             f"stage {j} samples down (network.downsample_at), and P is no identity": j in network.downsample_at,
             f"filters of stage {j - 1} are cut off (compress.keep)": _share(own, compress, j - 1) < 1,
-            f"its head is another than that of stage {j - 1} (head.k, width, pool)": heads[j] != heads[j - 1],
+            f"its head is another than that of stage {j - 1} ([head])": heads[j] != heads[j - 1],
         }
         why = next((reason for reason, holds in reasons.items() if holds), None)
         if start == "identity" and why:
@@ -377,16 +377,23 @@ def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
 
 
 def _faults_of_compression(sections: Mapping[str, Any]) -> list[str]:
-    """What cannot be compressed: blocks with skip connections, whose shapes are to stay equal, and stages that are to
-    keep their best point, which is of another network."""
-    network, train, compress, stages = (sections.get(name) for name in ("network", "train", "compress", "stages"))
-    if not network or not train or not compress:
+    """What cannot be compressed: blocks with skip connections, whose shapes are to stay equal, stages that are to keep
+    their best point, which is of another network, and those with a similarity loss, which is of all filters."""
+    names = ("network", "head", "train", "compress", "stages")
+    network, head, train, compress, stages = (sections.get(name) for name in names)
+    if not network or not head or not train or not compress:
         return []
     own = {int(j): overrides for j, overrides in (stages or {}).items()}
     cut = [j for j in range(network.stages) if _share(own, compress, j) < 1]
     if cut and network.residual:
         return ["network.residual: filters of blocks with skip connections are not cut off; set compress.keep = 1"]
-    return [
+    faults = [
+        f"stages.{j}.head.similarity = {share:g}: its filters are cut off after the training (compress.keep), and the "
+        f"similarity loss compares all of them; set stages.{j}.head.similarity = 0 or stages.{j}.compress.keep = 1"
+        for j in cut
+        if (share := own[j].head.get("similarity", head.similarity) if j in own else head.similarity) > 0
+    ]
+    return faults + [
         f'stages.{j}.train.keep = "best": its filters are cut off after the training (compress.keep), and what is left '
         f'is no point of that; set stages.{j}.train.keep = "last" or stages.{j}.compress.keep = 1'
         for j in cut

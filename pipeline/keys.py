@@ -14,6 +14,7 @@ import msgspec
 from cascade import StageShape
 from pipeline.config import Config
 from pipeline.data_info import DataInfo
+from pipeline.microbatch import is_grouped
 
 ALGORITHM = 5
 """Raised by hand when a change of the code changes results."""
@@ -36,7 +37,7 @@ OF_THE_STAGE = frozenset(
                 "precision",
             )
         ),
-        *("head." + name for name in ("k", "width", "pool", "average", "pooled_norm")),
+        *("head." + name for name in ("k", "width", "pool", "average", "pooled_norm", "similarity")),
         *("augment." + name for name in ("crop", "padding", "flip", "cutout", "scale", "ratio")),
         *("train." + name for name in ("epochs", "batch_size", "lr", "schedule", "lr_drop_every", "lr_drop_factor")),
         *("train." + name for name in ("momentum", "reset_momentum", "weight_decay", "label_smoothing")),
@@ -51,6 +52,7 @@ ADDED = {
     "network.bias": "auto",
     "head.average": "adaptive",
     "head.pooled_norm": True,
+    "head.similarity": 0.0,
     "train.start": "random",
     "train.keep": "last",
     "network.residual": False,
@@ -110,7 +112,7 @@ def stage_fields(config: Config, shape: StageShape, *, side: int, classes: int, 
         "width": shape.before_cut.out_channels,
         "downsample": shape.downsample,
         "batch_norm": config.network.batch_norm,
-        "bn_group": config.network.bn_group if config.network.batch_norm else None,
+        "bn_group": config.network.bn_group if is_grouped(own.network, own.head) else None,
         "bias": "auto" if config.network.has_bias != config.network.batch_norm else config.network.bias,
         "residual": config.network.residual,
         "precision": config.network.precision,
@@ -147,6 +149,7 @@ def _head_fields(own: Config, shape: StageShape) -> Fields:
         "pool": head.pool,
         "average": head.average if shape.out_side // head.pool % 2 else "adaptive",
         "pooled_norm": head.pooled_norm or not own.network.batch_norm,
+        "similarity": head.similarity,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cascade import Block, Head, keep_filters, recomputed, stage_parts
+from cascade import Block, Head, Outputs, keep_filters, training_forward
 from pipeline.config import Train
 from pipeline.device import place
 from pipeline.errors import ConfigError, CorruptDataError
@@ -33,12 +33,16 @@ class Learner:
     """gamma_j."""
     optimiser: SGD
     """Over the parameters of both; once filters are cut off, of the head."""
-    forward: Callable[[Tensor], Tensor]
-    """`logits`, compiled where that is asked for: what a training step calls."""
-    remade: Callable[[nn.Module, Head], Callable[[Tensor], Tensor]] = nn.Sequential
+    forward: Callable[[Tensor], Outputs]
+    """`logits`, with a similarity loss features too, compiled where that is asked for: what a training step calls."""
+    remade: Callable[[nn.Module, Head], Callable[[Tensor], Outputs]] = nn.Sequential
     """Makes `forward` anew of a block and a head that are others."""
     label_smoothing: float = 0.0
     """Of the loss: the share of the target that goes to all classes alike."""
+    similarity: float = 0.0
+    """Of the loss: the share that is the similarity loss."""
+    group: int = 0
+    """Samples that this compares with each other; 0 is a whole micro-batch."""
     kept: list[int] = field(default_factory=list)
     """The filters that compression left of the block; none as long as it has them all."""
 
@@ -114,11 +118,20 @@ def make_learner(run: RunFolder, problem: Problem, device: torch.device, *, reco
         place(module, device)
     optimiser = make_optimiser([block, head], problem.train)
 
-    def forward(block: nn.Module, head: Head) -> Callable[[Tensor], Tensor]:
-        made = recomputed(stage_parts(parts_of_blocks(block), head)) if recompute else nn.Sequential(block, head)
+    def forward(block: nn.Module, head: Head) -> Callable[[Tensor], Outputs]:
+        made = training_forward(parts_of_blocks(block), head, recompute=recompute)
         return compiled(made, device) if run.config.machine.compile else made
 
-    return Learner(block, head, optimiser, forward(block, head), forward, problem.train.label_smoothing)
+    return Learner(
+        block,
+        head,
+        optimiser,
+        forward(block, head),
+        forward,
+        label_smoothing=problem.train.label_smoothing,
+        similarity=problem.head.similarity,
+        group=run.config.network.bn_group,
+    )
 
 
 def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:
@@ -131,14 +144,14 @@ def make_optimiser(modules: Iterable[nn.Module], train: Train) -> SGD:
     )
 
 
-def compiled(network: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+def compiled(network: Callable[[Tensor], Outputs], device: torch.device) -> Callable[[Tensor], Outputs]:
     """What torch.compile makes of a network. Raises ConfigError where a CPU has no compiler to make it with."""
     if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise ConfigError(
             f"machine.compile = true takes a C++ compiler on a CPU, and none of {', '.join(COMPILERS)} is there\n"
             f"next: install one, or set machine.compile = false"
         )
-    made: Callable[[Tensor], Tensor] = torch.compile(network)
+    made: Callable[[Tensor], Outputs] = torch.compile(network)
     return made
 
 

@@ -67,6 +67,7 @@ def configured_head(config: Config, head: HeadSection, shape: StageShape, *, cla
         bias=network.has_bias,
         average=head.average,
         pooled_norm=head.pooled_norm,
+        similarity=head.similarity > 0,
     )
 
 

@@ -101,6 +101,7 @@ def problem_work(
         pool=problem.head.pool,
         average=problem.head.average,
         pooled_norm=problem.head.pooled_norm,
+        similarity=problem.head.similarity > 0,
         batch_size=problem.train.batch_size,
     )
 

@@ -71,6 +71,8 @@ class Work:
     average: Average = "adaptive"
     pooled_norm: bool = True
     """Of the head too."""
+    similarity: bool = False
+    """Whether a similarity loss is part of what is trained on."""
     encodings: tuple[str, ...]
     """Of x_1..x_{j+1}."""
     batch_size: int
@@ -102,12 +104,13 @@ class Work:
             k=self.k,
             classes=self.classes,
             batch_norm=self.batch_norm,
-            bn_group=self.bn_group if self.batch_norm else 0,
+            bn_group=self.bn_group if self.batch_norm or self.similarity else 0,
             pool=self.pool,
             dtype=self.dtype,
             bias=self.bias,
             average=self.average,
             pooled_norm=self.pooled_norm,
+            similarity=self.similarity,
             recompute=self.recompute,
         )
 
@@ -205,9 +208,8 @@ def predicted_step(work: Work, micro_batch: int) -> int:
 
 
 def _step(stage: Trained, micro_batch: int) -> Memory:
-    if 0 < stage.bn_group < micro_batch:
-        return _training_in_groups(stage, micro_batch)
-    return _training(replace(stage, bn_group=0))
+    is_linear = not 0 < stage.bn_group < micro_batch and not stage.similarity  # which takes pairs of samples
+    return _training(replace(stage, bn_group=0)) if is_linear else _training_at(stage, micro_batch)
 
 
 def predicted_peak(work: Work, micro_batch: int, *, beside: int = WORKSPACE_BYTES) -> Peak:
@@ -215,7 +217,7 @@ def predicted_peak(work: Work, micro_batch: int, *, beside: int = WORKSPACE_BYTE
     `beside` what its code allocates; what is no step, as many where that is more than nothing.
 
     Takes a fraction of a second for a stage like none before, and next to nothing for another stage of the
-    same shape, or for another micro-batch where that is one group of batch norm.
+    same shape, or for another micro-batch where that is one group of batch norm and no similarity loss is taken.
     """
     stage, anchor = work.trained(), work.anchor
     ungrouped = replace(stage, bn_group=0)
@@ -262,6 +264,7 @@ def stage_work(
         bias=config.network.has_bias,
         average=config.head.average,
         pooled_norm=config.head.pooled_norm,
+        similarity=config.head.similarity > 0,
         dtype=dtype,
         encodings=tuple(outline.encoding(i) for i in range(1, j + 2)),
         batch_size=config.train.batch_size,
@@ -281,8 +284,8 @@ def _training(stage: Trained) -> Memory:
 
 
 @cache
-def _training_in_groups(stage: Trained, samples: int) -> Memory:
-    """Of a micro-batch of whole groups, which say nothing of another number of groups."""
+def _training_at(stage: Trained, samples: int) -> Memory:
+    """Of a micro-batch of whole groups, or of pairs in one, which says nothing of another size."""
     return memory_at(training(stage), samples)
 
 

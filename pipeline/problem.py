@@ -75,7 +75,7 @@ class Problem:
 
     def micro_batches(self, run: RunFolder) -> list[int]:
         """Sizes that a batch may be taken in, the largest first."""
-        return parts_of(self.train.batch_size, run.config.network)
+        return parts_of(self.train.batch_size, run.config.network, self.head)
 
 
 def stage_problem(run: RunFolder, j: int) -> Problem:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cascade import Head, Prefix, Quantiser, StageShape, make_block, make_head, recomputed, stage_parts
+from cascade import Head, Outputs, Prefix, Quantiser, StageShape, make_block, make_head, training_forward
 from cascade.calibration import PART
 from cascade.heads import Average
 from cascade.quantiser import STORED_TYPES
@@ -43,7 +43,7 @@ class Trained:
     classes: int
     batch_norm: bool
     bn_group: int = 0
-    """Samples that batch norm takes its statistics over; 0 is a whole micro-batch."""
+    """Samples that batch norm takes its statistics over, and a similarity loss compares; 0 is a whole micro-batch."""
     pool: int
     """Of the head."""
     dtype: torch.dtype
@@ -53,6 +53,8 @@ class Trained:
     average: Average = "adaptive"
     pooled_norm: bool = True
     """Of the head too."""
+    similarity: bool = False
+    """Whether a similarity loss is part of what is trained on."""
     recompute: bool
     """Whether only the inputs of the parts are kept for the backward pass."""
 
@@ -81,6 +83,7 @@ class Trained:
                 average=self.average,
                 pooled_norm=self.pooled_norm,
                 bn_group=self.bn_group,
+                similarity=self.similarity,
             )
         blocks = nn.Sequential(*made)
         for module in (blocks, head):
@@ -137,12 +140,12 @@ def training(stage: Trained, *, steps: int = 1) -> Program:
         both = nn.Sequential(*blocks, head)
         name(PARAMETERS, both.parameters())
         name(BUFFERS, both.buffers())
-        forward = recomputed(stage_parts(list(blocks), head)) if stage.recompute else both
+        forward = training_forward(list(blocks), head, recompute=stage.recompute)
         both.train(True)
         size = (samples, *stage.input)
         optimiser = make_optimiser([both], Train())
         name(MOMENTUM, optimiser.momentum)
-        take_steps(forward, optimiser, size, stage.dtype, device, name, steps=steps)
+        take_steps(forward, optimiser, size, stage.dtype, device, name, steps=steps, group=stage.bn_group)
 
     return run
 
@@ -223,14 +226,18 @@ def materialise(modules: Iterable[nn.Module], device: torch.device) -> None:
 class _Steps(NamedTuple):
     """What is stepped with."""
 
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Outputs]
     optimiser: Optimiser
+    group: int
+    """Samples that a similarity loss compares."""
     label_smoothing: float = 0.0
     """Which takes no memory that counts."""
+    similarity: float = 0.5
+    """Where there are features, any share but 0."""
 
 
 def take_steps(
-    forward: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], Outputs],
     optimiser: Optimiser,
     size: tuple[int, ...],
     dtype: torch.dtype,
@@ -239,6 +246,7 @@ def take_steps(
     *,
     steps: int = 1,
     parts: int = 1,
+    group: int = 0,
 ) -> None:
     """Steps on batches of some micro-batches, (N, C, H, W) each."""
 
@@ -249,7 +257,7 @@ def take_steps(
 
     progress = Progress.fresh(device)
     for _ in range(steps):
-        train_step(_Steps(forward, optimiser), (part() for _ in range(parts)), parts * size[0], dtype, progress)
+        train_step(_Steps(forward, optimiser, group), (part() for _ in range(parts)), parts * size[0], dtype, progress)
 
 
 def _freeze(prefixes: Sequence[Prefix], device: torch.device, name: Name) -> None:

@@ -89,6 +89,7 @@ OTHER_VALUES: dict[str, Any] = {
     "head.pool": 2,
     "head.average": "floor",
     "head.pooled_norm": False,
+    "head.similarity": 0.5,
     "augment.crop": 16,
     "augment.padding": 1,
     "augment.flip": False,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline import fit
-from pipeline.config import NetworkSection
+from pipeline.config import HeadSection, NetworkSection
 from pipeline.device import choose_device
 from pipeline.errors import CascadeError, ConfigError, DeviceMemoryError
 from pipeline.feed import Feed
@@ -66,7 +66,7 @@ def test_micro_batches_divide_the_batch_into_whole_groups(
 
 
 def test_the_sizes_of_a_huge_batch_are_found_at_once() -> None:
-    sizes = parts_of(10**12, NetworkSection(stages=1, width=4, batch_norm=False))
+    sizes = parts_of(10**12, NetworkSection(stages=1, width=4, batch_norm=False), HeadSection(k=1, width=4))
     assert (len(sizes), sizes[0], sizes[-1]) == (13 * 10, 10**12, 8)
     assert all(10**12 % size == size % 8 == 0 for size in sizes)
 

@@ -78,7 +78,9 @@ def test_two_runs_say_what_a_third_takes(phase: str) -> None:
     assert memory.peak(136) == largest
 
 
-@pytest.mark.parametrize("changes", [{}, {"bn_group": 8}, {"bn_group": 8, "pool": 2}, {"bn_group": 8, "k": 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"bn_group": 8}, {"bn_group": 8, "pool": 2}, {"bn_group": 8, "k": 1}, {"similarity": True}]
+)
 @pytest.mark.parametrize("recompute", [False, True])
 def test_parts_add_up_to_the_training_peak(recompute: bool, changes: dict[str, int]) -> None:
     asked = work(recompute=recompute, **changes)
@@ -88,8 +90,11 @@ def test_parts_add_up_to_the_training_peak(recompute: bool, changes: dict[str, i
     assert found.training == allocated + found.parts[STORED] + 10**6
 
 
-@pytest.mark.parametrize("changes", [{"k": 1}, {"k": 3}, {"k": 3, "recompute": True}])
-def test_batch_norm_over_groups_takes_what_is_predicted(changes: dict[str, int]) -> None:
+GROUPED = [{"k": 1}, {"k": 3}, {"k": 3, "recompute": True}]
+
+
+@pytest.mark.parametrize("changes", [*GROUPED, *({**one, "similarity": True} for one in GROUPED)])
+def test_what_compares_the_samples_of_a_group_takes_what_is_predicted(changes: dict[str, int]) -> None:
     asked = work(shapes=shapes(side=32), bn_group=32, device_type="cpu", dtype=torch.float32, **changes)
     measured = measured_peak(training(asked.trained()), 128, CPU)
     assert 0.97 * measured <= predicted_peak(asked, 128).training <= 1.1 * measured

@@ -1,5 +1,6 @@
 """The presets: the paper's values, and how `cascade init` writes them."""
 
+import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from cascade import count_network
 from pipeline.config import Config
-from pipeline.config_file import CONFIG_NAME, load_config, read_config
+from pipeline.config_file import CONFIG_NAME, apply_setting, load_config, read_config
 from pipeline.errors import ConfigError, RefusedError
 from pipeline.presets import preset_names, preset_summary, preset_text, write_preset
 from pipeline.shapes import network_shapes
@@ -39,7 +40,17 @@ def train(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def test_presets_are_these() -> None:
-    assert preset_names() == sorted([*COMPRESSION, *CIFAR, "cifar10-small", "digits", *IMAGENET])
+    assert preset_names() == sorted([*COMPRESSION, *CIFAR, "cifar10-best", "cifar10-small", "digits", *IMAGENET])
+
+
+def test_best_is_the_papers_k_3_with_what_the_study_chose_and_a_share_to_choose_by() -> None:
+    best, paper = (tomllib.loads(preset_text(name)) for name in ("cifar10-best", "cifar10-k3"))
+    log = json.loads((Path(__file__).parents[1] / "docs/results/best.json").read_bytes())
+    chosen = log["tested"][-1]["name"]
+    (settings,) = {tuple(arm["settings"]) for arm in log["arms"] if arm["name"] == chosen}
+    for setting in ("data.validation=0.1", *settings):
+        apply_setting(paper, setting)
+    assert read_config(best, where="best") == read_config(paper, where="paper")
 
 
 def test_compressed_network_ends_as_the_one_it_is_compared_with() -> None:
@@ -272,5 +283,5 @@ def test_faulty_setting_writes_nothing(tmp_path: Path, settings: tuple[str, ...]
 
 
 def test_unknown_preset_is_refused_with_the_names_of_all() -> None:
-    with pytest.raises(ConfigError, match=r"no preset 'cifar': there are cifar10-compressed, .*imagenet-k3"):
+    with pytest.raises(ConfigError, match=r"no preset 'cifar': there are cifar10-best, .*imagenet-k3"):
         preset_text("cifar")

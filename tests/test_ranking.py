@@ -79,7 +79,7 @@ def test_once_filters_are_cut_a_step_moves_the_head_alone(tmp_path: Path) -> Non
     learner.train(True)
     x, y = next(Feed(run, 0, CPU).training(0))
     learner.optimiser.begin()
-    torch.autograd.backward(torch.nn.functional.cross_entropy(learner.forward(x.float()), y))
+    torch.autograd.backward(torch.nn.functional.cross_entropy(learner.logits(x.float()), y))
     learner.optimiser.step()
     moved = {name for name, tensor in learner.tensors().items() if not tensor.equal(before[name])}
     assert moved

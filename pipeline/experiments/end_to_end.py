@@ -6,6 +6,7 @@ import msgspec
 from torch import nn
 
 from cascade import StageShape
+from pipeline.config import Config, HeadSection
 from pipeline.errors import CorruptDataError
 from pipeline.experiments.places import BASELINES
 from pipeline.keys import Fields, key_of, stage_fields
@@ -31,7 +32,7 @@ def end_to_end(run: RunFolder) -> Problem:
         j=0,
         blocks=range(last + 1),
         shape=shape,
-        head=config.for_stage(last).head,
+        head=_head(config),
         head_of=last,
         train=config.baseline_train,
         fields=fields,
@@ -40,10 +41,15 @@ def end_to_end(run: RunFolder) -> Problem:
     )
 
 
+def _head(config: Config) -> HeadSection:
+    """Like the last stage's, without a similarity loss, which is of a block."""
+    return msgspec.structs.replace(config.for_stage(config.network.stages - 1).head, similarity=0.0)
+
+
 def _fields(run: RunFolder, shape: StageShape) -> Fields:
     """Those of stage 0, but of all blocks, and of the head as `shape` has it."""
-    config, last = run.config, len(run.shapes) - 1
-    own = msgspec.structs.replace(config, head=config.for_stage(last).head, train=config.baseline_train, stages={})
+    config = run.config
+    own = msgspec.structs.replace(config, head=_head(config), train=config.baseline_train, stages={})
     entry = replace(run.shapes[0], head_width=shape.head_width, out_side=shape.out_side, cut_from=None)
     fields = stage_fields(own, entry, side=run.side, classes=run.classes, input_key=run.info.digest)
     widths, ways = [one.out_channels for one in run.shapes], [one.downsample for one in run.shapes]

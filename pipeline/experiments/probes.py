@@ -75,7 +75,7 @@ def cnn_problem(run: RunFolder, j: int, kind: Kind) -> Problem:
     config, (channels, side) = run.config, run.input_shape(j)
     growth = run.shapes[j - 1].before_cut.out_channels // config.network.width if j else 1
     first = config.for_stage(0).head
-    head = msgspec.structs.replace(first, k=LAYERS[kind] + 1, width=growth * first.width)
+    head = msgspec.structs.replace(first, k=LAYERS[kind] + 1, width=growth * first.width, similarity=0.0)
     if side // head.pool < QUADRANTS:
         raise ConfigError(f"head.pool = {head.pool}: x_{j} has {side}x{side} pixels, too few for a probe that pools so")
     shape = replace(_entry(run, j), out_channels=channels, out_side=side, downsample=None, head_width=head.width)
