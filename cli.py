@@ -167,22 +167,18 @@ def plan(
     With --accept-stale, stages before --from may be of other settings, as they may for `run`.
     """
     from pipeline.device import choose_device
+    from pipeline.keeping import check_kept
     from pipeline.planning import plan_run
     from pipeline.plantable import plan_json, plan_table
 
     config = load(run_path, settings)
     name = config.machine.device if device is None else device
-    found = plan_run(
-        run_path,
-        config,
-        choose_device(name, deterministic=config.machine.deterministic),
-        reporter(),
-        anew=anew,
-        images=images,
-        last=last,
-        run=open_run(run_path, settings, accept_before=first or 0) if accept_stale else None,
-    )
+    chosen = choose_device(name, deterministic=config.machine.deterministic)
+    folder = open_run(run_path, settings, accept_before=first or 0) if accept_stale else None
+    found = plan_run(run_path, config, chosen, reporter(), anew=anew, images=images, last=last, run=folder)
     click.echo(plan_json(found) if as_json else plan_table(found))
+    if found.is_refused:
+        check_kept(run_path, config, chosen, run=folder, last=last)
 
 
 @cascade.command()

@@ -127,14 +127,21 @@ def _totals(plan: Plan) -> str:
 
 
 def _needs(plan: Plan) -> str:
-    """Of a what-if that does not fit on the disk, a line that says so; else ""."""
+    """Of what was not chosen to fit on the disk, and does not, a line that says so; else ""."""
     if plan.needs_bytes is None:
         return ""
-    what, is_bound = ", ".join(f"x_{i}" for i in plan.anchors), plan.peak_basis == "bound"
+    what, is_bound = ", ".join(f"x_{i}" for i in _counted(plan)), plan.peak_basis == "bound"
+    may = is_bound and not plan.is_refused
     return (
-        f"\n{'may' if is_bound else 'does'} not fit: {what} and what is kept beside take "
-        f"{'at most ' if is_bound else ''}{size(plan.needs_bytes)} of disk, and {size(plan.disk_bytes)} are there"
+        f"\n{'may' if may else 'does'} not fit: {what}{', two at a time,' if plan.frees else ''} and what is kept "
+        f"beside take {'at most ' if is_bound else ''}{size(plan.needs_bytes)} of disk, and "
+        f"{size(plan.disk_bytes)} are there"
     )
+
+
+def _counted(plan: Plan) -> list[int]:
+    """Indices of the stores that count on its disk: x_J too, where that is written."""
+    return sorted({*plan.anchors, *(one.writes for one in plan.stages if one.writes is not None)})
 
 
 def _real_steps(plan: Plan) -> str:

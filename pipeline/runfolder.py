@@ -157,6 +157,13 @@ class RunFolder:
         run.shares = shares or {}
         return run
 
+    def keeping(self, cache: Cache) -> "RunFolder":
+        """The same folder under another [cache], which changes no key."""
+        run = copy(self)
+        run.config = msgspec.structs.replace(self.config, cache=cache)
+        run.frees = cache.keep == "needed"
+        return run
+
     def under(self, config: Config, settings: Sequence[str]) -> "RunFolder":
         """The same folder under a config, of `settings`, whose last stage is another: nothing stands in for it."""
         before = {j: record for j, record in self._stand_in_records.items() if j < len(self.stages) - 1}
