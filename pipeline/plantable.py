@@ -43,14 +43,14 @@ def plan_table(plan: Plan) -> str:
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """What was predicted of trained stages, and after the slash what came of it."""
-    table = new_table("stage", "time", "images/s", "stored", "device")
+    table = new_table("stage", "training", "images/s", "stored", "device")
     for one in outcomes:
         then, now = one.predicted, one.measured
         table.add_row(
             str(now.j),
             f"{duration(then.training_seconds) if then else '-'} / {duration(now.seconds)}",
             f"{_rate(then.images_per_second if then else None)} / {_rate(now.images_per_second)}",
-            f"{size(then.written_bytes)} / {size(now.stored_bytes)}" if then and then.written_bytes else "-",
+            f"{size(then.written_bytes)} / {_stored(now)}" if then and then.written_bytes else "-",
             f"{_peak(then.device_peak_bytes if then else None)} / {_peak(now.device_peak_bytes)}",
         )
     return f"predicted / measured\n{as_text(table)}"
@@ -74,19 +74,23 @@ def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
 def _cells_of_trained(now: Measured, then: StagePlan | None, left: StagePlan, *, has_device: bool) -> list[str]:
     """What came of a stage, the input as it was planned, and what of its output is still to be written."""
     is_due = left.seconds > 0
-    stored = size(now.stored_bytes) if now.stored_bytes else "-"
     return [
         str(now.j),
         describe_input(then.anchor, now.j) if then else "-",
         _store(now.j + 1 if is_due or now.stored_bytes else None),
-        _figure(left.written_bytes, left.written_basis) if is_due and left.written_basis else stored,
+        _figure(left.written_bytes, left.written_basis) if is_due and left.written_basis else _stored(now),
         "-",
         "-",
         *([_peak(now.device_peak_bytes), str(now.micro_batch or "-")] if has_device else []),
         _rate(now.images_per_second),
-        duration(now.seconds),
+        f"training {duration(now.seconds)}",
         f"done but for x_{now.j + 1}" if is_due else "done",
     ]
+
+
+def _stored(now: Measured) -> str:
+    """Of the output of a trained stage, where it is there: it may have been deleted."""
+    return size(now.stored_bytes) if now.stored_bytes else "-"
 
 
 def _parts(stage: StagePlan) -> str:
