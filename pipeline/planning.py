@@ -63,9 +63,8 @@ def plan_run(
         if run is None and read_data_info(folder):
             run = RunFolder(folder, config)
         config = config if run is None else run.config
-        outline = read_outline(folder, config)
-        if anew:
-            outline = replace(outline, steps=NO_STEPS)  # which might refuse what they will no longer say
+        # what steps took might refuse what they will no longer say, or be damaged
+        outline = read_outline(folder, config, steps=NO_STEPS if anew else None)
         if last is not None:
             outline.check_stage(last)
         budgets = budgets_of(folder, config, host_bytes)
