@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipeline.experiments.commands import COMMANDS
-from pipeline.opening import device_of, load, open_run, open_to_look, reporter, should_stop
+from pipeline.opening import device_of, load, open_run, open_to_look, open_to_show, reporter, should_stop
 from pipeline.options import (
     accept_before_option,
     accept_option,
@@ -167,22 +167,18 @@ def plan(
     With --accept-stale, stages before --from may be of other settings, as they may for `run`.
     """
     from pipeline.device import choose_device
+    from pipeline.keeping import check_kept
     from pipeline.planning import plan_run
     from pipeline.plantable import plan_json, plan_table
 
     config = load(run_path, settings)
     name = config.machine.device if device is None else device
-    found = plan_run(
-        run_path,
-        config,
-        choose_device(name, deterministic=config.machine.deterministic),
-        reporter(),
-        anew=anew,
-        images=images,
-        last=last,
-        run=open_run(run_path, settings, accept_before=first or 0) if accept_stale else None,
-    )
+    chosen = choose_device(name, deterministic=config.machine.deterministic)
+    folder = open_run(run_path, settings, accept_before=first or 0) if accept_stale else None
+    found = plan_run(run_path, config, chosen, reporter(), anew=anew, images=images, last=last, run=folder)
     click.echo(plan_json(found) if as_json else plan_table(found))
+    if found.is_refused:
+        check_kept(run_path, config, chosen, run=folder, last=last)
 
 
 @cascade.command()
@@ -203,10 +199,10 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
     from pipeline.status import status as stage_status
     from pipeline.tables import status_json, status_table
 
-    folder = open_to_look(run_path, settings, False)
+    folder, damage = open_to_show(run_path, settings)
     rows = stage_status(folder, accepting=accept_stale)
     branches, others = other_branches(folder, accepting=accept_stale), beside(folder, accepting=accept_stale)
-    found, rows_of_plan = (folder, rows, branches, all_stored(folder), others), outcomes(folder)
+    found, rows_of_plan = (folder, rows, branches, all_stored(folder), others), [] if damage else outcomes(folder)
     over, seeds = over_budget(folder), seed_states(run_path)
     click.echo(status_json(*found, rows_of_plan, seeds, over) if as_json else status_table(*found))
     if not as_json and rows_of_plan:
@@ -215,6 +211,8 @@ def status(run_path: Path, settings: tuple[str, ...], accept_stale: bool, as_jso
         click.echo(f"{over.reason}\nnext: {over.next}")
     if not as_json and (action := next_action(folder, rows, accepting=accept_stale)):
         click.echo(action)
+    if damage:
+        click.echo(damage, err=True)
 
 
 @cascade.command()

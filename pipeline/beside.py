@@ -1,5 +1,6 @@
 """What lies in a run folder beside the stores that a plan chooses between, and what its stages will add to that."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from cascade import make_block, make_head
 from pipeline.disk import folder_bytes, run_bytes
 from pipeline.outline import Outline
+from pipeline.plan import PLAN
 from pipeline.runfolder import RunFolder
 
 CHECKPOINTS = 3
@@ -60,18 +62,24 @@ def bytes_to_come(outline: Outline, stages: list[int]) -> int:
 def deletable(run: RunFolder, stages: int) -> dict[int, int]:
     """Index i >= 1 -> bytes there of x_i, whole or not, of those that a plan of so many stages may delete: not what a
     stage that stands in for another wrote."""
-    own = [index for index in range(1, stages) if not run.is_stand_in(index - 1)]
+    return _bytes_there(run, range(1, stages))
+
+
+def _bytes_there(run: RunFolder, indices: Iterable[int]) -> dict[int, int]:
+    own = [index for index in indices if not run.is_stand_in(index - 1)]
     found = {index: sum(folder_bytes(run.store(index, split)) for split in run.splits) for index in own}
     return {index: nbytes for index, nbytes in found.items() if nbytes}
 
 
-def beside_bytes(run: RunFolder, stages: int) -> int:
+def beside_bytes(run: RunFolder, stages: int, *, stores: Collection[int] = ()) -> int:
     """What is taken off the disk budget of a plan of so many stages before stores are chosen: all that it is of but
-    x_0 and what the plan may delete, and what is to come."""
+    x_0, what the plan may delete, and the x_i of `stores`, which it counts itself; and what is to come."""
     untrained = [j for j in range(stages) if run.stages[j].record is None]
     images = sum(folder_bytes(run.store(0, split)) for split in run.splits)
     begun = sum(_own_bytes(run, j) for j in untrained)
-    there = run_bytes(run.path) - images - begun - sum(deletable(run, stages).values())
+    counted = _bytes_there(run, {*range(1, stages), *stores})
+    plan = folder_bytes(run.path / PLAN)  # which is to come anew
+    there = run_bytes(run.path) - images - begun - plan - sum(counted.values())
     return there + bytes_to_come(run.outline, untrained)
 
 

@@ -14,8 +14,6 @@ import msgspec
 from cache import CorruptStoreError
 from pipeline.config import (
     EXPECTED_BYTES,
-    MIN_BATCH,
-    Augment,
     BaselineSection,
     Bytes,
     Compress,
@@ -26,18 +24,14 @@ from pipeline.config import (
     StageOverrides,
     StoreSection,
     Train,
-    budget_bytes,
 )
+from pipeline.config_faults import faults_together, misfits, shortened, shown
 from pipeline.errors import ConfigError
 from pipeline.links import read_file
 
 CONFIG_NAME = "cascade.toml"
-VALUE_SHOWN = 200
-"""Characters of a value in a message."""
 INDEX_DIGITS = 9
 """Of a stage: more than any network has."""
-OF_POLICY = {"views": ("views",), "canvas": ("phases", "cut_at")}
-"""Policy of augmentation -> settings that are its alone."""
 
 
 def load_config(folder: Path, settings: Sequence[str] = ()) -> Config:
@@ -96,9 +90,9 @@ def read_config(table: Mapping[str, Any], *, where: str, settings: Sequence[str]
     """
     faults: list[str] = []
     sections = _read_fields(Config, table, "", faults)
-    faults += _faults_together(sections)
+    faults += faults_together(sections)
     if not faults:
-        faults += _misfits(Config(**sections))
+        faults += misfits(Config(**sections))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         named = [one for one in settings if any(".".join(parse_setting(one)[0]) in fault for fault in faults)]
@@ -138,7 +132,7 @@ S = TypeVar("S", bound=Section)
 def _read(kind: type[S], table: Any, prefix: str, faults: list[str]) -> S | None:
     """A section of the given kind, or None with the reasons in `faults`."""
     if not isinstance(table, Mapping):
-        faults.append(f"{prefix.rstrip('.')} = {_shown(table)}: a section is expected here")
+        faults.append(f"{prefix.rstrip('.')} = {shown(table)}: a section is expected here")
         return None
     before = len(faults)
     values = _read_fields(kind, table, prefix, faults)
@@ -163,21 +157,9 @@ def _read_fields(kind: type[Section], table: Mapping[str, Any], prefix: str, fau
             try:
                 values[name] = msgspec.convert(value, fields[name].type)
             except msgspec.ValidationError as error:
-                faults.append(f"{prefix}{name} = {_shown(value)}: {_reason(error, fields[name].type)}")
+                faults.append(f"{prefix}{name} = {shown(value)}: {_reason(error, fields[name].type)}")
     faults += [f"{prefix}{name}: missing" for name, field in fields.items() if field.required and name not in table]
     return values
-
-
-def _shown(value: Any) -> str:
-    """A value as it stands in a message; Python shows no integer of more digits than it reads."""
-    try:
-        return _shortened(repr(value))
-    except ValueError:
-        return "an integer of thousands of digits"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
@@ -187,16 +169,16 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 def _read_stages(table: Any, faults: list[str]) -> dict[str, StageOverrides]:
     """`[stages.J]` tables, each key checked against the section that it overrides."""
     if not isinstance(table, Mapping):
-        faults.append(f"stages = {_shown(table)}: write [stages.3.train] and the like")
+        faults.append(f"stages = {shown(table)}: write [stages.3.train] and the like")
         return {}
     stages = {}
     kinds: dict[str, type[Section]] = {"head": HeadSection, "train": Train, "store": StoreSection, "compress": Compress}
     for j, sections in table.items():
         if len(j) > INDEX_DIGITS or not j.isdecimal() or str(int(j)) != j:
-            faults.append(f"stages.{_shortened(j)}: expected the index of a stage, as in [stages.3.train]")
+            faults.append(f"stages.{shortened(j)}: expected the index of a stage, as in [stages.3.train]")
             continue
         if not isinstance(sections, Mapping):
-            faults.append(f"stages.{j} = {_shown(sections)}: write [stages.{j}.train] and the like")
+            faults.append(f"stages.{j} = {shown(sections)}: write [stages.{j}.train] and the like")
             continue
         own = {}
         for name, values in sections.items():
@@ -236,172 +218,3 @@ def _options(kind: Any) -> list[str]:
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f" (known: {', '.join(known)})"
-
-
-def _misfits(config: Config) -> list[str]:
-    """Why the network does not fit images of data.canvas pixels; other sizes are known once there are images."""
-    if not config.data.canvas:
-        return []
-    from pipeline.shapes import network_shapes  # which takes torch a second: not for every config
-
-    try:
-        network_shapes(config, channels=config.data.channels or 3, image_side=config.data.canvas)
-    except ConfigError as error:
-        return [f"data.canvas = {config.data.canvas}: {error}"]
-    return []
-
-
-def _unused(augment: Augment) -> list[str]:
-    """Settings of another policy than the one in force: their values would do nothing."""
-    fields = {field.name: field.default for field in msgspec.structs.fields(Augment)}
-    return [
-        f'augment.{name} = {getattr(augment, name)}: under policy = "{augment.policy}" it would do nothing; '
-        f'set augment.policy = "{policy}", or leave it at {fields[name]}'
-        for policy, names in OF_POLICY.items()
-        for name in names
-        if policy != augment.policy and getattr(augment, name) != fields[name]
-    ]
-
-
-def _faults_of_scale(augment: Augment) -> list[str]:
-    """What is wrong with how much of an image a window shows, and why stored features cannot be resized."""
-    faults, scale, ratio = [], augment.scale, augment.ratio
-    if len(scale) == 1 or scale != sorted(scale):
-        faults.append(f"augment.scale = {scale}: expected the least and the largest share, as in [0.08, 1.0], or []")
-    if ratio != sorted(ratio):
-        faults.append(f"augment.ratio = {ratio}: expected the least and the largest, as in [0.75, 1.333]")
-    if not scale and ratio != Augment().ratio:
-        faults.append(f"augment.ratio = {ratio}: without augment.scale it would do nothing; set that too, or leave it")
-    if scale and augment.padding:
-        faults.append(f"augment.padding = {augment.padding}: with augment.scale images are not padded; set it to 0")
-    if scale and augment.policy == "canvas":
-        faults.append(
-            f'augment.scale = {scale}: under policy = "canvas" windows are cut from stored features, which do not '
-            f'resize so; set augment.policy = "views" or "recompute", or leave augment.scale out'
-        )
-    return faults
-
-
-def _faults_together(sections: Mapping[str, Any]) -> list[str]:
-    """What is wrong between fields, in sections that are sound each by itself."""
-    names = ("data", "network", "augment", "order", "cache", "budget")
-    data, network, augment, order, cache, budget = map(sections.get, names)
-    faults = []
-    if order and order.window % order.run:
-        faults.append(f"order.window = {order.window}: expected a multiple of order.run = {order.run}")
-    if network:
-        stages, at = network.stages, network.downsample_at
-        if any(j >= stages for j in at):
-            faults.append(f"network.downsample_at = {at}: j goes from 0 to {stages - 1}")
-        if len(set(at)) < len(at):
-            faults.append(f"network.downsample_at = {at}: a stage samples down once; name each j once")
-        for j in sections.get("stages", {}):
-            if int(j) >= stages:
-                faults.append(f"stages.{j}: the network has {stages} stages, j from 0 to {stages - 1}")
-        if cache and isinstance(cache.keep, list) and any(j > stages for j in cache.keep):
-            faults.append(f"cache.keep = {cache.keep}: the network has x_1 to x_{stages}")
-    if augment and network and augment.cut_at >= network.stages:
-        faults.append(f"augment.cut_at = {augment.cut_at}: expected less than network.stages = {network.stages}")
-    if augment and augment.crop and augment.padding >= augment.crop:
-        faults.append(f"augment.padding = {augment.padding}: expected less than augment.crop = {augment.crop}")
-    if augment and data and augment.crop > data.canvas > 0:
-        faults.append(f"augment.crop = {augment.crop}: expected at most data.canvas = {data.canvas}")
-    if augment and augment.crop and augment.cutout > augment.crop:
-        faults.append(f"augment.cutout = {augment.cutout}: expected at most augment.crop = {augment.crop}")
-    if augment:
-        faults += _unused(augment)
-        faults += _faults_of_scale(augment)
-    if augment and augment.policy == "views" and augment.views > 1 and not augment.is_random:
-        faults.append(
-            'augment.views: without crop, padding, flip, scale or cutout all views are equal; set policy = "none"'
-        )
-    is_moved = augment and (augment.crop or augment.padding or augment.flip)
-    if augment and augment.policy == "canvas" and not (is_moved or augment.scale):
-        faults.append('augment.policy: without crop, padding or flip a canvas has one window; set policy = "none"')
-    if budget:
-        for name in ("device", "host", "disk"):
-            try:
-                budget_bytes(getattr(budget, name))
-            except ValueError:
-                faults.append(f"budget.{name} = {_shown(getattr(budget, name))}: {EXPECTED_BYTES}")
-    return [*faults, *_faults_of_batches(sections), *_faults_of_start(sections), *_faults_of_compression(sections)]
-
-
-def _faults_of_batches(sections: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the parts that batches are to be taken in."""
-    network, train = sections.get("network"), sections.get("train")
-    if not network or not train or not (group := network.bn_group):
-        return []
-    if group % MIN_BATCH:
-        return [f"network.bn_group = {group}: expected a multiple of {MIN_BATCH}, or 0 for the whole batch"]
-    sizes = {"train.batch_size": train.batch_size}
-    for j, own in sections.get("stages", {}).items():
-        if "batch_size" in own.train:
-            sizes[f"stages.{j}.train.batch_size"] = own.train["batch_size"]
-    for name in ("baseline", "probe"):
-        if (section := sections.get(name)) and "batch_size" in section.train:
-            sizes[f"{name}.train.batch_size"] = section.train["batch_size"]
-    return [
-        f"{name} = {size}: expected a multiple of network.bn_group = {group}"
-        for name, size in sizes.items()
-        if size % group
-    ]
-
-
-def _faults_of_start(sections: Mapping[str, Any]) -> list[str]:
-    """Why a stage that is to start as the identity, with the head before it, cannot; and what has none before it."""
-    faults = [
-        f"{name}.train.start: what is trained there always starts at random; leave it out"
-        for name in ("baseline", "probe")
-        if (section := sections.get(name)) and "start" in section.train
-    ]
-    network, head, train, stages = (sections.get(name) for name in ("network", "head", "train", "stages"))
-    compress = sections.get("compress")
-    if not network or not head or not train or not compress:
-        return faults
-    own = {int(j): overrides for j, overrides in (stages or {}).items()}
-    heads = [msgspec.structs.replace(head, **own[j].head) if j in own else head for j in range(network.stages)]
-    for j in range(1, network.stages):
-        start = own[j].train.get("start", train.start) if j in own else train.start
-        reasons = {
-            "network.batch_norm is true, and a block that normalises is no identity": network.batch_norm,
-            "network.residual is true, and a block that adds its input is none": network.residual,
-            f"stage {j} samples down (network.downsample_at), and P is no identity": j in network.downsample_at,
-            f"filters of stage {j - 1} are cut off (compress.keep)": _share(own, compress, j - 1) < 1,
-            f"its head is another than that of stage {j - 1} ([head])": heads[j] != heads[j - 1],
-        }
-        why = next((reason for reason, holds in reasons.items() if holds), None)
-        if start == "identity" and why:
-            faults.append(f'stages.{j}.train.start = "identity": {why}; set stages.{j}.train.start = "random"')
-    return faults
-
-
-def _faults_of_compression(sections: Mapping[str, Any]) -> list[str]:
-    """What cannot be compressed: blocks with skip connections, whose shapes are to stay equal, stages that are to keep
-    their best point, which is of another network, and those with a similarity loss, which is of all filters."""
-    names = ("network", "head", "train", "compress", "stages")
-    network, head, train, compress, stages = (sections.get(name) for name in names)
-    if not network or not head or not train or not compress:
-        return []
-    own = {int(j): overrides for j, overrides in (stages or {}).items()}
-    cut = [j for j in range(network.stages) if _share(own, compress, j) < 1]
-    if cut and network.residual:
-        return ["network.residual: filters of blocks with skip connections are not cut off; set compress.keep = 1"]
-    faults = [
-        f"stages.{j}.head.similarity = {share:g}: its filters are cut off after the training (compress.keep), and the "
-        f"similarity loss compares all of them; set stages.{j}.head.similarity = 0 or stages.{j}.compress.keep = 1"
-        for j in cut
-        if (share := own[j].head.get("similarity", head.similarity) if j in own else head.similarity) > 0
-    ]
-    return faults + [
-        f'stages.{j}.train.keep = "best": its filters are cut off after the training (compress.keep), and what is left '
-        f'is no point of that; set stages.{j}.train.keep = "last" or stages.{j}.compress.keep = 1'
-        for j in cut
-        if (own[j].train.get("keep", train.keep) if j in own else train.keep) == "best"
-    ]
-
-
-def _share(own: Mapping[int, StageOverrides], compress: Compress, j: int) -> float:
-    """`compress.keep` of stage j."""
-    share: float = own[j].compress.get("keep", compress.keep) if j in own else compress.keep
-    return share

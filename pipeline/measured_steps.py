@@ -12,14 +12,14 @@ import torch
 
 from pipeline.corrected import trained_digest
 from pipeline.device import autocast_type, is_out_of_memory, machine_record
-from pipeline.errors import DeviceMemoryError
+from pipeline.errors import CorruptDataError, DeviceMemoryError
 from pipeline.measure import measured_peak
 from pipeline.ondevice import choose_on_device, device_budget, limit_device
 from pipeline.outline import Outline
 from pipeline.peak import Work, predicted_step, stage_work
 from pipeline.programs import training
 from pipeline.progress import Reporter, size
-from pipeline.stepmemory import MeasuredStep, read_steps, write_steps
+from pipeline.stepmemory import NO_STEPS, MeasuredStep, MeasuredSteps, read_steps, write_steps
 
 STEPS = 2
 """A first one, in which kernels are chosen, and one with its momentum there."""
@@ -34,8 +34,8 @@ def measure_steps(
     that one refuses it.
     """
     limit_device(outline.config, device)
-    dtype, before = autocast_type(device, outline.config.network.precision), read_steps(folder)
-    outline = replace(outline, steps=before.without(machine_record(device, dtype)))
+    dtype, before = autocast_type(device, outline.config.network.precision), _read(folder)
+    outline = replace(outline, steps=(before or NO_STEPS).without(machine_record(device, dtype)))
     seen: set[tuple[str, int]] = set()
     for j in stages:
         while (found := _chosen(outline, j, device, dtype)) is not None:
@@ -52,6 +52,14 @@ def measure_steps(
     if outline.steps != before:
         write_steps(folder, outline.steps)
     return outline
+
+
+def _read(folder: Path) -> MeasuredSteps | None:
+    """What the folder keeps; None where that is damaged, and is to be written anew."""
+    try:
+        return read_steps(folder)
+    except CorruptDataError:
+        return None
 
 
 def _chosen(outline: Outline, j: int, device: torch.device, dtype: torch.dtype) -> tuple[Work, int] | None:

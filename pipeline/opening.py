@@ -55,6 +55,19 @@ def ingest_if_missing(run_path: Path, settings: tuple[str, ...]) -> None:
         ingest_data(config, run_path, reporter(), should_stop=should_stop())
 
 
+def open_to_show(run_path: Path, settings: tuple[str, ...]) -> tuple[RunFolder, str]:
+    """The run folder as its plan has it, and what is wrong with that; "" where nothing is."""
+    from pipeline.errors import CorruptDataError
+    from pipeline.plan import as_planned, read_plan
+
+    folder = open_run(run_path, settings)
+    try:
+        read_plan(run_path)
+    except CorruptDataError as error:
+        return folder, str(error)
+    return as_planned(folder), ""
+
+
 def device_of(run: RunFolder, name: str | None) -> torch.device:
     """The device of a name, by default the config's."""
     from pipeline.device import choose_device

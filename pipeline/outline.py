@@ -119,11 +119,12 @@ class Outline:
         return self.config.augment.stored_views if index and split == "train" else 1
 
 
-def read_outline(folder: Path, config: Config) -> Outline:
+def read_outline(folder: Path, config: Config, *, steps: MeasuredSteps | None = None) -> Outline:
     """The outline of a run folder: from its x_0 or, where nothing is ingested yet, from the data set itself.
+    `steps` are what real ones took, by default as the folder keeps them.
 
     Raises ConfigError where there is no such data set or the network does not fit its images, RefusedError where x_0
-    is of other data than the config's.
+    is of other data than the config's, CorruptDataError.
     """
     info = read_data_info(folder)
     if info is not None:
@@ -146,7 +147,7 @@ def read_outline(folder: Path, config: Config) -> Outline:
         samples=samples,
         shapes=shapes,
         rows=rows,
-        steps=read_steps(folder),
+        steps=read_steps(folder) if steps is None else steps,
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.rates import Rates
 from pipeline.record import stage_path
 from pipeline.runfolder import RunFolder
 from pipeline.sealed import read_sealed, write_sealed
+from pipeline.shortage import Shortage, shortage
 from pipeline.workload import Budgets, Workload, workload
 
 PLAN = "plan.json"
@@ -109,7 +111,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int
     """The budget, for both."""
     needs_bytes: int | None = None
-    """Of disk, for both, where a what-if does not fit in the budget."""
+    """Of disk, for both, where the stores are a what-if's, or those of cache.keep, and do not fit in the budget."""
+    is_refused: bool = False
+    """Whether a run refuses it, since that is sure."""
     drops: list[int]
     """Indices of x_i that are there, for which there is no room beside the plan, and which go before it begins."""
     peak_basis: Basis
@@ -182,14 +186,18 @@ def make_plan(
             route = route_of(choices, (0,), budgets.stores)
     if route is None:
         raise _no_room(load, budgets, run)
+    last_store = load.last if planned == len(outline.shapes) else None
     if others is None:
+        last_bytes = load.last.nbytes if load.last and load.last.exists else 0  # which none of them counts as a store
+        of_others = replace(budgets, beside=budgets.beside + last_bytes)
         others = [
-            *(least(load, choices, budgets) if stores is not None else ()),
-            *alternatives(outline, rates, budgets, load, choices, device, run, samples, ways),
+            *(least(load, choices, of_others) if stores is not None else ()),
+            *alternatives(outline, rates, of_others, load, choices, device, run, samples, ways),
         ]
     stages = [_stage(load, route, j, outline, rates, device, run) for j in range(planned)]
-    last_store = load.last if planned == len(outline.shapes) else None
     peak_bytes, peak_basis = at_a_time(load, route, last_store)
+    is_given = is_what_if or (stores is not None and any(stage.seconds for stage in stages))
+    short = _shortage(outline, budgets, load, route, last_store) if is_given else None
     return Plan(
         anchors=list(route.anchors),
         keep=outline.config.cache.keep,
@@ -200,7 +208,8 @@ def make_plan(
         seconds=sum(stage.seconds for stage in stages),
         peak_bytes=peak_bytes,
         disk_bytes=budgets.disk,
-        needs_bytes=_needs(route, budgets, last_store) if is_what_if else None,
+        needs_bytes=short.needs_bytes if short else None,
+        is_refused=short is not None and short.is_sure and not is_what_if,
         peak_basis=peak_basis,
         beside_bytes=budgets.beside,
         drops=_drops(route, peak_bytes, budgets) if stores is None else [],
@@ -231,11 +240,12 @@ def _no_room(load: Workload, budgets: Budgets, run: RunFolder | None) -> DiskErr
     )
 
 
-def _needs(route: Route, budgets: Budgets, last: Known | None) -> int | None:
-    """Bytes of disk that a route takes, with x_J and all that lies beside its stores, where that is more than there
-    is."""
-    stores = route.peak_bytes + (last.nbytes if last else 0)
-    return stores + budgets.beside if stores > budgets.stores else None
+def _shortage(outline: Outline, budgets: Budgets, load: Workload, route: Route, last: Known | None) -> Shortage | None:
+    """Of a route's stores, and x_J."""
+    known = {index: load.known[index] for index in route.anchors}
+    if last is not None:
+        known[len(outline.shapes)] = last
+    return shortage(outline, budgets, known, frees=route.frees)
 
 
 def _drops(route: Route, peak_bytes: int, budgets: Budgets) -> list[int]:
@@ -311,7 +321,8 @@ def _stage(
     is_trained = run is not None and run.stages[j].record is not None
     chosen = None if is_trained else choose_on_device(outline, j, anchor=anchor, device=device)
     written, writing_at = _written(load, route, j)
-    alive = [*(load.known[i] for i in route.alive(j)), *([load.last] if written and written is load.last else [])]
+    last = load.last if j + 1 == len(outline.shapes) else None
+    alive = [*(load.known[i] for i in route.alive(j)), *([last] if last else [])]
     at = [(part, j) for part in (load.training, load.validation, load.ending)]
     at += [writing_at] if writing_at else []
     training, validation, ending, *writing = (float(part.total[anchor, where]) for part, where in at)
@@ -345,7 +356,7 @@ def _written(load: Workload, route: Route, j: int) -> tuple[Known | None, tuple[
     """What stage j writes, and where its seconds are; x_J too, where that is asked for."""
     if j + 1 in route.anchors:
         return load.known[j + 1], (load.writing, j + 1)
-    if j + 1 == len(load.known) and load.last is not None and load.writing_last is not None:
+    if j + 1 == len(load.known) and load.last and not load.last.exists and load.writing_last is not None:
         return load.last, (load.writing_last, 0)
     return None, None
 

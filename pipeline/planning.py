@@ -63,9 +63,8 @@ def plan_run(
         if run is None and read_data_info(folder):
             run = RunFolder(folder, config)
         config = config if run is None else run.config
-        outline = read_outline(folder, config)
-        if anew:
-            outline = replace(outline, steps=NO_STEPS)  # which might refuse what they will no longer say
+        # what steps took might refuse what they will no longer say, or be damaged
+        outline = read_outline(folder, config, steps=NO_STEPS if anew else None)
         if last is not None:
             outline.check_stage(last)
         budgets = budgets_of(folder, config, host_bytes)
@@ -97,7 +96,8 @@ def plan_run(
         if run is None:
             budgets = replace(budgets, beside=bytes_to_come(outline, list(range(planned))))
         else:
-            budgets = replace(budgets, beside=beside_bytes(run, planned), there=deletable(run, planned))
+            beside = beside_bytes(run, planned, stores=counted_stores(outline, stores, planned))
+            budgets = replace(budgets, beside=beside, there=deletable(run, planned))
         earlier = read_plan(folder)
         kept = earlier.samples if earlier else []
         samples = updated_samples(run, device, kept) if run else []
@@ -139,6 +139,14 @@ def stores_kept(outline: Outline, run: RunFolder | None) -> list[int] | None:
     if config.cache.keep == "needed":
         return [i for i in possible if is_needed(run, i)]
     return [i for i in possible if run.is_stored(i) or (config.keeps(i) and would_be_written(run, i))]
+
+
+def counted_stores(outline: Outline, stores: Collection[int] | None, planned: int) -> list[int]:
+    """Indices of the x_j, j >= 1, that a plan of so many stages with these stores counts as such: those that it reads
+    or writes, x_J too where the config keeps that."""
+    last = len(outline.shapes)
+    own = [*(stores or ()), *([last] if outline.config.keeps(last) else [])]
+    return [i for i in own if i <= planned]
 
 
 def budgets_of(folder: Path, config: Config, host_bytes: int | None = None) -> Budgets:

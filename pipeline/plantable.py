@@ -43,14 +43,14 @@ def plan_table(plan: Plan) -> str:
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """What was predicted of trained stages, and after the slash what came of it."""
-    table = new_table("stage", "time", "images/s", "stored", "device")
+    table = new_table("stage", "training", "images/s", "stored", "device")
     for one in outcomes:
         then, now = one.predicted, one.measured
         table.add_row(
             str(now.j),
             f"{duration(then.training_seconds) if then else '-'} / {duration(now.seconds)}",
             f"{_rate(then.images_per_second if then else None)} / {_rate(now.images_per_second)}",
-            f"{size(then.written_bytes)} / {size(now.stored_bytes)}" if then and then.written_bytes else "-",
+            f"{size(then.written_bytes)} / {_stored(now)}" if then and then.written_bytes else "-",
             f"{_peak(then.device_peak_bytes if then else None)} / {_peak(now.device_peak_bytes)}",
         )
     return f"predicted / measured\n{as_text(table)}"
@@ -74,19 +74,23 @@ def _cells(stage: StagePlan, *, has_device: bool) -> list[str]:
 def _cells_of_trained(now: Measured, then: StagePlan | None, left: StagePlan, *, has_device: bool) -> list[str]:
     """What came of a stage, the input as it was planned, and what of its output is still to be written."""
     is_due = left.seconds > 0
-    stored = size(now.stored_bytes) if now.stored_bytes else "-"
     return [
         str(now.j),
         describe_input(then.anchor, now.j) if then else "-",
         _store(now.j + 1 if is_due or now.stored_bytes else None),
-        _figure(left.written_bytes, left.written_basis) if is_due and left.written_basis else stored,
+        _figure(left.written_bytes, left.written_basis) if is_due and left.written_basis else _stored(now),
         "-",
         "-",
         *([_peak(now.device_peak_bytes), str(now.micro_batch or "-")] if has_device else []),
         _rate(now.images_per_second),
-        duration(now.seconds),
+        f"training {duration(now.seconds)}",
         f"done but for x_{now.j + 1}" if is_due else "done",
     ]
+
+
+def _stored(now: Measured) -> str:
+    """Of the output of a trained stage, where it is there: it may have been deleted."""
+    return size(now.stored_bytes) if now.stored_bytes else "-"
 
 
 def _parts(stage: StagePlan) -> str:
@@ -127,14 +131,21 @@ def _totals(plan: Plan) -> str:
 
 
 def _needs(plan: Plan) -> str:
-    """Of a what-if that does not fit on the disk, a line that says so; else ""."""
+    """Of what was not chosen to fit on the disk, and does not, a line that says so; else ""."""
     if plan.needs_bytes is None:
         return ""
-    what, is_bound = ", ".join(f"x_{i}" for i in plan.anchors), plan.peak_basis == "bound"
+    what, is_bound = ", ".join(f"x_{i}" for i in _counted(plan)), plan.peak_basis == "bound"
+    may = is_bound and not plan.is_refused
     return (
-        f"\n{'may' if is_bound else 'does'} not fit: {what} and what is kept beside take "
-        f"{'at most ' if is_bound else ''}{size(plan.needs_bytes)} of disk, and {size(plan.disk_bytes)} are there"
+        f"\n{'may' if may else 'does'} not fit: {what}{', two at a time,' if plan.frees else ''} and what is kept "
+        f"beside take {'at most ' if is_bound else ''}{size(plan.needs_bytes)} of disk, and "
+        f"{size(plan.disk_bytes)} are there"
     )
+
+
+def _counted(plan: Plan) -> list[int]:
+    """Indices of the stores that count on its disk: x_J too, where that is written."""
+    return sorted({*plan.anchors, *(one.writes for one in plan.stages if one.writes is not None)})
 
 
 def _real_steps(plan: Plan) -> str:

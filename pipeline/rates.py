@@ -21,6 +21,7 @@ from pipeline.bench import Bench, StageSeconds, settings_timed
 from pipeline.config import budget_bytes
 from pipeline.device import autocast_type, machine_record
 from pipeline.disk import room
+from pipeline.errors import CorruptDataError
 from pipeline.outline import Outline
 from pipeline.progress import Reporter, duration, size
 from pipeline.sealed import read_sealed, write_sealed
@@ -121,7 +122,7 @@ def rates_of(folder: Path, outline: Outline, device: torch.device, report: Repor
     dtype = autocast_type(device, outline.config.network.precision)
     machine, network = machine_record(device, dtype), network_digest(outline)
     path = folder / RATES
-    kept = _kept(path)
+    kept = _kept(path, anew=anew)
     known = next((one for one in kept if (one.machine, one.network) == (machine, network)), None)
     if known is not None and not anew:
         return known
@@ -139,11 +140,16 @@ class _Headed(msgspec.Struct, frozen=True):
     format: int = 1
 
 
-def _kept(path: Path) -> list[Rates]:
-    """The rates of a file, if they are of this format. Raises CorruptDataError."""
+def _kept(path: Path, *, anew: bool) -> list[Rates]:
+    """The rates of a file, if they are of this format. Raises CorruptDataError, but not where it is written `anew`."""
     remedy = "delete it; it is measured again"
-    headed = read_sealed(path, _Headed, remedy=remedy)
-    found = read_sealed(path, KeptRates, remedy=remedy) if headed and headed.format == FORMAT else None
+    try:
+        headed = read_sealed(path, _Headed, remedy=remedy)
+        found = read_sealed(path, KeptRates, remedy=remedy) if headed and headed.format == FORMAT else None
+    except CorruptDataError:
+        if not anew:
+            raise
+        return []
     return found.rates if found else []
 
 

@@ -22,6 +22,7 @@ baselines/, probes/                 what is trained beside the stages (`pipeline
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -117,7 +118,12 @@ class RunFolder:
 
     @property
     def outline(self) -> Outline:
-        """The run as arithmetic."""
+        """The run as arithmetic. Raises CorruptDataError where what real steps took cannot be read."""
+        return replace(self._shaped, steps=self._steps)
+
+    @property
+    def _shaped(self) -> Outline:
+        """The same for whoever asks for no step's memory."""
         return Outline(
             config=self.config,
             channels=self.info.channels,
@@ -125,7 +131,6 @@ class RunFolder:
             classes=self.classes,
             samples=dict(self.info.samples),
             shapes=self.shapes,
-            steps=self._steps,
         )
 
     @cached_property
@@ -134,7 +139,7 @@ class RunFolder:
 
     def output_shape(self, j: int) -> tuple[int, int, int]:
         """(C, H, W) of x_{j+1} as it is stored: of windows, or under "canvas" of canvases."""
-        return self.outline.output_shape(j)
+        return self._shaped.output_shape(j)
 
     def input_shape(self, j: int) -> tuple[int, int]:
         """Channels and side of x_j as stage j sees it, j from 0 to J."""
@@ -156,6 +161,13 @@ class RunFolder:
         run.frees = frees
         run.drops = drops
         run.shares = shares or {}
+        return run
+
+    def keeping(self, cache: Cache) -> "RunFolder":
+        """The same folder under another [cache], which changes no key."""
+        run = copy(self)
+        run.config = msgspec.structs.replace(self.config, cache=cache)
+        run.frees = cache.keep == "needed"
         return run
 
     def under(self, config: Config, settings: Sequence[str]) -> "RunFolder":
@@ -292,7 +304,7 @@ class RunFolder:
 
     def nearest(self, j: int, is_there: Callable[[int], bool]) -> int:
         """The largest i <= j of an x_i, i >= 1, that `is_there` and that stage j may start from; else 0, the images."""
-        return self.outline.nearest(j, is_there)
+        return self._shaped.nearest(j, is_there)
 
     def anchor(self, j: int) -> int:
         """The index of the nearest store that stage j can start from.
@@ -314,7 +326,7 @@ class RunFolder:
 
     def check_stage(self, j: int) -> None:
         """Raise ConfigError where the network has no stage j."""
-        self.outline.check_stage(j)
+        self._shaped.check_stage(j)
 
     def check_trained(self, start: int, stop: int) -> None:
         """Raise RefusedError where a stage of start..stop-1 is not trained with these settings."""

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, DiskError, NoRoomError, Stopped
 from pipeline.following import Following
 from pipeline.host import host_budget
 from pipeline.ingest import ingest
+from pipeline.keeping import check_kept
 from pipeline.lock import Lock, check_writable, lock_folder
 from pipeline.needed import free_stores, output_is_due
 from pipeline.ondevice import limit_device
@@ -78,6 +79,7 @@ def check_before_ingest(
         with suppress(DiskError):  # the ingest knows better what compression leaves of the images, and refuses too
             plan_run(run_folder, config, device, report, last=last, lock=lock, others=())
         return
+    check_kept(run_folder, config, device, last=last)
     outline = read_outline(run_folder, config)
     last = len(outline.shapes) - 1 if last is None else last
     outline.check_stage(last)
@@ -123,7 +125,9 @@ def run_stages(
         if run.frees or run.drops:
             free_stores(run, report)
         say_over_budget(run, report)
-        _say_room(run, first, last, report, is_planned=follows is not None)
+        if run.asked.cache.keep != "auto":
+            _check_kept(run, first, last, device)
+        _say_room(run, first, last, report)
         if run.accepted:
             report.say(f"accepted though stale: {describe_accepted(run.accepted)}")
         for j in range(first, last + 1):
@@ -133,6 +137,8 @@ def run_stages(
             held.says(f"stage {j} of {first}..{last}")
             options: Options = {"output_asked_for": asked, "strict": strict, "should_stop": should_stop}
             is_new = run.stages[j].record is None
+            if follows is None and output_is_due(run, j):
+                check_first_output(run, j, report)
             was_due, run = _finish(run, j, device, report, follows, options)
             if not was_due:
                 report.say(f"stage {j}  done already")
@@ -192,17 +198,21 @@ def check_stages_writable(run: RunFolder, first: int, last: int) -> None:
         check_writable(stage.output("train").parent)
 
 
-def _say_room(run: RunFolder, first: int, last: int, report: Reporter, *, is_planned: bool) -> None:
-    """Say what the stores may take. Raises DiskError where already the first cannot fit, which a plan has seen to."""
+def _check_kept(run: RunFolder, first: int, last: int, device: torch.device) -> None:
+    """Raise DiskError where anything is to be done, and what is kept surely does not fit, which a plan has seen to."""
+    asked = first == last and not run.frees
+    if any(is_due(run, j, output_asked_for=asked) for j in range(first, last + 1)):
+        asked_for = last + 1 if asked and run.config.keeps(last + 1) else None
+        check_kept(run.path, run.config, device, run=run, last=last, asked_for=asked_for)
+
+
+def _say_room(run: RunFolder, first: int, last: int, report: Reporter) -> None:
+    """Say what the stores may take."""
     if any(stage.record is None for stage in run.stages[first : last + 1]):
         kept, at_a_time = kept_bytes(run), " at a time" if run.frees else ""
         at_most = f"stores past the images: at most {size(kept)}{at_a_time} before compression"
         stores = at_most if kept else "no stores past the images"
         report.say(f"{stores}; {described_room(run.path, budget_bytes(run.config.budget.disk))}")
-    if is_planned:
-        return
-    if (due := next((j for j in range(first, last + 1) if output_is_due(run, j)), None)) is not None:
-        check_first_output(run, due, report)
 
 
 def check_stages_memory(run: RunFolder, stages: range, device: torch.device) -> None:

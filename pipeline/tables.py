@@ -25,7 +25,19 @@ BALANCED_BELOW = 0.9
 """Smallest over largest class below which balanced accuracy is shown."""
 DAMAGE_SHOWN = 20
 """Damaged files of a store or stage that a table names."""
-NUMBERS = ("stored", "bytes", "files", "written", "on disk", "device", "images/s", "time", "epochs", "parameters")
+NUMBERS = (
+    "stored",
+    "bytes",
+    "files",
+    "written",
+    "on disk",
+    "device",
+    "images/s",
+    "time",
+    "training",
+    "epochs",
+    "parameters",
+)
 """Columns of numbers, beside those in percent."""
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""

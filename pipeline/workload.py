@@ -63,7 +63,7 @@ class Workload:
     ending: Parts
     writing: Parts
     last: Known | None
-    """Of x_J, where that is asked for and not there: no stage reads it, and no route is chosen by it."""
+    """Of x_J, where that is asked for, or there: no stage reads it, and no route is chosen by it."""
     writing_last: Parts | None
     """Of it, (J, 1)."""
 
@@ -91,7 +91,7 @@ def workload(
     choices = Choices(
         train_seconds=sum((part.total for part in parts[1:3]), parts[0].total),
         write_seconds=parts[3].total,
-        store_bytes=np.array([_reserved_bytes(outline, budgets, i, one) for i, one in enumerate(known)]),
+        store_bytes=np.array([reserved_bytes(outline, budgets, i, one) for i, one in enumerate(known)]),
         may_store=np.array(
             [
                 last_anchor(i) >= i
@@ -109,9 +109,10 @@ def workload(
 
 
 def _last(outline: Outline, rates: Rates, run: RunFolder | None) -> Known | None:
-    """Of x_J, where it is to be written. One that is there is beside the plan."""
+    """Of x_J, where it is to be written, or was."""
     stages = len(outline.shapes)
-    if not outline.config.keeps(stages) or (run is not None and not output_is_due(run, stages - 1)):
+    is_there = run is not None and run.is_stored(stages)
+    if not outline.config.keeps(stages) or not (run is None or is_there or output_is_due(run, stages - 1)):
         return None
     return known_store(outline, stages, rates.machine, run=run)
 
@@ -123,7 +124,7 @@ def _writing_last(outline: Outline, rates: Rates, work: Work, machine: Machine, 
     return costs.writing_last(work, machine, last.share * stored, packed)
 
 
-def _reserved_bytes(outline: Outline, budgets: Budgets, index: int, known: Known) -> int:
+def reserved_bytes(outline: Outline, budgets: Budgets, index: int, known: Known) -> int:
     """What a plan leaves room for; nothing for what stays, which is beside its stores."""
     if known.stays:
         return 0

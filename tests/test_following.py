@@ -188,7 +188,22 @@ def test_what_is_asked_for_of_the_last_block_is_planned_as_it_is_written(
     done = read_plan(run.path)
     assert done is not None
     assert (done.stages[2].writes, done.seconds) == (None, 0), "it is there"
-    assert done.peak_bytes + done.beside_bytes >= taken - 10_000, "and counts beside the plan's"
+    assert done.peak_bytes + done.beside_bytes >= taken - 10_000, "and counts"
+    assert done.peak_bytes == pytest.approx(with_last.peak_bytes, rel=0.002), "among the stores, as before it was"
+    assert done.stages[2].alive_bytes == pytest.approx(last.alive_bytes, rel=0.002)
+    assert done.peak_bytes + done.beside_bytes - taken < min(40_000, stored), "and not beside them too"
+
+
+def test_a_store_that_the_last_stage_of_a_plan_wrote_is_counted_once(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    option = ("--run", run.path, "--set", "cache.keep=all", "--to", "1")
+    assert cascade("run", *option)[0] == 0
+    assert cascade("plan", *option)[0] == 0
+    plan, x_2 = read_plan(run.path), sum(run.stored_bytes(2, split) for split in run.splits)
+    assert plan is not None
+    counted = plan.peak_bytes + plan.beside_bytes - folder_bytes(run.path)
+    assert 0 <= counted < min(60_000, x_2)
 
 
 def test_a_store_that_the_host_cannot_read_is_refused_by_plan_and_run_where_it_is_to_be_kept(
@@ -269,3 +284,14 @@ def test_a_disk_budget_that_the_disk_has_not_is_said(
     said = "budget.disk is 1.5 TB, and this disk has no more than 5."
     assert said in cascade("plan", "--run", run.path, "--disk", "1.5TB")[2]
     assert "budget.disk is" not in cascade("plan", "--run", run.path, "--disk", "4 MB")[2]
+
+
+def test_a_store_that_was_written_and_freed_is_not_shown_as_one_of_no_bytes(
+    run: RunFolder, cascade: Callable[..., Outcome]
+) -> None:
+    for command in ("plan", "run"):
+        assert cascade(command, "--run", run.path, "--set", "cache.keep=needed")[0] == 0
+    out = cascade("status", "--run", run.path, "--set", "cache.keep=needed")[1].partition("predicted / measured\n")[2]
+    assert out.splitlines()[0].split() == ["stage", "training", "images/s", "stored", "device"]
+    assert "0 B" not in out
+    assert [row.split(" / ")[2].endswith("B") for row in out.splitlines()[1:3]] == [True] * 2, "as it was predicted"

@@ -224,7 +224,7 @@ def test_trained_stages_and_stores_cost_nothing_more(whole: Any) -> None:
     for j in (0, 1):
         measured = plan.measured[j]
         rate = f"{measured.images_per_second:,.0f}"
-        assert rows[j + 1].split()[-4:] == [rate, *duration(measured.seconds).split(), "done"]
+        assert rows[j + 1].split()[-5:] == [rate, "training", *duration(measured.seconds).split(), "done"]
     begins = f"as measured {duration(seconds)} of training done; left to do {duration(plan.seconds)}: "
     assert begins in plan_table(plan)
     assert plan.peak_bytes == sum(whole.stored_bytes(i, split) for i in plan.anchors for split in whole.splits)

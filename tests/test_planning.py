@@ -296,3 +296,15 @@ def test_a_plan_is_made_for_what_a_run_with_the_same_options_would_do(
     assert [stage.seconds > 0 for stage in planned.stages] == [False, False, True]
     assert followed[0] == 0
     assert read_plan(run.path).stages[2].anchor == planned.stages[2].anchor  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["steps.json", "rates.json"])
+def test_what_was_measured_and_is_damaged_is_replaced_by_measuring_again(
+    empty: Path, cascade: Callable[..., Outcome], name: str
+) -> None:
+    options = ("plan", "--run", empty, "--device", "cpu")
+    (empty / name).write_bytes(b"{}")
+    code, _, err = cascade(*options)
+    assert (code, f"{name} is damaged" in err) == (4, True)
+    assert cascade(*options, "--measure")[0] == 0
+    assert cascade(*options)[0] == 0

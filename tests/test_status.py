@@ -101,3 +101,16 @@ def test_a_finished_stage_without_one_of_its_files_is_damaged(folder: Path, name
     assert [row.state for row in rows] == ["damaged", "done"]
     remedy = f"delete {stage.path} and cascade train-stage --j 0 --run {folder}"
     assert rows[0].reason == f"{path.name} missing: {remedy}"
+
+
+@pytest.mark.parametrize("name", ["plan.json", "steps.json", "rates.json"])
+@pytest.mark.parametrize("keep", ["auto", "all"])
+def test_the_stages_are_shown_whatever_is_damaged_of_a_plan(
+    tmp_path: Path, cascade: Callable[..., Outcome], name: str, keep: str
+) -> None:
+    run = tiny_run(tmp_path / "run", "train.epochs=1", f"cache.keep={keep}")
+    (run.path / name).write_bytes(b"{}")
+    for option in ((), ("--json",)):
+        code, out, err = cascade("status", "--run", run.path, *option)
+        assert (code, "todo" in out) == (0, True)
+        assert ("plan.json is damaged" in err and "\nnext: delete it" in err) == (name == "plan.json")

@@ -161,7 +161,11 @@ def test_a_seed_that_is_run_by_hand_shares_the_budget_with_the_others(
     with pytest.raises(DiskError, match=f"the disk budget is 1.0 KB of all seeds of {parent} together"):
         make_plan(run.outline, made_up_rates(2), Budgets(1000, 10**9), device=CPU, run=run)
     code, _, err = cascade("run", "--disk", 900_000, "--set", "cache.keep=none")
-    assert code == 0
+    assert code == 6
+    assert f"more than there is of budget.disk, 900 KB of all seeds of {parent} together\n" in err
+    assert cascade("run", "--set", "cache.keep=none")[0] == 0
+    code, _, err = cascade("run", "--disk", 900_000, "--set", "cache.keep=none")
+    assert code == 0, "nothing is to be done"
     assert re.search(f"{parent} takes .*, .* more than budget.disk, 900 KB of all seeds of {parent} together", err)
 
 

@@ -10,6 +10,7 @@ from pipeline.experiments.scores import END_TO_END, ENSEMBLE, Scored, in_order
 from pipeline.experiments.seeds import list_of_seeds
 from pipeline.experiments.seedscores import scores_of
 from pipeline.experiments.statistics import CONFIDENCE, Interval, Mean, interval_of, mean_of
+from pipeline.paths import run_option
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,21 @@ def compare_within(path: Path, against: str = END_TO_END) -> Comparison:
     Raises RefusedError where they have not.
     """
     counted = scores_of(path)
-    found = compared_within(counted.scores, against)
+    found = compared_within(counted.scores, against, path)
     return replace(found, notes=[*counted.notes, *found.notes])
 
 
-def compared_within(scores: Mapping[int, Scored], against: str) -> Comparison:
-    """Every name but `against` with that, paired by seed, over the seeds that have both."""
+def compared_within(scores: Mapping[int, Scored], against: str, path: Path = Path()) -> Comparison:
+    """Every name but `against` with that, paired by seed, over the seeds of a run folder that have both."""
     having = {seed: one for seed, one in scores.items() if against in one.test}
     names = in_order(name for one in scores.values() for name in one.test)
     if not having:
+        sweep = f"cascade sweep --seeds {','.join(map(str, scores))} --baseline{run_option(path)}"
+        baseline = sweep if len(scores) > 1 else f"cascade baseline{run_option(path)}"
         trained = (
-            "cascade baseline, or cascade sweep --seeds 0..4 --baseline" if against == END_TO_END else "one of these"
+            f"{baseline}; cascade status{run_option(path)} says what there is"
+            if against == END_TO_END
+            else ("one of these")
         )
         raise RefusedError(
             f"nothing is trained that is called {against!r}: there is {', '.join(names)}\nnext: {trained}"

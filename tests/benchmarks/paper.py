@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from pipeline.config_file import load_config
+from pipeline.outline import read_outline
 from tests.benchmarks import machine
 
 CLI = Path(__file__).parents[2] / "cli.py"
@@ -76,6 +77,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     seed: int
+    asked: list[str]
+    """Address of the images, and the settings of all run folders."""
     paper: str
     commands: list[str]
     planned_minutes: float | None
@@ -103,8 +106,10 @@ class Shell:
         self.typed.append(" ".join(["cascade", *words]))
         asked = [*words, "--json"] if as_json else [*words]
         run = subprocess.run(
-            [sys.executable, CLI, *asked], cwd=self.folder, stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, CLI, *asked], cwd=self.folder, stdout=subprocess.PIPE, text=True, check=False
         )
+        if run.returncode:
+            sys.exit(run.returncode)  # it said why
         return json.loads(run.stdout) if as_json else run.stdout
 
 
@@ -129,6 +134,7 @@ def perform(one: Experiment, seed: int, folder: Path, source: str, settings: Seq
     return Row(
         name=one.name,
         seed=seed,
+        asked=[source, *settings],
         paper=one.paper,
         commands=shell.typed,
         planned_minutes=planned["seconds"] / 60 if planned else None,
@@ -144,11 +150,12 @@ def _filled(word: str, run: Path) -> str:
     """A word of a command, with the numbers of a run folder."""
     config = load_config(run)
     trains = [config.for_stage(j).train for j in range(config.network.stages)]
-    epochs, last = sum(train.epochs for train in trains), len(trains) - 1
+    epochs = sum(train.epochs for train in trains)
+    head_width = read_outline(run, config).shapes[-1].head_width
     numbers = {
         EPOCHS: epochs,
         DROPS: epochs * trains[-1].lr_drop_every // trains[-1].epochs,
-        HALF: config.for_stage(last).head.width // 2,
+        HALF: head_width // 2,
     }
     for name, number in numbers.items():
         word = word.replace(name, str(number))
@@ -158,7 +165,8 @@ def _filled(word: str, run: Path) -> str:
 def table(rows: Sequence[Row]) -> str:
     """In Markdown."""
     names = ("experiment", "seed", "test top-1 by stage; ensemble", "beside", "minutes planned, taken", "disk", "paper")
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    lines = [f"{' '.join(rows[0].asked)}\n"] if rows else []
+    lines += [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for row in rows:
         found = row.evaluation
         stages = f"{_scores(one['top1'] for one in found['stages'])}; {found['ensemble']['top1']:.2f}" if found else "-"
@@ -197,6 +205,8 @@ def main() -> None:
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     rows = msgspec.json.decode(asked.json.read_bytes(), type=list[Row]) if asked.json.exists() else []
+    if any(row.asked != [asked.source, *asked.settings] for row in rows):
+        sys.exit(f"{asked.json} is of {' '.join(rows[0].asked)}\nnext: the same again, or another --json")
     for seed in asked.seeds:
         for one in EXPERIMENTS:
             is_done = any((row.name, row.seed) == (one.name, seed) for row in rows)
