@@ -125,7 +125,8 @@ def test_seeds_without_the_one_are_left_out_and_a_name_that_none_has_is_refused(
     found = compared_within(some, "end to end")
     assert (found.differences[0].seeds, found.notes) == ([1], ["left out, without end to end: seeds 0, 2"])
     with pytest.raises(
-        RefusedError, match="called 'end to end': there is stage 0, stage 1, ensemble\nnext: cascade bas"
+        RefusedError,
+        match="called 'end to end': there is stage 0, stage 1, ensemble\nnext: cascade sweep --seeds 0,1,2 --baseline",
     ):
         compared_within(A, "end to end")
 
