@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache import CodecName, chunk_samples, packed_share
 from pipeline.data_info import X_0
 from pipeline.errors import NoRoomError
-from pipeline.experiments.places import SEEDS
+from pipeline.experiments.places import sweep_of
 from pipeline.progress import size
 
 MARGIN = 1.1
@@ -60,10 +60,9 @@ def room(run_folder: Path, budget: int | None) -> int:
 
 def budgeted_folder(run_folder: Path) -> Path:
     """The folder that a disk budget is of: the run folder, or that of the whole sweep where it is one of its seeds."""
-    folder = run_folder.resolve()
-    sweep = folder.parent.parent
-    is_seed = folder.parent.name == SEEDS and (folder / X_0).resolve() == (sweep / X_0).resolve()
-    return sweep if is_seed else run_folder
+    sweep = sweep_of(run_folder.resolve())
+    shares = sweep is not None and (run_folder / X_0).resolve() == (sweep / X_0).resolve()
+    return sweep if sweep is not None and shares else run_folder
 
 
 def run_bytes(run_folder: Path) -> int:
